@@ -1,0 +1,49 @@
+# The only developer verbs; CI and the README call these and nothing else.
+SHELL := /bin/bash
+PY ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.locked
+
+.PHONY: setup demo check test soak bench docs crds lock clean
+
+setup: $(STAMP) ## everything onto a fresh machine
+	@tests/setup/system.sh
+
+$(STAMP): requirements.lock setup.cfg
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Homeport needs Python 3.11 or newer; set PY=/path/to/python3"; exit 1; }
+	@test -x $(BIN)/python || $(PY) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+demo: setup ## the story, live; CHECK=1 asserts each step and stops everything
+	@$(BIN)/python -m tests.e2e.demo $(if $(CHECK),--check,)
+
+check: $(STAMP) ## format, lint, types, import contracts, unit tests: under two minutes
+	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q tests/unit
+
+test: setup ## all tests; what CI calls
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/python -m pytest -q tests/contract tests/simulation tests/conformance -m "not soak and not bench"
+	@$(BIN)/python -m pytest -q tests/e2e -p no:randomly -m "not soak and not bench"
+
+soak: setup ## the long forms of the same tests; each prints the bound it ran with
+	@HOMEPORT_SOAK=1 $(BIN)/python -m pytest -q -s tests/contract tests/simulation tests/e2e -p no:randomly -m "not bench"
+
+bench: setup ## figures, as a table and as JSON, each beside what it is compared with
+	@$(BIN)/python -m bench
+
+crds: $(STAMP) ## regenerate crds/ from the models (a test fails when they are stale)
+	@$(BIN)/python -m resources.schema crds
+
+lock: ## renew requirements.lock
+	@$(BIN)/uv pip compile --quiet setup.cfg --all-extras --generate-hashes --no-annotate --universal --python-version 3.11 -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache out

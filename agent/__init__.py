@@ -1,0 +1,1 @@
+"""The agent: makes one device what its specification says, by itself."""

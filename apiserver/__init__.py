@@ -1,0 +1,1 @@
+"""The API server: one registry, several protocols, one store."""

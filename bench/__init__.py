@@ -1,0 +1,1 @@
+"""Figures: what it costs, beside what it is compared with."""

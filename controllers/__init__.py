@@ -1,0 +1,1 @@
+"""The controllers: they decide who and when, over the Kubernetes protocol, without the database."""

@@ -1,0 +1,1 @@
+"""The shared vocabulary of Homeport and its pure cores: no I/O, no clock."""
