@@ -1,0 +1,18 @@
+"""The store: the only place that opens the database. Everything durable passes through here."""
+
+from apiserver.store.database import StoreLocked, StoreTooNew, StoreUnavailable
+from apiserver.store.hub import Hub
+from apiserver.store.sequencer import StoreBusy
+from apiserver.store.snapshot import Snapshot, Transaction
+from apiserver.store.store import Store
+
+__all__ = [
+    "Hub",
+    "Snapshot",
+    "Store",
+    "StoreBusy",
+    "StoreLocked",
+    "StoreTooNew",
+    "StoreUnavailable",
+    "Transaction",
+]

@@ -1,0 +1,54 @@
+"""Where SQLite and PostgreSQL differ in what we say to them. Everything else is said once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Table, text
+from sqlalchemy.dialects import postgresql, sqlite
+
+# Any constant: all writers of one database take the same one.
+_ADVISORY_LOCK = 7_443_001
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """The few words that are not common to both."""
+
+    name: str
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.name == "sqlite"
+
+    def upsert(self, table: Table) -> Any:
+        """An INSERT with `on_conflict_do_nothing` and `on_conflict_do_update`."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    def json_object(self, pairs: dict[str, str]) -> str:
+        """SQL for a JSON text of constant keys and SQL values. Keys are ours, never a user's."""
+        arguments = ", ".join(f"'{key}', {value}" for key, value in pairs.items())
+        if self.is_sqlite:
+            return f"json_object({arguments})"
+        return f"json_build_object({arguments})::text"
+
+    def distinct_from(self, left: str, right: str) -> str:
+        """SQL for "differ", where NULL equals NULL."""
+        return f"{left} IS NOT {right}" if self.is_sqlite else f"{left} IS DISTINCT FROM {right}"
+
+    def greatest(self, left: str, right: str) -> str:
+        return f"max({left}, {right})" if self.is_sqlite else f"greatest({left}, {right})"
+
+    def take_store_lock(self, connection: Connection) -> None:
+        """First statement of a writing transaction, on its own. SQLite's BEGIN IMMEDIATE is it."""
+        if not self.is_sqlite:
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+
+    def scratch(self, connection: Connection, name: str, columns: str) -> None:
+        """An empty scratch table of this connection's own."""
+        if self.is_sqlite:
+            connection.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns})"))
+            connection.execute(text(f"DELETE FROM {name}"))
+        else:
+            connection.execute(text(f"CREATE TEMP TABLE {name} ({columns}) ON COMMIT DROP"))
