@@ -1,0 +1,109 @@
+"""Selectors as SQL over label rows and columns. What a column cannot say is refused here.
+
+The first equality on a label drives the read through an index that holds the name too, so a page
+is found in order without sorting, whether one device matches or all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Table, and_, exists, not_, or_, select
+
+from resources.errors import invalid
+from resources.selectors import FieldSelector, KeysetRequirement, LabelSelector
+
+Condition = ColumnElement[bool]
+
+
+def by_labels(query: Select[Any], objects: Table, labels: Table, wanted: LabelSelector) -> Select[Any]:
+    """`query` over `objects`, narrowed to what `wanted` matches."""
+    driver_used = False
+    for number, requirement in enumerate(wanted.requirements):
+        if isinstance(requirement, KeysetRequirement):
+            query = query.where(_keyset(objects, labels, requirement))
+            continue
+        if requirement.operator == "=" and not driver_used:
+            driver_used = True
+            row = labels.alias(f"driver_{number}")
+            joined = and_(
+                row.c.uid == objects.c.uid,
+                row.c.namespace == objects.c.namespace,
+                row.c.key == requirement.key,
+                row.c.value == requirement.values[0],
+            )
+            query = query.join(row, joined)
+            continue
+        query = query.where(_label_condition(objects, labels, requirement))
+    return query
+
+
+def _label_condition(objects: Table, labels: Table, requirement: Any) -> Condition:
+    row = labels.alias()
+    has = [row.c.uid == objects.c.uid, row.c.key == requirement.key]
+    match requirement.operator:
+        case "exists":
+            return exists(select(row.c.uid).where(*has))
+        case "!":
+            return not_(exists(select(row.c.uid).where(*has)))
+        case "=" | "in":
+            return exists(select(row.c.uid).where(*has, row.c.value.in_(requirement.values)))
+        case "!=" | "notin":
+            # Also matches what lacks the key, as Kubernetes has it.
+            return not_(exists(select(row.c.uid).where(*has, row.c.value.in_(requirement.values))))
+    raise AssertionError(requirement.operator)
+
+
+def _keyset(objects: Table, labels: Table, requirement: KeysetRequirement) -> Condition:
+    rows = []
+    for values in requirement.rows:
+        pairs = []
+        for key, value in zip(requirement.keys, values, strict=True):
+            row = labels.alias()
+            pairs.append(
+                exists(
+                    select(row.c.uid).where(
+                        row.c.uid == objects.c.uid, row.c.key == key, row.c.value == value
+                    )
+                )
+            )
+        rows.append(and_(*pairs))
+    return or_(*rows)
+
+
+def by_fields(columns: Mapping[str, Any], wanted: FieldSelector) -> list[Condition]:
+    """Conditions on `columns` (field path → column). A path without a column is a programmer's
+    error: the selector was parsed against the kind's selectable fields."""
+    return [_field_condition(columns[r.path], r) for r in wanted.requirements]
+
+
+def _field_condition(column: Any, requirement: Any) -> Condition:
+    values = requirement.values
+    negative: Condition
+    match requirement.operator:
+        case "exists":
+            return and_(column.is_not(None), column != "")
+        case "!":
+            return or_(column.is_(None), column == "")
+        case "=":
+            return or_(column.is_(None), column == "") if values[0] == "" else column == values[0]
+        case "in":
+            return column.in_(values)
+        case "!=" | "notin":
+            negative = column.not_in(values)
+            return or_(column.is_(None), negative)
+        case "contains":
+            return column.contains(values[0], autoescape=True)
+        case "notcontains":
+            negative = not_(column.contains(values[0], autoescape=True))
+            return or_(column.is_(None), negative)
+        case ">":
+            return column > values[0]
+        case ">=":
+            return column >= values[0]
+        case "<":
+            return column < values[0]
+        case "<=":
+            return column <= values[0]
+    raise invalid("fieldSelector", f"the operator {requirement.operator} is not supported here")
