@@ -1,0 +1,153 @@
+"""What each role may do: one table, for our own evaluator now and the chart's ClusterRoles later.
+
+Resources are plurals or `plural/subresource`; verbs are Kubernetes'. The rule of the reference
+holds: an explicit entry for a resource replaces the wildcard for that role. What is in no entry is
+refused. Devices and enrolment certificates have no role here: their API is another listener.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from apiserver.auth import identity
+from apiserver.auth.identity import Caller
+from apiserver.errors import Forbidden
+from resources.kind import Kind
+
+READ = frozenset({"get", "list", "watch"})
+WRITE = frozenset({"create", "update", "patch"})
+MANAGE = READ | WRITE | {"delete"}
+EVERYTHING = frozenset({"*"})
+_NOTHING: frozenset[str] = frozenset()
+
+Grants = Mapping[str, frozenset[str]]
+
+_EDITED = ("devices", "fleets", "resourcesyncs", "repositories")
+
+ROLES: Mapping[str, Grants] = MappingProxyType(
+    {
+        identity.ADMIN: {"*": EVERYTHING},
+        "org-admin": {"*": EVERYTHING},
+        identity.CONTROLLER: {
+            "*": READ,
+            "*/status": READ | {"update", "patch"},
+            "fleets": READ | {"patch", "update"},
+            "fleets/bindings": frozenset({"create"}),
+            "enrollmentrequests": READ | {"patch"},
+            "certificatesigningrequests": READ | {"patch"},
+            "repositories": READ | {"patch"},
+            "resourcesyncs": READ | {"patch"},
+            "templateversions": EVERYTHING,
+            "rollouts": EVERYTHING,
+            "backlogs": EVERYTHING,
+            "events": EVERYTHING,
+            "leases": EVERYTHING,
+            "contents": READ | {"create"},
+        },
+        identity.OPERATOR: {
+            "*": READ,
+            "contents": _NOTHING,
+            **dict.fromkeys(_EDITED, MANAGE),
+            "rollouts": READ | {"update", "patch"},
+        },
+        identity.VIEWER: {
+            "*": READ,
+            "contents": _NOTHING,
+            "devices/rendered": _NOTHING,
+            "devices/console": _NOTHING,
+        },
+        identity.INSTALLER: {
+            "enrollmentrequests": READ,
+            "organizations": READ,
+            "namespaces": READ,
+            "enrollmentrequests/approval": frozenset({"update", "patch"}),
+            "certificatesigningrequests": READ | {"create", "update"},
+        },
+    }
+)
+
+# Groups of certificates and tokens, to roles; the first that matches counts.
+GROUPS: Mapping[str, str] = MappingProxyType(
+    {
+        "system:masters": identity.ADMIN,
+        "flightctl-admin": identity.ADMIN,
+        "flightctl-org-admin": "org-admin",
+        "flightctl-operator": identity.OPERATOR,
+        "flightctl-installer": identity.INSTALLER,
+        "flightctl-viewer": identity.VIEWER,
+    }
+)
+
+
+def role_of(groups: frozenset[str]) -> str:
+    """The role that these groups give; `nobody` when none does."""
+    return next((role for group, role in GROUPS.items() if group in groups), identity.NOBODY)
+
+
+def allowed(role: str, verb: str, resource: str, subresource: str = "") -> bool:
+    """Whether `role` may `verb` `resource[/subresource]`."""
+    grants = ROLES.get(role, {})
+    verbs = next((grants[key] for key in _keys(resource, subresource) if key in grants), _NOTHING)
+    return "*" in verbs or verb in verbs
+
+
+def _keys(resource: str, subresource: str) -> Iterator[str]:
+    """The entries that may speak of a resource, the most particular first. A subresource is never
+    covered by its resource's own entry: who may edit fleets may not therefore bind devices."""
+    if subresource:
+        yield f"{resource}/{subresource}"
+        yield f"*/{subresource}"
+    else:
+        yield resource
+    yield "*"
+
+
+def authorize(
+    caller: Caller, verb: str, kind: Kind, subresource: str = "", namespace: str = "", name: str = ""
+) -> None:
+    """Raise Forbidden unless `caller` may do it; the message is worded as kubectl users know it."""
+    if allowed(caller.role, verb, kind.plural, subresource) and not _reserved(
+        caller, verb, kind, subresource
+    ):
+        return
+    raise refusal(caller, verb, kind.plural, kind.group, subresource, namespace, kind, name)
+
+
+def _reserved(caller: Caller, verb: str, kind: Kind, subresource: str) -> bool:
+    """Kinds that only the service writes stay so for administrators too; they may still delete."""
+    if not kind.internal or subresource or verb not in WRITE:
+        return False
+    return caller.role != identity.CONTROLLER
+
+
+def refusal(
+    caller: Caller,
+    verb: str,
+    resource: str,
+    group: str,
+    subresource: str = "",
+    namespace: str = "",
+    kind: Kind | None = None,
+    name: str = "",
+) -> Forbidden:
+    """The 403 that says who may not do what, and where."""
+    whole = f"{resource}/{subresource}" if subresource else resource
+    place = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+    what = f"{resource}.{group}" if group else resource
+    target = f' "{name}"' if name else ""
+    message = (
+        f'{what}{target} is forbidden: User "{caller.name}" cannot {verb} resource "{whole}" '
+        f'in API group "{group}" {place}'
+    )
+    return Forbidden(message, kind=kind, name=name)
+
+
+def rules(role: str) -> list[dict[str, list[str]]]:
+    """The table of one role as Kubernetes' ResourceRules, for `kubectl auth can-i --list`."""
+    grants = ROLES.get(role, {})
+    return [
+        {"verbs": sorted(verbs), "apiGroups": ["*"], "resources": [resource]}
+        for resource, verbs in grants.items()
+        if verbs
+    ]
