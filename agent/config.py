@@ -1,0 +1,356 @@
+"""Settings: `/etc/flightctl/config.yaml` and its drop-ins, read once, checked once, then frozen.
+
+The file format is flightctl's; a file that its agent accepts is accepted here: unknown and legacy
+keys are ignored, relative paths are relative to the file. What is wrong in the main file is fatal
+and the message names the key.
+
+The invariant: no drop-in can keep the agent from starting. Drop-ins arrive with fleet updates, and
+an agent that does not start cannot undo one. A drop-in that cannot be read, or that would make
+valid settings invalid, is skipped and remembered in `Settings.warnings`. Drop-ins may set only the
+keys of `_MERGED`; the addresses and certificates of the service are not among them, so that an
+update cannot send a device to another service.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import yaml
+
+from agent import fields
+from agent.fields import ConfigError
+
+__all__ = ["ConfigError", "Pem", "Service", "Settings", "load"]
+
+Document = dict[str, Any]
+
+CONFIG_FILE = "/etc/flightctl/config.yaml"
+DATA_DIR = "/var/lib/flightctl"
+DEFAULT_SERVER = "https://localhost:7443"
+MIN_INTERVAL_S = 2.0
+MAX_SYSTEM_INFO_TIMEOUT_S = 120.0
+MAX_CONFIG_BYTES = 1 << 20
+SYSTEM_INFO_KEYS = (
+    "hostname",
+    "kernel",
+    "distroName",
+    "distroVersion",
+    "distroId",
+    "productName",
+    "productUuid",
+    "productSerial",
+    "netInterfaceDefault",
+    "netIpDefault",
+    "netMacDefault",
+    "managementCertNotAfter",
+    "managementCertSerial",
+    "tpmVendorInfo",
+)
+LOG_LEVELS = ("panic", "fatal", "error", "warn", "info", "debug", "trace")
+
+_MERGED = (
+    "log-level",
+    "log-prefix",
+    "spec-fetch-error-base-delay",
+    "spec-fetch-error-max-delay",
+    "status-update-jitter",
+    "system-info",
+    "system-info-custom",
+    "system-info-timeout",
+    "metrics-enabled",
+    "profiling-enabled",
+)
+_MERGED_BY_KEY = ("tpm", "audit", "image-pruning", "default-labels", "label-from-systeminfo")
+
+
+class Files(Protocol):
+    """The part of `World` that settings are read through."""
+
+    def read(self, path: str) -> bytes | None: ...
+
+    def listdir(self, path: str) -> Iterable[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pem:
+    """A PEM text: inside the configuration (which wins), or in a file that is read when needed.
+
+    Reading late is what lets an enrolled device live after its enrolment credentials are gone.
+    """
+
+    data: bytes = field(default=b"", repr=False)
+    path: str = ""
+
+    def load(self, files: Files) -> bytes:
+        """The PEM bytes; empty when the file is not there."""
+        return self.data or files.read(self.path) or b""
+
+    def __bool__(self) -> bool:
+        return bool(self.data or self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where a service listens, whom to trust there, and what to show it."""
+
+    server: str
+    authority: Pem
+    server_name: str
+    insecure: bool
+    certificate: Pem
+    key: Pem
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that the agent was told; durations in seconds, paths absolute inside the root."""
+
+    config_file: str
+    config_dir: str
+    data_dir: str
+    enrollment: Service
+    enrollment_ui: str
+    management: Service
+    fetch_error_base_delay_s: float
+    fetch_error_max_delay_s: float
+    status_interval_s: float
+    status_jitter_s: float
+    enrollment_verify_interval_s: float
+    enrollment_verify_cap_s: float
+    default_labels: Mapping[str, str]
+    label_from_system_info: Mapping[str, str]
+    system_info: tuple[str, ...]
+    system_info_custom: tuple[str, ...]
+    system_info_timeout_s: float
+    pull_timeout_s: float
+    pull_retry_steps: int
+    log_level: str
+    log_prefix: str
+    metrics_enabled: bool
+    profiling_enabled: bool
+    audit_enabled: bool
+    image_pruning_enabled: bool
+    tpm_enabled: bool
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def certs_dir(self) -> str:
+        return f"{self.data_dir}/certs"
+
+
+def load(files: Files, config_file: str = CONFIG_FILE, *, data_dir: str = DATA_DIR) -> Settings:
+    """The settings. Raises ConfigError, whose text names the file and the key."""
+    raw = files.read(config_file)
+    if raw is None:
+        raise ConfigError(config_file, "the configuration file does not exist")
+    document = _parse(raw, config_file)
+    config_dir = posixpath.dirname(posixpath.abspath(config_file))
+
+    def build(candidate: Document, warnings: tuple[str, ...] = ()) -> Settings:
+        return _settings(candidate, config_file, config_dir, data_dir, warnings)
+
+    document, warnings = _with_drop_ins(files, document, config_dir, build)
+    try:
+        return build(document, warnings)
+    except ConfigError as error:
+        raise ConfigError(f"{config_file}: {error.key}", error.why) from error
+
+
+def _with_drop_ins(
+    files: Files, document: Document, config_dir: str, build: Callable[[Document], Settings]
+) -> tuple[Document, tuple[str, ...]]:
+    folder = f"{config_dir}/conf.d"
+    warnings: list[str] = []
+    valid = _is_valid(document, build)
+    for name in sorted(_names(files, folder)):
+        if not name.endswith((".yaml", ".yml")):
+            continue
+        path = f"{folder}/{name}"
+        try:
+            raw = files.read(path)
+            if raw is None:
+                continue
+            candidate = _merged(document, _parse(raw, path))
+            if valid:
+                build(candidate)
+        except (ConfigError, OSError) as error:
+            warnings.append(f"drop-in skipped: {path}: {error}")
+            continue
+        document = candidate
+        valid = valid or _is_valid(document, build)
+    return document, tuple(warnings)
+
+
+def _names(files: Files, folder: str) -> Iterable[str]:
+    try:
+        return list(files.listdir(folder))
+    except OSError:
+        return []
+
+
+def _is_valid(document: Document, build: Callable[[Document], Settings]) -> bool:
+    try:
+        build(document)
+    except ConfigError:
+        return False
+    return True
+
+
+def _parse(raw: bytes, path: str) -> Document:
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise ConfigError(path, f"larger than {MAX_CONFIG_BYTES} bytes")
+    try:
+        document = yaml.safe_load(raw)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(path, f"not YAML: {error}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(path, "must be a mapping of settings")
+    return {str(key): value for key, value in document.items()}
+
+
+def _merged(document: Document, drop_in: Document) -> Document:
+    result = dict(document)
+    for key in _MERGED:
+        if drop_in.get(key) is not None:
+            result[key] = drop_in[key]
+    for key in _MERGED_BY_KEY:
+        if isinstance(drop_in.get(key), dict):
+            old = result.get(key)
+            result[key] = {**(old if isinstance(old, dict) else {}), **drop_in[key]}
+        elif drop_in.get(key) is not None:
+            raise ConfigError(key, "must be a mapping")
+    return result
+
+
+def _settings(
+    document: Document,
+    config_file: str,
+    config_dir: str,
+    data_dir: str,
+    warnings: tuple[str, ...],
+) -> Settings:
+    enrollment = _enrollment(document, config_dir, data_dir)
+    base = fields.duration(document, "spec-fetch-error-base-delay", 5, least_s=MIN_INTERVAL_S)
+    status = fields.duration(document, "status-update-interval", 60, least_s=MIN_INTERVAL_S)
+    # Deprecated and without effect, but a wrong value was always an error.
+    fields.duration(document, "spec-fetch-interval", 60, least_s=MIN_INTERVAL_S)
+    fields.integer(document, "enrollment-verify-steps", 6, least=1)
+    tpm = fields.mapping(document, "tpm")
+    if fields.boolean(tpm, "auth-enabled", False, at="tpm.") and not fields.boolean(
+        tpm, "enabled", False, at="tpm."
+    ):
+        raise ConfigError("tpm.auth-enabled", "needs tpm.enabled")
+    level = fields.string(document, "log-level", "info").lower()
+    return Settings(
+        config_file=config_file,
+        config_dir=config_dir,
+        data_dir=data_dir,
+        enrollment=enrollment,
+        enrollment_ui=_ui(document, enrollment.server),
+        management=_management(document, config_dir, data_dir, enrollment),
+        fetch_error_base_delay_s=base,
+        fetch_error_max_delay_s=fields.duration(
+            document, "spec-fetch-error-max-delay", max(300.0, base), least_s=base
+        ),
+        status_interval_s=status,
+        status_jitter_s=fields.duration(
+            document, "status-update-jitter", status, least_s=0, most_s=status
+        ),
+        enrollment_verify_interval_s=fields.duration(
+            document, "enrollment-verify-interval", 10, least_s=MIN_INTERVAL_S
+        ),
+        enrollment_verify_cap_s=fields.duration(
+            document, "enrollment-verify-cap", 60, least_s=MIN_INTERVAL_S
+        ),
+        default_labels=fields.strings(document, "default-labels"),
+        label_from_system_info=fields.strings(document, "label-from-systeminfo"),
+        system_info=fields.names(document, "system-info", SYSTEM_INFO_KEYS),
+        system_info_custom=fields.names(document, "system-info-custom", ()),
+        system_info_timeout_s=fields.duration(
+            document, "system-info-timeout", 120, least_s=0, most_s=MAX_SYSTEM_INFO_TIMEOUT_S
+        )
+        or MAX_SYSTEM_INFO_TIMEOUT_S,
+        pull_timeout_s=fields.duration(document, "pull-timeout", 600, least_s=0) or 600.0,
+        pull_retry_steps=fields.integer(document, "pull-retry-steps", 6, least=0),
+        log_level=level if level in LOG_LEVELS else "info",
+        log_prefix=fields.string(document, "log-prefix", ""),
+        metrics_enabled=fields.boolean(document, "metrics-enabled", False),
+        profiling_enabled=fields.boolean(document, "profiling-enabled", False),
+        audit_enabled=fields.boolean(
+            fields.mapping(document, "audit"), "enabled", True, at="audit."
+        ),
+        image_pruning_enabled=fields.boolean(
+            fields.mapping(document, "image-pruning"), "enabled", False, at="image-pruning."
+        ),
+        tpm_enabled=fields.boolean(tpm, "enabled", False, at="tpm."),
+        warnings=warnings,
+    )
+
+
+def _enrollment(document: Document, config_dir: str, data_dir: str) -> Service:
+    section = fields.mapping(document, "enrollment-service")
+    certificate = Pem(path=f"{data_dir}/certs/client-enrollment.crt")
+    key = Pem(path=f"{data_dir}/certs/client-enrollment.key")
+    if not section:
+        authority = Pem(path=f"{config_dir}/certs/ca.crt")
+        return Service(DEFAULT_SERVER, authority, "", False, certificate, key)
+    where = "enrollment-service"
+    shown = fields.mapping(section, "authentication", at=f"{where}.")
+    at = f"{where}.authentication."
+    server, authority, name, insecure = _connection(section, where, config_dir)
+    certificate = _pem(shown, "client-certificate", at, config_dir) or certificate
+    key = _pem(shown, "client-key", at, config_dir) or key
+    return Service(server, authority, name, insecure, certificate, key)
+
+
+def _management(document: Document, config_dir: str, data_dir: str, enrollment: Service) -> Service:
+    """The device's own credentials stay in the data directory, whatever the file says of them:
+    there the certificate is renewed, and an inline copy could not be.
+    """
+    certificate, key = (
+        Pem(path=f"{data_dir}/certs/agent.crt"),
+        Pem(path=f"{data_dir}/certs/agent.key"),
+    )
+    section = fields.mapping(document, "management-service")
+    if not section:
+        return Service(
+            enrollment.server,
+            enrollment.authority,
+            enrollment.server_name,
+            enrollment.insecure,
+            certificate,
+            key,
+        )
+    server, authority, name, insecure = _connection(section, "management-service", config_dir)
+    return Service(server, authority, name, insecure, certificate, key)
+
+
+def _connection(section: Document, where: str, config_dir: str) -> tuple[str, Pem, str, bool]:
+    service = fields.mapping(section, "service", at=f"{where}.")
+    at = f"{where}.service."
+    return (
+        fields.url(service, "server", at=at, schemes=("https",)),
+        _pem(service, "certificate-authority", at, config_dir),
+        fields.string(service, "tls-server-name", "", at=at),
+        fields.boolean(service, "insecureSkipVerify", False, at=at),
+    )
+
+
+def _pem(section: Document, key: str, at: str, config_dir: str) -> Pem:
+    data = fields.base64_bytes(section, f"{key}-data", at=at)
+    if data:
+        return Pem(data=data)
+    path = fields.string(section, key, "", at=at)
+    return Pem(path=posixpath.join(config_dir, path)) if path else Pem()
+
+
+def _ui(document: Document, server: str) -> str:
+    section = fields.mapping(document, "enrollment-service")
+    if not section.get("enrollment-ui-endpoint"):
+        return server
+    return fields.url(section, "enrollment-ui-endpoint", at="enrollment-service.")
