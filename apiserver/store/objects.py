@@ -1,0 +1,211 @@
+"""Rows of the `object` table and the documents they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, delete, insert, select, update
+
+from apiserver.store import selecting
+from apiserver.store.tables import FLEET_SELECTOR, OBJECT, OBJECT_LABEL, OBJECT_OWNER
+from resources.kind import Json, Kind
+from resources.selectors import FieldSelector, LabelSelector
+
+Row = Mapping[str, Any]
+
+# Metadata with columns of its own; the rest is kept as it is in `meta`.
+_COLUMNS = frozenset(
+    (
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "labels",
+    )
+)
+
+
+def dumps(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def field_of(document: Json, path: str) -> str | None:
+    """The value of a selectable field as selectors compare it: text, `true`/`false`, or None."""
+    value: Any = document
+    for part in path.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(part)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return None if value is None else str(value)
+
+
+def fields_of(kind: Kind, document: Json) -> dict[str, str | None]:
+    metadata = document["metadata"]
+    fields = {path: field_of(document, path) for path in kind.selectable}
+    fields["metadata.name"] = metadata["name"]
+    fields["metadata.namespace"] = metadata.get("namespace", "")
+    return fields
+
+
+def document_of(kind: Kind, row: Row) -> Json:
+    metadata: Json = {"name": row["name"]}
+    if row["namespace"]:
+        metadata["namespace"] = row["namespace"]
+    metadata |= {
+        "uid": row["uid"],
+        "resourceVersion": str(row["resource_version"]),
+        "generation": row["generation"],
+        "creationTimestamp": row["created_at"],
+    }
+    if row["deleted_at"]:
+        metadata["deletionTimestamp"] = row["deleted_at"]
+    labels = orjson.loads(row["labels"])
+    if labels:
+        metadata["labels"] = labels
+    metadata |= orjson.loads(row["meta"])
+    document: Json = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
+    for part in ("spec", "status"):
+        if row[part] is not None:
+            document[part] = orjson.loads(row[part])
+    return document
+
+
+def values_of(kind: Kind, document: Json, version: int) -> dict[str, Any]:
+    """Column values of a document that gets `version`."""
+    metadata = document["metadata"]
+    rest = {key: value for key, value in metadata.items() if key not in _COLUMNS}
+    return {
+        "uid": metadata["uid"],
+        "kind": kind.kind,
+        "namespace": metadata.get("namespace", ""),
+        "name": metadata["name"],
+        "resource_version": version,
+        "generation": metadata.get("generation", 1),
+        "created_at": metadata["creationTimestamp"],
+        "deleted_at": metadata.get("deletionTimestamp"),
+        "labels": dumps(metadata.get("labels") or {}),
+        "meta": dumps(rest),
+        "spec": dumps(document["spec"]) if "spec" in document else None,
+        "status": dumps(document["status"]) if "status" in document else None,
+    }
+
+
+def get(connection: Connection, kind: Kind, namespace: str, name: str) -> Json | None:
+    found = connection.execute(
+        select(OBJECT).where(
+            OBJECT.c.kind == kind.kind, OBJECT.c.namespace == namespace, OBJECT.c.name == name
+        )
+    )
+    row = found.mappings().first()
+    return None if row is None else document_of(kind, row)
+
+
+def by_uids(connection: Connection, kind: Kind, uids: Iterable[str]) -> dict[str, Json]:
+    found = connection.execute(select(OBJECT).where(OBJECT.c.uid.in_(list(uids))))
+    return {row["uid"]: document_of(kind, row) for row in found.mappings()}
+
+
+def page(
+    connection: Connection,
+    kind: Kind,
+    namespace: str | None,
+    *,
+    labels: LabelSelector,
+    fields: FieldSelector | None,
+    after: tuple[str, str] | None,
+    limit: int,
+) -> list[Json]:
+    """Documents in order of (namespace, name). Field selectors are matched on the documents: of
+    these kinds there are thousands at most."""
+    query = select(OBJECT).where(OBJECT.c.kind == kind.kind)
+    if namespace is not None:
+        query = query.where(OBJECT.c.namespace == namespace)
+    query = selecting.by_labels(query, OBJECT, OBJECT_LABEL, labels)
+    if after is not None:
+        before = (OBJECT.c.namespace > after[0]) | (
+            (OBJECT.c.namespace == after[0]) & (OBJECT.c.name > after[1])
+        )
+        query = query.where(before)
+    query = query.order_by(OBJECT.c.namespace, OBJECT.c.name)
+    if limit and fields is None:
+        query = query.limit(limit)
+    documents = (document_of(kind, row) for row in connection.execute(query).mappings())
+    if fields is not None:
+        documents = (d for d in documents if fields.matches(fields_of(kind, d)))
+    found = list(documents)
+    return found[:limit] if limit else found
+
+
+def write(connection: Connection, kind: Kind, values: dict[str, Any], *, new: bool) -> None:
+    """The row of `values_of`."""
+    if new:
+        connection.execute(insert(OBJECT), values)
+    else:
+        connection.execute(update(OBJECT).where(OBJECT.c.uid == values["uid"]).values(**values))
+
+
+def write_labels(connection: Connection, values: dict[str, Any], *, new: bool) -> None:
+    """Label rows, rewritten: few objects, few labels."""
+    if not new:
+        connection.execute(delete(OBJECT_LABEL).where(OBJECT_LABEL.c.uid == values["uid"]))
+    same = {key: values[key] for key in ("uid", "kind", "namespace", "name")}
+    rows = [same | {"key": k, "value": v} for k, v in orjson.loads(values["labels"]).items()]
+    if rows:
+        connection.execute(insert(OBJECT_LABEL), rows)
+
+
+def write_owners(connection: Connection, document: Json, *, new: bool) -> None:
+    uid = document["metadata"]["uid"]
+    if not new:
+        connection.execute(delete(OBJECT_OWNER).where(OBJECT_OWNER.c.uid == uid))
+    owners = {r["uid"] for r in document["metadata"].get("ownerReferences", ())}
+    if owners:
+        rows = [{"uid": uid, "owner_uid": owner} for owner in sorted(owners)]
+        connection.execute(insert(OBJECT_OWNER), rows)
+
+
+def write_fleet_selector(connection: Connection, document: Json, *, gone: bool = False) -> None:
+    """A fleet's matchLabels as rows; matchExpressions do not take part (contract 6.4)."""
+    metadata = document["metadata"]
+    where = (
+        FLEET_SELECTOR.c.namespace == metadata["namespace"],
+        FLEET_SELECTOR.c.fleet == metadata["name"],
+    )
+    connection.execute(delete(FLEET_SELECTOR).where(*where))
+    wanted = match_labels(document)
+    if gone or not wanted:
+        return
+    same = {
+        "namespace": metadata["namespace"],
+        "fleet": metadata["name"],
+        "total": len(wanted),
+    }
+    rows = [same | {"key": key, "value": value} for key, value in wanted.items()]
+    connection.execute(insert(FLEET_SELECTOR), rows)
+
+
+def match_labels(fleet: Json | None) -> dict[str, str]:
+    selector = ((fleet or {}).get("spec") or {}).get("selector") or {}
+    return dict(selector.get("matchLabels") or {})
+
+
+def remove(connection: Connection, uid: str) -> None:
+    for table in (OBJECT_LABEL, OBJECT_OWNER, OBJECT):
+        connection.execute(delete(table).where(table.c.uid == uid))
+
+
+def owned_by(connection: Connection, owner_uid: str) -> list[Row]:
+    """Rows (uid, kind, namespace, name) of what names `owner_uid` as an owner."""
+    query = (
+        select(OBJECT.c.uid, OBJECT.c.kind, OBJECT.c.namespace, OBJECT.c.name)
+        .join(OBJECT_OWNER, OBJECT_OWNER.c.uid == OBJECT.c.uid)
+        .where(OBJECT_OWNER.c.owner_uid == owner_uid)
+    )
+    return list(connection.execute(query).mappings())
