@@ -1,0 +1,105 @@
+"""`homeport-agent`, installed as `/usr/bin/flightctl-agent` too: the command line of the agent.
+
+Without a sub-command it is the agent. Exit statuses: 0 asked to stop or done, 1 anything else; the
+last line on stderr says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from agent import collectors, config, errors, reporting, sources, version
+from agent.linux import LinuxWorld
+
+ROOT_VARIABLE = "FLIGHTCTL_TEST_ROOT_DIR"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    match arguments.command:
+        case "version":
+            print(version.VERSION)
+            print(version.COMMIT)
+            return 0
+        case "system-info":
+            return _system_info(arguments)
+        case _:
+            return _agent(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="homeport-agent",
+        description="Makes this device what its specification says.",
+        exit_on_error=True,
+    )
+    parser.error = _usage_error(parser)  # type: ignore[method-assign]
+    parser.add_argument(
+        "--config", default=config.CONFIG_FILE, help="the configuration (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--root",
+        default=os.environ.get(ROOT_VARIABLE) or "/",
+        help=f"a directory in front of every path (default: {ROOT_VARIABLE}, else /)",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("version", help="version and commit, a line each")
+    info = commands.add_parser("system-info", help="what this device is, as one line of JSON")
+    info.add_argument("--hardware-map", help="names of graphics cards; accepted and not used yet")
+    return parser
+
+
+def _usage_error(parser: argparse.ArgumentParser) -> Callable[[str], NoReturn]:
+    """Exit status 1 and not argparse's 2: that is what unit files and scripts expect of it."""
+
+    def fail(message: str) -> NoReturn:
+        parser.print_usage(sys.stderr)
+        parser.exit(1, f"{parser.prog}: {message}\n")
+
+    return fail
+
+
+def read_settings(arguments: argparse.Namespace) -> config.Settings:
+    """The file may be named as it is for the device, or as it is from outside its root."""
+    where = LinuxWorld(arguments.root)
+    path = os.path.abspath(arguments.config)  # noqa: PTH100 - texts of the device, not of this host
+    root = str(where.path("/"))
+    if root != "/" and path.startswith(f"{root}/"):
+        path = path[len(root) :]
+    if root != "/" and where.stat(path) is None:
+        # A configuration that lies elsewhere, with everything inline.
+        return config.load(LinuxWorld("/"), path)
+    return config.load(where, path)
+
+
+def _agent(arguments: argparse.Namespace) -> int:
+    # The core is imported when there is work for it: `version` should not wait for it.
+    from agent import process
+
+    try:
+        settings = read_settings(arguments)
+        process.set_up_logging(settings)
+        where = LinuxWorld(arguments.root)
+        return process.Process(where, settings, lambda: read_settings(arguments)).run()
+    except (config.ConfigError, errors.Fatal, OSError) as error:
+        print(f"homeport-agent: {error}", file=sys.stderr)
+        return 1
+
+
+def _system_info(arguments: argparse.Namespace) -> int:
+    where = LinuxWorld(arguments.root)
+    machine = sources.Machine(where)
+    names = where.listdir(collectors.CUSTOM_DIR)
+    custom = collectors.run_all(where, names, real_path=lambda p: str(where.path(p)))
+    now = reporting.rfc3339(where.now())
+    print(json.dumps(collectors.report(machine, custom, now=now), separators=(",", ":")))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

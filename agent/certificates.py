@@ -1,0 +1,133 @@
+"""Renewal of the management certificate, long before it ends and with the same key.
+
+Due after two thirds of its life, give or take a tenth, so that a fleet enrolled in one hour does
+not come back in one hour. Level-triggered: each `step` looks at the certificate in use and does at
+most one thing; what was under way before a restart is simply begun again, and the service keeps
+both requests. A certificate that is refused or unusable changes nothing.
+
+An expired certificate cannot renew itself; see `contact` for what happens then.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+from typing import Any
+from urllib.parse import quote
+
+from agent import identity, transport, world
+
+log = logging.getLogger("agent.certificates")
+
+Json = dict[str, Any]
+
+SIGNER = "flightctl.io/device-management-renewal"
+USAGES = ["clientAuth", "CA:false"]
+DUE_AFTER = 2 / 3
+SPREAD = 0.1
+RETRY_S = 600.0
+RETRY_S_MAX = 1800.0
+REFUSED_S = 3600.0
+# Short-lived certificates (tests, careful sites) cannot wait ten minutes for the next attempt.
+RETRIES_IN_A_LIFE = 50
+RETRY_S_MIN = 2.0
+
+
+class Renewing:
+    """Called between two polls, by the thread that polls."""
+
+    def __init__(
+        self, where: world.World, who: identity.Identity, client: transport.Client
+    ) -> None:
+        self._world = where
+        self._identity = who
+        self._client = client
+        # Drawn once for each process: the same share of every certificate's life.
+        self._spread = 1 + SPREAD * (2 * where.random() - 1)
+        self._pending = ""
+        self._next_at = 0.0
+        self._delay_s = 0.0
+
+    def due_at(self, certificate: identity.Certificate) -> float:
+        """Seconds since 1970."""
+        return certificate.not_before + certificate.lifetime_s * DUE_AFTER * self._spread
+
+    def step(self) -> bool:
+        """Does what is due; True = another certificate is in use now."""
+        certificate = self._identity.certificate
+        if certificate is None or self._world.now().timestamp() < self.due_at(certificate):
+            return False
+        if self._world.monotonic() < self._next_at:
+            return False
+        try:
+            pem = self._look() if self._pending else self._ask()
+            if pem is None:
+                self._again(certificate, "not signed yet")
+                return False
+            facts = self._identity.install(pem)
+        except (_Denied, identity.Unusable) as error:
+            log.error("certificate not renewed: %s", error)
+            self._pending = ""
+            self._next_at = self._world.monotonic() + self._shortest(certificate, REFUSED_S)
+            return False
+        except transport.ServiceError as error:
+            if isinstance(error, transport.Rejected):
+                self._pending = ""
+            self._again(certificate, str(error))
+            return False
+        self._pending, self._delay_s, self._next_at = "", 0.0, 0.0
+        log.info("certificate renewed serial=%s until=%s", facts.serial, facts.not_after_text)
+        return True
+
+    def _ask(self) -> str | None:
+        name = f"{self._identity.name}-{int(self._world.random() * 2**32):08x}"
+        request = base64.b64encode(self._identity.request().encode()).decode()
+        document = {
+            "apiVersion": transport.API_VERSION,
+            "kind": "CertificateSigningRequest",
+            "metadata": {"name": name},
+            "spec": {"request": request, "signerName": SIGNER, "usages": USAGES},
+        }
+        answer = self._client.request("POST", "/certificatesigningrequests", body=document)
+        self._pending = name
+        return judged(answer.document) or self._look()
+
+    def _look(self) -> str | None:
+        path = f"/certificatesigningrequests/{quote(self._pending, safe='')}"
+        return judged(self._client.get(path).document)
+
+    def _again(self, certificate: identity.Certificate, why: str) -> None:
+        first = self._shortest(certificate, RETRY_S)
+        self._delay_s = min(max(first, self._delay_s * 2), RETRY_S_MAX)
+        wait_s = self._delay_s * (1 + SPREAD * (2 * self._world.random() - 1))
+        self._next_at = self._world.monotonic() + wait_s
+        log.warning("certificate not renewed yet, again in %.0f s: %s", wait_s, why)
+
+    def _shortest(self, certificate: identity.Certificate, seconds: float) -> float:
+        return max(RETRY_S_MIN, min(seconds, certificate.lifetime_s / RETRIES_IN_A_LIFE))
+
+
+class _Denied(Exception):
+    pass
+
+
+def judged(document: Any) -> str | None:
+    """The PEM text of a signed request; None = not yet. Raises on a denial."""
+    status = document.get("status") if isinstance(document, dict) else None
+    if not isinstance(status, dict):
+        return None
+    is_approved = False
+    for condition in status.get("conditions") or ():
+        if not isinstance(condition, dict) or condition.get("status") != "True":
+            continue
+        if condition.get("type") in ("Denied", "Failed"):
+            raise _Denied(f"{condition['type']}: {condition.get('message') or 'no reason given'}")
+        is_approved = is_approved or condition.get("type") == "Approved"
+    raw = status.get("certificate")
+    if not is_approved or not isinstance(raw, str) or not raw:
+        return None
+    try:
+        return base64.b64decode(raw, validate=True).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise identity.Unusable(f"not base64 of PEM: {error}") from error

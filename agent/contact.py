@@ -1,0 +1,173 @@
+"""Keeps this device in contact with the service: enrol, poll, renew; and enrol again if need be.
+
+One thread, never in a hurry and never giving up. It has no part in making a specification true:
+whatever happens here, the loop beside it goes on with what it knows.
+
+What ends the certificate's life:
+- the service says twice that there is no such device: the certificate is dropped, the key stays,
+  and the device enrols again under its old name;
+- it has expired, by our clock, *and* polls fail: then, between polls that go on with the old one,
+  rounds of enrolment are made with the same key. Both, because a clock may be wrong and the
+  enrolment credentials may be long gone; whichever works first wins, and nothing is thrown away.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from agent import certificates, config, enrolling, identity, polling, transport, world
+
+log = logging.getLogger("agent.contact")
+
+Json = dict[str, Any]
+Pause = Callable[[float], bool]
+
+PROBE_TIMEOUT_S = 10.0
+
+
+class Offers(Protocol):
+    """The part of `Mailbox` that takes specifications to the loop."""
+
+    def offer_spec(self, device: Json) -> None: ...
+
+
+class Contact:
+    """`on_enrolled` is called whenever a certificate was granted, `on_conflict` when the service
+    asks for the whole status again, `on_connected` when a poll was answered after a silence."""
+
+    def __init__(
+        self,
+        where: world.World,
+        settings: config.Settings,
+        who: identity.Identity,
+        enrolment: enrolling.Enrolling,
+        offers: Offers,
+        known_version: Callable[[], str],
+    ) -> None:
+        self._world = where
+        self._settings = settings
+        self._identity = who
+        self._enrolment = enrolment
+        self._offers = offers
+        self._known_version = known_version
+        self.client = transport.Client(settings.management.server, who.credentials)
+        self._renewing = certificates.Renewing(where, who, self.client)
+        self._is_connected = False
+        self.on_enrolled: Callable[[], None] = lambda: None
+        self.on_conflict: Callable[[], None] = lambda: None
+        self.on_connected: Callable[[], None] = lambda: None
+
+    def run(self, pause: Pause) -> None:
+        """Until `pause` says that the agent stops. Raises enrolling.Refused, errors.Fatal."""
+        while True:
+            if not self._identity.is_enrolled and not self._enrolment.run(pause):
+                return
+            self.on_enrolled()
+            if not self._poll(pause):
+                return
+            log.error("the service knows this device no more, it enrols again")
+            self._identity.drop_certificate()
+
+    def abort(self) -> None:
+        """From any thread: ends the request that is under way."""
+        self.client.abort()
+        self._enrolment.client.abort()
+
+    def _poll(self, pause: Pause) -> bool:
+        """True = the device is gone from the service; False = the agent stops."""
+        poll = polling.Poll(
+            base_delay_s=self._settings.fetch_error_base_delay_s,
+            max_delay_s=self._settings.fetch_error_max_delay_s,
+        )
+        while True:
+            started = self._world.monotonic()
+            poll.learn(self._known_version())
+            outcome = self._once(poll)
+            if isinstance(outcome, polling.Gone):
+                return True
+            self._tell(outcome)
+            self._care(outcome)
+            took_s = self._world.monotonic() - started
+            if pause(poll.pause_s(took_s=took_s, random=self._world.random())):
+                return False
+
+    def _once(self, poll: polling.Poll) -> polling.Outcome:
+        path = f"/devices/{quote(self._identity.name, safe='')}/rendered"
+        query = {"knownRenderedVersion": poll.known} if poll.known else None
+        try:
+            return poll.answered(self.client.get(path, query, timeout_s=polling.TIMEOUT_S))
+        except transport.ServiceError as error:
+            return poll.failed(error)
+
+    def _tell(self, outcome: polling.Outcome) -> None:
+        if isinstance(outcome, polling.Failed):
+            log.log(
+                logging.WARNING if self._is_connected else logging.INFO,
+                "poll failed: %s",
+                outcome.why,
+            )
+            self._is_connected = False
+            return
+        if not self._is_connected:
+            self._is_connected = True
+            self.on_connected()
+        if isinstance(outcome, polling.Offered):
+            if polling.annotations_of(outcome.device).get(polling.CONFLICT_PAUSED) == "true":
+                self.on_conflict()
+            self._offers.offer_spec(outcome.device)
+
+    def _care(self, outcome: polling.Outcome) -> None:
+        """The certificate's turn: renewal while it lives, enrolment when it is dead."""
+        if not isinstance(outcome, polling.Failed):
+            self._renewing.step()
+        elif outcome.is_refusal and self._identity.is_expired():
+            certificate = self._identity.certificate
+            assert certificate is not None
+            log.error("the management certificate expired at %s", certificate.not_after_text)
+            verdict = self._enrolment.round()
+            if verdict is None:
+                self.on_enrolled()
+            else:
+                log.info("enrolling again name=%s: %s", self._identity.name, verdict.why)
+
+
+class Probe:
+    """Law 9: can this device reach the service, with the certificate that it has?
+
+    Called by the loop's thread. A connection of its own for each call, since the question is
+    whether one can be made; only the head of the answer is read.
+    """
+
+    def __init__(self, settings: config.Settings, who: identity.Identity) -> None:
+        self._settings = settings
+        self._identity = who
+        self._client: transport.Client | None = None
+
+    def __call__(self) -> bool:
+        if not self._identity.is_enrolled:
+            return False
+        client = transport.Client(self._settings.management.server, self._identity.credentials)
+        self._client = client
+        path = f"/devices/{quote(self._identity.name, safe='')}/rendered"
+        try:
+            client.request("GET", path, timeout_s=PROBE_TIMEOUT_S, want_body=False)
+        except transport.Rejected as error:
+            # It answered as the service; what it thinks of us is not the network's fault.
+            return error.status < 500
+        except transport.Throttled as error:
+            return error.status == 429
+        except transport.ServiceError as error:
+            log.info("the service is out of reach: %s", error)
+            return False
+        finally:
+            self._client = None
+            client.close()
+        return True
+
+    def abort(self) -> None:
+        client = self._client
+        if client is not None:
+            client.abort()

@@ -1,0 +1,192 @@
+"""Enrolment: asking to be let in, with the shared certificate, until a person approves.
+
+A round is one attempt to create the request (if it is not known to be there) and one look at it.
+Rounds are repeated for ever, in this process, with a growing pause: a device in the field must not
+need a restart because nobody was in the office. Only an explicit denial ends it.
+
+Afterwards the enrolment credentials are not read again, unless the service forgets the device or
+its certificate has expired.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from agent import config, identity, labels, transport, world
+
+log = logging.getLogger("agent.enrolling")
+
+Json = dict[str, Any]
+
+BACKOFF_FACTOR = 1.5
+CREATED = frozenset({200, 201})
+ALREADY_THERE = 409
+
+
+class Refused(Exception):
+    """A person said no; the text is why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Nothing to do but wait; `why` is for people, `after_s` what the service asked for."""
+
+    why: str
+    after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    pem: str
+
+
+class Enrolling:
+    """`facts` gives a complete device status, `known_version` what the device already runs."""
+
+    def __init__(
+        self,
+        where: world.World,
+        settings: config.Settings,
+        who: identity.Identity,
+        *,
+        facts: Callable[[], Json],
+        known_version: Callable[[], str],
+        is_image_mode: bool = False,
+        client: transport.Client | None = None,
+    ) -> None:
+        self._world = where
+        self._settings = settings
+        self._identity = who
+        self._facts = facts
+        self._known_version = known_version
+        self._os_mode = "image" if is_image_mode else "package"
+        self.client = client or transport.Client(settings.enrollment.server, self._credentials)
+        self._is_asked = False
+        self.on_asked: Callable[[], None] = lambda: None
+
+    def run(self, pause: Callable[[float], bool]) -> bool:
+        """Until there is a certificate (True), or `pause` says that the agent stops (False)."""
+        delay_s = self._settings.enrollment_verify_interval_s
+        said = ""
+        while True:
+            verdict = self.round()
+            if verdict is None:
+                return True
+            if verdict.why != said:
+                log.info("waiting for enrolment name=%s: %s", self._identity.name, verdict.why)
+                said = verdict.why
+            if pause(max(delay_s, verdict.after_s)):
+                return False
+            delay_s = min(delay_s * BACKOFF_FACTOR, self._settings.enrollment_verify_cap_s)
+
+    def round(self) -> Pending | None:
+        """One attempt; None = there is a certificate now. Raises Refused."""
+        try:
+            return self._round()
+        except transport.Throttled as error:
+            return Pending(str(error), error.after_s)
+        except transport.ServiceError as error:
+            return Pending(str(error))
+        finally:
+            # The next round is many seconds away; meanwhile the connection is only a burden.
+            self.client.close()
+
+    def _round(self) -> Pending | None:
+        if not self._is_asked:
+            self._ask()
+            self._is_asked = True
+            self.on_asked()
+        try:
+            path = f"/enrollmentrequests/{quote(self._identity.name, safe='')}"
+            verdict = judged(self.client.get(path).document)
+        except transport.Rejected as error:
+            if error.status == 404:
+                self._is_asked = False
+                return Pending("the request is not there any more, it is made again")
+            raise
+        if isinstance(verdict, Pending):
+            return verdict
+        try:
+            facts = self._identity.install(verdict.pem)
+        except identity.Unusable as error:
+            return Pending(
+                f"approved, but {error}; delete the device and the enrolment request "
+                f"{self._identity.name} to let it enrol again"
+            )
+        self._is_asked = False
+        log.info("enrolled name=%s until=%s", self._identity.name, facts.not_after_text)
+        return None
+
+    def _ask(self) -> None:
+        facts = self._facts()
+        proposed, complaints = labels.proposed(
+            facts["systemInfo"],
+            self._settings.label_from_system_info,
+            self._settings.default_labels,
+        )
+        for complaint in complaints:
+            log.warning("label left out: %s", complaint)
+        spec: Json = {
+            "csr": self._identity.pending_request(),
+            "deviceStatus": facts,
+            "labels": proposed,
+            "osMode": self._os_mode,
+        }
+        known = self._known_version()
+        if known:
+            spec["knownRenderedVersion"] = known
+        document = {
+            "apiVersion": transport.API_VERSION,
+            "kind": "EnrollmentRequest",
+            "metadata": {"name": self._identity.name},
+            "spec": spec,
+        }
+        try:
+            self.client.request("POST", "/enrollmentrequests", body=document)
+        except transport.Rejected as error:
+            if error.status != ALREADY_THERE:
+                raise
+
+    def _credentials(self) -> transport.Credentials:
+        service = self._settings.enrollment
+        certificate = service.certificate.load(self._world)
+        key = service.key.load(self._world)
+        if not certificate or not key:
+            missing = service.certificate if not certificate else service.key
+            raise transport.Unreachable(f"no enrolment credentials: {missing.path} is missing")
+        return transport.Credentials(
+            authority=service.authority.load(self._world),
+            certificate=certificate,
+            key=key,
+            server_name=service.server_name,
+            insecure=service.insecure,
+        )
+
+
+def judged(document: Any) -> Pending | Granted:
+    """What an enrolment request says. Raises Refused.
+
+    The presence of a condition counts, not its status: so existing services and agents read it.
+    """
+    status = document.get("status") if isinstance(document, dict) else None
+    conditions = status.get("conditions") if isinstance(status, dict) else None
+    found = {
+        condition.get("type"): condition
+        for condition in conditions or ()
+        if isinstance(condition, dict)
+    }
+    for kind in ("Denied", "Failed"):
+        if kind in found:
+            words = found[kind].get("message") or found[kind].get("reason") or "no reason given"
+            raise Refused(f"enrolment {kind.lower()}: {words}")
+    if "Approved" not in found:
+        return Pending("waiting for approval")
+    assert isinstance(status, dict)
+    pem = status.get("certificate")
+    if not isinstance(pem, str) or not pem.strip():
+        return Pending("approved, waiting for the certificate")
+    return Granted(pem)

@@ -1,0 +1,242 @@
+"""Who this device is: its key, the name that follows from the key, its management certificate.
+
+The invariants:
+- A key that cannot be used is never overwritten without a copy beside it; and while a certificate
+  says that the device is enrolled, not even then: a new key is a new device, and whether that is
+  wanted is for a person to say.
+- `certs/agent.crt` is replaced by a certificate that fits the key, atomically, or not at all.
+- What other threads see (`credentials`) is one immutable pair of certificate and key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import posixpath
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agent import config, errors, transport, world
+
+log = logging.getLogger("agent.identity")
+
+Json = dict[str, Any]
+Ask = Callable[[Json], Json]
+
+CHILD_TIMEOUT_S = 60.0
+COMPONENT = "identity"
+
+
+class Unusable(ValueError):
+    """A certificate that was given to us cannot be used with our key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Facts about the management certificate; times in seconds since 1970."""
+
+    pem: bytes
+    common_name: str
+    serial: str
+    not_before: float
+    not_after: float
+
+    @property
+    def lifetime_s(self) -> float:
+        return self.not_after - self.not_before
+
+    def is_expired(self, now: datetime) -> bool:
+        return now.timestamp() >= self.not_after
+
+    @property
+    def not_after_text(self) -> str:
+        return datetime.fromtimestamp(self.not_after, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Identity:
+    """Opened once; `install` and `drop_certificate` are called by the contact thread only."""
+
+    def __init__(self, where: world.World, settings: config.Settings, ask: Ask | None = None):
+        self._world = where
+        self._settings = settings
+        self._ask = ask or ask_child
+        self._key_path = settings.management.key.path
+        self._certificate_path = settings.management.certificate.path
+        self._csr_path = f"{settings.certs_dir}/agent.csr"
+        self._key = b""
+        self._credentials: transport.Credentials | None = None
+        self.name = ""
+        self.certificate: Certificate | None = None
+
+    def open(self) -> None:
+        """Loads or makes the key, and reads the certificate. Raises errors.Fatal."""
+        self._world.mkdir(posixpath.dirname(self._key_path))
+        raw = self._read(self._key_path)
+        if raw is None:
+            self._create("there was none")
+        else:
+            self._load(raw)
+        self._open_certificate()
+
+    @property
+    def is_enrolled(self) -> bool:
+        return self.certificate is not None
+
+    def is_expired(self) -> bool:
+        return self.certificate is not None and self.certificate.is_expired(self._world.now())
+
+    def credentials(self) -> transport.Credentials:
+        """For the management service; may be called from any thread, once enrolled."""
+        credentials = self._credentials
+        if credentials is None:
+            raise transport.Unreachable("this device has no management certificate")
+        return credentials
+
+    def request(self) -> str:
+        """A certificate request for the key, PEM."""
+        return str(self._asked({"do": "request", "key": self._key.decode()})["csr"])
+
+    def pending_request(self) -> str:
+        """The same for enrolment, kept where flightctl's agent keeps it until it is granted."""
+        csr = self.request()
+        self._write(self._csr_path, csr.encode())
+        return csr
+
+    def install(self, pem: str) -> Certificate:
+        """Takes a granted certificate into use. Raises Unusable, and then nothing has changed."""
+        facts = self._inspect(pem.encode())
+        if facts.is_expired(self._world.now()):
+            raise Unusable(f"the certificate expired at {facts.not_after_text}")
+        self._write(self._certificate_path, pem.encode())
+        self._world.remove(self._csr_path)
+        self._adopt(facts)
+        return facts
+
+    def drop_certificate(self) -> None:
+        """The service knows this device no more. The key, and so the name, stay."""
+        self._world.remove(self._certificate_path)
+        self.certificate = None
+        self._credentials = None
+
+    def _load(self, raw: bytes) -> None:
+        try:
+            answer = self._asked({"do": "describe", "key": raw.decode("ascii")})
+        except (Unusable, UnicodeDecodeError) as error:
+            if self._read(self._certificate_path):
+                raise errors.Fatal(
+                    errors.FAILED_PRECONDITION,
+                    f"the key is damaged ({error}) and this device is enrolled; put the key back, "
+                    f"or remove {self._certificate_path} to let it enrol as a new device",
+                    component=COMPONENT,
+                    element=self._key_path,
+                ) from error
+            self._write(f"{self._key_path}.unusable", raw)
+            self._create(f"it could not be used ({error}) and is kept beside it")
+            return
+        self._key = raw
+        self.name = str(answer["name"])
+
+    def _create(self, why: str) -> None:
+        key = str(self._asked({"do": "create"})["key"]).encode()
+        self._write(self._key_path, key)
+        self._load(key)
+        log.warning("key created path=%s name=%s: %s", self._key_path, self.name, why)
+
+    def _open_certificate(self) -> None:
+        raw = self._read(self._certificate_path)
+        if not raw:
+            return
+        try:
+            self._adopt(self._inspect(raw))
+        except Unusable as error:
+            aside = f"{self._certificate_path}.unusable"
+            self._write(aside, raw)
+            self._world.remove(self._certificate_path)
+            log.error("certificate set aside path=%s: %s", aside, error)
+            return
+        # A crash between the two steps of `install` leaves it.
+        self._world.remove(self._csr_path)
+
+    def _inspect(self, pem: bytes) -> Certificate:
+        try:
+            text = pem.decode("ascii")
+        except UnicodeDecodeError as error:
+            raise Unusable(f"not PEM: {error}") from error
+        answer = self._asked({"do": "certificate", "certificate": text, "key": self._key.decode()})
+        if not answer["fitsKey"]:
+            raise Unusable("the certificate belongs to another key")
+        return Certificate(
+            pem, answer["commonName"], answer["serial"], answer["notBefore"], answer["notAfter"]
+        )
+
+    def _adopt(self, facts: Certificate) -> None:
+        management = self._settings.management
+        self._credentials = transport.Credentials(
+            authority=management.authority.load(self._world),
+            certificate=facts.pem,
+            key=self._key,
+            server_name=management.server_name,
+            insecure=management.insecure,
+        )
+        self.certificate = facts
+
+    def _asked(self, question: Json) -> Json:
+        answer = self._ask(question)
+        if "error" in answer:
+            raise Unusable(answer["error"])
+        return answer
+
+    def _read(self, path: str) -> bytes | None:
+        try:
+            return self._world.read(path)
+        except OSError as error:
+            # Not "there is none": a disk that does not answer must not cost the identity.
+            raise errors.Fatal(
+                errors.INTERNAL, f"cannot be read: {error}", component=COMPONENT, element=path
+            ) from error
+
+    def _write(self, path: str, data: bytes) -> None:
+        uid, gid = self._world.uid_of("root"), self._world.gid_of("root")
+        self._world.write(path, data, mode=0o600, uid=uid or 0, gid=gid or 0)
+
+
+def ask_child(question: Json) -> Json:
+    """Asks `agent.keys` in a process of its own. Raises errors.Fatal if that cannot run."""
+    root = str(Path(__file__).resolve().parent.parent)
+    known = os.environ.get("PYTHONPATH")
+    environ = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root}
+    with contextlib.suppress(KeyError):
+        del environ["NOTIFY_SOCKET"]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "agent.keys"],
+            input=json.dumps(question).encode(),
+            capture_output=True,
+            timeout=CHILD_TIMEOUT_S,
+            env=environ,
+            check=True,
+        )
+        answer = json.loads(done.stdout)
+    except subprocess.CalledProcessError as error:
+        words = error.stderr.decode(errors="replace").strip().splitlines()
+        why = words[-1] if words else f"exit status {error.returncode}"
+        raise _child_failed(why) from error
+    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
+        raise _child_failed(str(error)) from error
+    assert isinstance(answer, dict)
+    return answer
+
+
+def _child_failed(why: str) -> errors.Fatal:
+    return errors.Fatal(
+        errors.FAILED_PRECONDITION,
+        f"keys cannot be handled: {why} (is python3-cryptography installed?)",
+        component=COMPONENT,
+    )

@@ -1,0 +1,167 @@
+"""CPU, memory and disk: is this device running out of something?
+
+An alert fires while usage has stayed strictly above a percentage for longer than a duration; one
+sample at or below it resets the clock. A sample that cannot be taken changes no clock: a disk that
+does not answer has not become emptier. Rules of a kind come from the specification where it has
+any of that kind, else the defaults hold.
+
+Usage is sampled when the status is refreshed (`status-update-interval`), not more often: durations
+are minutes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent import durations, sources
+
+log = logging.getLogger("agent.monitors")
+
+Json = dict[str, Any]
+
+HEALTHY, WARNING, CRITICAL = "Healthy", "Warning", "Critical"
+ERROR, UNKNOWN = "Error", "Unknown"
+RESOURCES = ("cpu", "memory", "disk")
+IMAGE_MODE_DISK = "/sysroot"
+PACKAGE_MODE_DISK = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    severity: str
+    percentage: float
+    duration_s: float
+
+
+_LOAD = (Rule(CRITICAL, 90, 1800), Rule(WARNING, 80, 3600))
+DEFAULTS: Mapping[str, tuple[Rule, ...]] = {
+    "cpu": _LOAD,
+    "memory": _LOAD,
+    "disk": (Rule(CRITICAL, 90, 600), Rule(WARNING, 80, 1800)),
+}
+
+
+class Alerts:
+    """The clocks of one resource's rules."""
+
+    def __init__(self) -> None:
+        self._above_since: dict[Rule, float] = {}
+        self._level = UNKNOWN
+
+    def level(self, rules: tuple[Rule, ...], usage: float | None, at_s: float) -> str:
+        """`usage` in percent, None = it could not be measured; `at_s` never goes back."""
+        if usage is None:
+            if self._level not in (WARNING, CRITICAL):
+                self._level = ERROR
+            return self._level
+        since = {
+            rule: self._above_since.get(rule, at_s) for rule in rules if usage > rule.percentage
+        }
+        self._above_since = since
+        firing = {rule.severity for rule, start in since.items() if at_s - start > rule.duration_s}
+        self._level = next((s for s in (CRITICAL, WARNING) if s in firing), HEALTHY)
+        return self._level
+
+
+class Monitors:
+    def __init__(
+        self,
+        machine: sources.Machine,
+        *,
+        disk_usage: Callable[[str], float | None] | None = None,
+        real_path: Callable[[str], str] = str,
+    ) -> None:
+        self._machine = machine
+        self._disk_usage = disk_usage or disk_usage_of
+        self._real_path = real_path
+        self._alerts = {name: Alerts() for name in RESOURCES}
+        self._ticks = (0, 0)
+
+    def sample(self, spec: Json, *, at_s: float) -> dict[str, str]:
+        """`status.resources` by the rules of `spec`, now."""
+        rules, path = configured(spec)
+        usages = {"cpu": self._cpu(), "memory": self._memory(), "disk": self._disk(path)}
+        return {
+            name: self._alerts[name].level(rules[name], usages[name], at_s) for name in RESOURCES
+        }
+
+    def _cpu(self) -> float | None:
+        busy, total = self._machine.cpu_times()
+        spent, passed = busy - self._ticks[0], total - self._ticks[1]
+        if total == 0:
+            return None
+        self._ticks = (busy, total)
+        return _percent(spent, passed) if passed > 0 else None
+
+    def _memory(self) -> float | None:
+        memory = self._machine.memory()
+        total = memory.get("MemTotal", 0)
+        if not total:
+            return None
+        free = memory.get("MemFree", 0) + memory.get("Buffers", 0) + memory.get("Cached", 0)
+        free += memory.get("SReclaimable", 0) - memory.get("Shmem", 0)
+        return _percent(total - free, total)
+
+    def _disk(self, path: str) -> float | None:
+        if path:
+            return self._disk_usage(self._real_path(path))
+        # A device without an image has no /sysroot, and its disk fills up all the same.
+        usage = self._disk_usage(self._real_path(IMAGE_MODE_DISK))
+        if usage is None:
+            usage = self._disk_usage(self._real_path(PACKAGE_MODE_DISK))
+        return usage
+
+
+def configured(spec: Json) -> tuple[dict[str, tuple[Rule, ...]], str]:
+    """Rules by resource, and the disk's path if one is named. What cannot be read is left out."""
+    rules = dict(DEFAULTS)
+    path = ""
+    for item in spec.get("resources") or ():
+        kind = str(item.get("monitorType", "")).lower() if isinstance(item, dict) else ""
+        if kind not in rules:
+            continue
+        rules[kind] = tuple(
+            rule for rule in map(_rule, item.get("alertRules") or ()) if rule is not None
+        )
+        if kind == "disk":
+            path = str(item.get("path") or "")
+    return rules, path
+
+
+def summarised(levels: Mapping[str, str]) -> tuple[str, str]:
+    """(status, info) of the device as far as its resources go."""
+    for level, status in ((CRITICAL, "Error"), (WARNING, "Degraded")):
+        names = [_SHOWN[name] for name in RESOURCES if levels.get(name) == level]
+        if names:
+            word = "Critical" if level == CRITICAL else "Degraded"
+            return status, f"{word} resource alert: {', '.join(names)}"
+    return "Online", ""
+
+
+def disk_usage_of(path: str) -> float | None:
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return None
+    return _percent(found.f_blocks - found.f_bavail, found.f_blocks) if found.f_blocks else None
+
+
+_SHOWN = {"cpu": "CPU", "memory": "Memory", "disk": "Disk"}
+
+
+def _rule(item: Any) -> Rule | None:
+    try:
+        return Rule(
+            str(item["severity"]), float(item["percentage"]), durations.parse(item["duration"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        log.warning("alert rule left out: %r: %s", item, error)
+        return None
+
+
+def _percent(part: float, whole: float) -> float:
+    return min(100.0, max(0.0, 100.0 * part / whole))

@@ -1,0 +1,270 @@
+"""One life of the agent: what it is made of, which threads it has, how it ends.
+
+    main      waits for signals and for the end of any thread
+    loop      makes the specification true; knows no network
+    contact   enrols, polls, renews
+    report    measures and reports
+
+The loop starts first and needs nobody: a device without a network, without an approval or with an
+expired certificate goes on doing what it was told last. A thread that ends by an error ends the
+process, and systemd starts another, which observes first.
+
+Ending takes less than 5 s: connections are shut down under their readers. A command that the loop
+waits for is left behind; the journal says what it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import posixpath
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from types import FrameType
+
+from agent import (
+    banner,
+    collectors,
+    config,
+    contact,
+    enrolling,
+    errors,
+    identity,
+    monitors,
+    notify,
+    reporting,
+    sources,
+    version,
+)
+from agent.linux import LinuxWorld
+from agent.loop import Reconciler
+from agent.mailbox import Mailbox
+from agent.settings import LoopSettings
+
+log = logging.getLogger("agent")
+
+STOP_S = 4.0
+STOP, RELOAD = "stop", "reload"
+BANNER_OFF = ("1", "true")
+# What this agent can do with operating system images so far: nothing, and it says so.
+IS_IMAGE_MODE = False
+LEVELS = {
+    "panic": logging.CRITICAL,
+    "fatal": logging.CRITICAL,
+    "error": logging.ERROR,
+    "warn": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+    "trace": logging.DEBUG,
+}
+
+
+class Process:
+    """Built once; `run` returns the exit status."""
+
+    def __init__(
+        self, where: LinuxWorld, settings: config.Settings, reload: Callable[[], config.Settings]
+    ) -> None:
+        self._world = where
+        self._settings = settings
+        self._reload_settings = reload
+        self._events: SimpleQueue[str] = SimpleQueue()
+        self._stop = threading.Event()
+        self._notifier = notify.Notifier()
+        self._mailbox = Mailbox()
+        self._identity = identity.Identity(where, settings)
+        machine = sources.Machine(where)
+        self._system_info = collectors.SystemInfo(
+            where, machine, runtime=self._runtime_fact, real_path=self._real_path
+        )
+        self._system_info.configure(settings)
+        resources = monitors.Monitors(machine, real_path=self._real_path)
+        self._facts = reporting.Facts(
+            where, settings.data_dir, self._system_info, resources, is_image_mode=IS_IMAGE_MODE
+        )
+        self._facts.warnings = settings.warnings
+
+    def run(self) -> int:
+        log.info(
+            "agent started version=%s server=%s", version.VERSION, self._settings.management.server
+        )
+        self._world.mkdir(self._settings.data_dir)
+        with self._only_one():
+            self._identity.open()
+            self._compose()
+            self._notifier.tell(notify.READY, "STATUS=Starting")
+            self._catch_signals()
+            threads = [self._thread(*pair) for pair in self._bodies()]
+            failure = self._wait()
+            self._end(threads)
+        if failure:
+            log.critical("agent ends: %s", failure)
+            return 1
+        log.info("agent stopped")
+        return 0
+
+    def _compose(self) -> None:
+        settings = self._settings
+        self._probe = contact.Probe(settings, self._identity)
+        self._loop = Reconciler(
+            self._world,
+            LoopSettings(data_dir=settings.data_dir, pull_timeout_s=settings.pull_timeout_s),
+            self._mailbox,
+            self._probe,
+        )
+        self._report = reporting.Reporting(
+            self._world, settings, self._identity, self._mailbox, self._facts
+        )
+        enrolment = enrolling.Enrolling(
+            self._world,
+            settings,
+            self._identity,
+            facts=self._report.status,
+            known_version=self._mailbox.known_version,
+            is_image_mode=IS_IMAGE_MODE,
+        )
+        enrolment.on_asked = self._asked
+        self._contact = contact.Contact(
+            self._world,
+            settings,
+            self._identity,
+            enrolment,
+            self._mailbox,
+            self._mailbox.known_version,
+        )
+        self._contact.on_enrolled = self._enrolled
+        self._contact.on_conflict = self._report.forget
+        self._contact.on_connected = lambda: self._notifier.status("Connected")
+
+    def _bodies(self) -> list[tuple[str, Callable[[], None]]]:
+        return [
+            ("loop", lambda: self._loop.run(self._stop)),
+            ("contact", lambda: self._contact.run(self._stop.wait)),
+            ("report", lambda: self._report.run(self._stop.is_set, self._stop.wait)),
+        ]
+
+    def _thread(self, name: str, body: Callable[[], None]) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                body()
+            except (errors.Fatal, enrolling.Refused) as error:
+                self._events.put(f"{name}: {error}")
+            except Exception as error:  # the outermost loop of each thread: say it and end
+                log.exception("thread failed thread=%s", name)
+                self._events.put(f"{name}: {error!r}")
+            else:
+                if not self._stop.is_set():
+                    self._events.put(f"{name}: ended by itself")
+
+        # Daemons: a command that hangs must not keep the process alive.
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _catch_signals(self) -> None:
+        def heard(number: int, frame: FrameType | None) -> None:
+            # SimpleQueue.put is the one thing that is safe here: it takes no lock of ours.
+            self._events.put(RELOAD if number == signal.SIGHUP else STOP)
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, heard)
+
+    def _wait(self) -> str:
+        """Empty = asked to stop, else what failed."""
+        while True:
+            event = self._events.get()
+            if event == STOP:
+                return ""
+            if event != RELOAD:
+                return event
+            self._reload()
+
+    def _reload(self) -> None:
+        """Log level, system information, warnings; nothing else changes without a restart."""
+        try:
+            settings = self._reload_settings()
+        except (config.ConfigError, OSError) as error:
+            log.error("configuration not reloaded: %s", error)
+            return
+        set_up_logging(settings)
+        self._system_info.configure(settings)
+        self._facts.warnings = settings.warnings
+        self._report.refresh_soon()
+        log.info("configuration reloaded")
+
+    def _end(self, threads: list[threading.Thread]) -> None:
+        self._notifier.tell(notify.STOPPING)
+        self._stop.set()
+        self._world.wake()
+        self._contact.abort()
+        self._report.client.abort()
+        self._probe.abort()
+        deadline = self._world.monotonic() + STOP_S
+        for thread in threads:
+            thread.join(max(0.0, deadline - self._world.monotonic()))
+            if thread.is_alive():
+                log.warning("thread left behind thread=%s", thread.name)
+
+    def _asked(self) -> None:
+        self._notifier.status("Waiting for approval")
+        self._show_banner(is_enrolled=False)
+
+    def _enrolled(self) -> None:
+        self._report.forget()
+        self._report.refresh_soon()
+        self._show_banner(is_enrolled=True)
+
+    def _show_banner(self, *, is_enrolled: bool) -> None:
+        text = banner.write(
+            self._world, self._settings.enrollment_ui, self._identity.name, is_enrolled=is_enrolled
+        )
+        if os.environ.get(banner.DISABLED, "").lower() not in BANNER_OFF:
+            print(text, flush=True)
+
+    def _runtime_fact(self, key: str) -> str | None:
+        certificate = self._identity.certificate
+        if certificate is None:
+            return None
+        known = {
+            "managementCertNotAfter": certificate.not_after_text,
+            "managementCertSerial": certificate.serial,
+        }
+        return known.get(key)
+
+    def _real_path(self, path: str) -> str:
+        return str(self._world.path(path))
+
+    @contextlib.contextmanager
+    def _only_one(self) -> Iterator[None]:
+        """Two agents on one data directory would undo each other's work."""
+        path = posixpath.join(self._settings.data_dir, "agent.lock")
+        place: Path = self._world.path(path)
+        handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise errors.Fatal(
+                    errors.FAILED_PRECONDITION,
+                    "another agent runs on this data directory",
+                    component="agent",
+                    element=path,
+                ) from error
+            yield
+        finally:
+            os.close(handle)
+
+
+def set_up_logging(settings: config.Settings) -> None:
+    """To stderr, which is the journal; no times, since the journal has better ones."""
+    prefix = f"{settings.log_prefix} " if settings.log_prefix else ""
+    logging.basicConfig(
+        level=LEVELS[settings.log_level],
+        format=f"{prefix.replace('%', '%%')}%(levelname)s %(name)s %(message)s",
+        force=True,
+    )

@@ -1,0 +1,263 @@
+"""Tells the service how this device is; a thread of its own, so that nothing slow silences it.
+
+The whole status goes out when it differs from what the service last took: at once (a burst of
+changes within 200 ms is one report), and looked at again every `status-update-interval`, when the
+collectors are asked anew. There is no queue: what is sent is what is true at that moment, and after
+a failure the next attempt sends the newer truth.
+
+Each section is on its own: a collector that fails keeps its last value, or the neutral one that the
+contract requires, is named in the log, and shows in the summary. Sections of the loop come
+from the mailbox as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from agent import collectors, config, errors, identity, monitors, transport, units, world
+
+log = logging.getLogger("agent.reporting")
+
+Json = dict[str, Any]
+
+DEBOUNCE_S = 0.2
+RETRY_S = 2.0
+RETRY_S_MAX = 60.0
+JITTER = 0.2
+# A waiting thread looks up this often to see whether the agent stops.
+NAP_S = 3.0
+INFO_CHARS_MAX = errors.MESSAGE_CHARS_MAX
+
+ONLINE, DEGRADED = "Online", "Degraded"
+# Worse is higher; what a device does about itself (PoweredOff, Rebooting) stands above a warning.
+SEVERITY = {"Unknown": 0, ONLINE: 1, DEGRADED: 2, "Rebooting": 3, "PoweredOff": 4, "Error": 5}
+
+
+class Sections(Protocol):
+    """The part of `Mailbox` that the loop leaves its status in."""
+
+    def status(self) -> Mapping[str, Any]: ...
+
+    def wait_for_status_change(self, timeout_s: float) -> bool: ...
+
+
+def rfc3339(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def neutral(now: datetime) -> Json:
+    """A status with every member that the contract requires, and nothing claimed."""
+    return {
+        "conditions": [
+            {
+                "type": "Updating",
+                "status": "Unknown",
+                "reason": "",
+                "message": "",
+                "lastTransitionTime": rfc3339(now),
+            }
+        ],
+        "systemInfo": {
+            "architecture": "",
+            "bootID": "",
+            "operatingSystem": collectors.OPERATING_SYSTEM,
+            "agentVersion": "",
+        },
+        "systemd": [],
+        "applications": [],
+        "applicationsSummary": {"status": "Unknown"},
+        "resources": dict.fromkeys(monitors.RESOURCES, monitors.UNKNOWN),
+        "integrity": {"status": "Unknown"},
+        "config": {"renderedVersion": ""},
+        "os": {"image": "", "imageDigest": ""},
+        "updated": {"status": "Unknown"},
+        "summary": {"status": "Unknown"},
+        "lifecycle": {"status": "Unknown"},
+    }
+
+
+def composed(base: Json, *layers: Mapping[str, Any]) -> Json:
+    """Later layers win by section; summaries are merged, the worst one speaks."""
+    status = dict(base)
+    summaries: list[Json] = []
+    for layer in layers:
+        for name, section in layer.items():
+            if name == "summary":
+                summaries.append(section)
+            elif section is not None:
+                status[name] = section
+    status["summary"] = worst(summaries)
+    return status
+
+
+def worst(summaries: list[Json]) -> Json:
+    """The most severe; all that are equally severe may say why."""
+    top = max((SEVERITY.get(s.get("status", ""), 0) for s in summaries), default=0)
+    chosen = [s for s in summaries if SEVERITY.get(s.get("status", ""), 0) == top]
+    if not chosen:
+        return {"status": "Unknown"}
+    info = "; ".join(dict.fromkeys(s["info"] for s in chosen if s.get("info")))
+    result: Json = {"status": chosen[0].get("status", "Unknown")}
+    if info:
+        result["info"] = errors.shortened(info, INFO_CHARS_MAX)
+    return result
+
+
+class Facts:
+    """The sections that are measured here rather than decided by the loop."""
+
+    def __init__(
+        self,
+        where: world.World,
+        data_dir: str,
+        system_info: collectors.SystemInfo,
+        resources: monitors.Monitors,
+        *,
+        is_image_mode: bool,
+    ) -> None:
+        self._world = where
+        self._data_dir = data_dir
+        self._system_info = system_info
+        self._resources = resources
+        self._os_mode = "image" if is_image_mode else "package"
+        self._known: Json = {}
+        # The enrolment request and the periodic look may ask at the same time.
+        self._lock = threading.Lock()
+        self.warnings: tuple[str, ...] = ()
+
+    def refresh(self) -> Json:
+        """All sections anew; each that cannot be had stays as it was."""
+        with self._lock:
+            return self._refresh()
+
+    def _refresh(self) -> Json:
+        broken: list[str] = []
+        spec = self._spec()
+        at_s = self._world.monotonic()
+        self._section(broken, "systemInfo", self._system_info.collect)
+        self._section(broken, "resources", lambda: self._resources.sample(spec, at_s=at_s))
+        self._section(
+            broken, "systemd", lambda: units.collect(self._world, units.patterns_of(spec))
+        )
+        self._known["capabilities"] = {"osMode": self._os_mode}
+        self._known["summary"] = self._summary(broken)
+        return dict(self._known)
+
+    def _section(self, broken: list[str], name: str, collect: Callable[[], Any]) -> None:
+        try:
+            self._known[name] = collect()
+        except Exception as error:  # any collector, any trouble: the device must go on reporting
+            broken.append(f"{name} cannot be collected")
+            log.warning("section not collected section=%s: %s", name, error)
+
+    def _summary(self, broken: list[str]) -> Json:
+        status, info = monitors.summarised(self._known.get("resources", {}))
+        complaints = [*self.warnings, *broken]
+        parts = [{"status": status, "info": info}]
+        if complaints:
+            parts.append({"status": DEGRADED, "info": "; ".join(complaints)})
+        return worst(parts)
+
+    def _spec(self) -> Json:
+        """The committed specification, from the file that both agents keep."""
+        with contextlib.suppress(OSError, ValueError):
+            document = json.loads(self._world.read(f"{self._data_dir}/current.json") or b"{}")
+            spec = document.get("spec") if isinstance(document, dict) else None
+            if isinstance(spec, dict):
+                return spec
+        return {}
+
+
+class Reporting:
+    def __init__(
+        self,
+        where: world.World,
+        settings: config.Settings,
+        who: identity.Identity,
+        sections: Sections,
+        facts: Facts,
+    ) -> None:
+        self._world = where
+        self._interval_s = settings.status_interval_s
+        self._jitter_s = settings.status_jitter_s
+        self._identity = who
+        self._sections = sections
+        self._facts = facts
+        self._base = neutral(where.now())
+        self._measured: Json = {}
+        self._pushed: Json | None = None
+        self._is_wanted = False
+        self._failures = 0
+        self._is_stale = True
+        self.client = transport.Client(settings.management.server, who.credentials)
+
+    def status(self) -> Json:
+        """The complete status, measured now; for the enrolment request too."""
+        return composed(self._base, self._facts.refresh(), self._sections.status())
+
+    def forget(self) -> None:
+        """The service wants all of it again, changed or not."""
+        self._is_wanted = True
+
+    def refresh_soon(self) -> None:
+        """Something that is measured has changed: certificate, settings."""
+        self._is_stale = True
+
+    def run(self, is_stopping: Callable[[], bool], pause: Callable[[float], bool]) -> None:
+        """Until `is_stopping`. The jitter spreads the periodic looks; news never waits for it."""
+        due_at = self._world.monotonic() + self._world.random() * self._jitter_s
+        retry_at: float | None = None
+        while not is_stopping():
+            now = self._world.monotonic()
+            if self._is_stale or now >= due_at:
+                self._is_stale = False
+                self._measured = self._facts.refresh()
+                due_at = now + self._interval_s
+            if retry_at is None or now >= retry_at:
+                retry_at = self._push()
+            self.client.close_idle()
+            wait_s = min(NAP_S, *(max(0.0, t - now) for t in (due_at, retry_at) if t is not None))
+            if self._sections.wait_for_status_change(wait_s) and pause(DEBOUNCE_S):
+                return
+
+    def _push(self) -> float | None:
+        """Sends what has changed; the moment of the next attempt if that failed."""
+        if not self._identity.is_enrolled:
+            return None
+        # NB race: taken before the status is composed, so a wish that comes meanwhile is kept.
+        is_wanted, self._is_wanted = self._is_wanted, False
+        status = composed(self._base, self._measured, self._sections.status())
+        if status == self._pushed and not is_wanted:
+            return None
+        document = {
+            "apiVersion": transport.API_VERSION,
+            "kind": "Device",
+            "metadata": {"name": self._identity.name},
+            "status": status,
+        }
+        path = f"/devices/{quote(self._identity.name, safe='')}/status"
+        try:
+            self.client.request("PUT", path, body=document)
+        except transport.ServiceError as error:
+            self._is_wanted = self._is_wanted or is_wanted
+            return self._later(error)
+        self._failures = 0
+        self._pushed = status
+        return None
+
+    def _later(self, error: transport.ServiceError) -> float:
+        if not self._failures:
+            log.warning("status not reported: %s", error)
+        self._failures += 1
+        delay_s = min(RETRY_S * 2.0 ** min(self._failures - 1, 10), RETRY_S_MAX)
+        delay_s *= 1 + JITTER * (2 * self._world.random() - 1)
+        if isinstance(error, transport.Throttled):
+            delay_s = max(delay_s, error.after_s)
+        return self._world.monotonic() + delay_s
