@@ -17,7 +17,9 @@ from resources.selectors import FieldSelector, KeysetRequirement, LabelSelector
 Condition = ColumnElement[bool]
 
 
-def by_labels(query: Select[Any], objects: Table, labels: Table, wanted: LabelSelector) -> Select[Any]:
+def by_labels(
+    query: Select[Any], objects: Table, labels: Table, wanted: LabelSelector
+) -> Select[Any]:
     """`query` over `objects`, narrowed to what `wanted` matches."""
     driver_used = False
     for number, requirement in enumerate(wanted.requirements):

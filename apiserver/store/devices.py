@@ -1,0 +1,479 @@
+"""Rows of the `device` table, the documents that people see, and what an agent is given.
+
+Every write of one device goes through `save`: it draws the conclusions (summaries), compares, gives
+a version, logs, and moves the counters, so these cannot disagree. Sets are written by `sets`, which
+keeps to the same rules in SQL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from sqlalchemy import Connection, delete, insert, select, update
+
+from apiserver.store import selecting
+from apiserver.store.contents import Documents
+from apiserver.store.objects import dumps
+from apiserver.store.tables import DEVICE, DEVICE_LABEL
+from resources import summary
+from resources.kind import Json, Kind
+from resources.selectors import FieldSelector, LabelSelector
+
+if TYPE_CHECKING:
+    from apiserver.store.snapshot import Snapshot, Transaction
+
+Row = Mapping[str, Any]
+
+RENDERED_VERSION = "device-controller/renderedVersion"
+RENDERED_HASH = "device-controller/renderedSpecHash"
+TEMPLATE_VERSION = "fleet-controller/templateVersion"
+RENDERED_TEMPLATE_VERSION = "fleet-controller/renderedTemplateVersion"
+ROLLOUT_ERROR = "fleet-controller/lastRolloutError"
+COMPUTED_ANNOTATIONS = (
+    RENDERED_VERSION,
+    RENDERED_HASH,
+    TEMPLATE_VERSION,
+    RENDERED_TEMPLATE_VERSION,
+    ROLLOUT_ERROR,
+)
+
+# Field path → column; the values of the columns are text, or 0 and 1 where the field is a boolean.
+FIELDS = {
+    "metadata.name": "name",
+    "metadata.namespace": "namespace",
+    "metadata.owner": "owner",
+    "metadata.alias": "alias",
+    "status.summary.status": "summary_status",
+    "status.updated.status": "updated_status",
+    "status.applicationsSummary.status": "applications_status",
+    "status.lifecycle.status": "lifecycle_status",
+    "status.capabilities.osMode": "os_mode",
+    "status.renderNeeded": "render_needed",
+    "status.connected": "connected",
+}
+_BOOLEANS = frozenset(("render_needed", "connected"))
+
+# What is counted, by fleet: dimension → column.
+COUNTED = {
+    "summary": "summary_status",
+    "updated": "updated_status",
+    "applications": "applications_status",
+    "osMode": "os_mode",
+}
+
+_KEPT_METADATA = ("annotations", "finalizers", "ownerReferences", "managedFields")
+_NAMED_VERSION = re.compile(r"renderedVersion: (\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a poll must know: which version is current, and under which digest its body is cached."""
+
+    uid: str
+    name: str
+    rendered_version: int
+    delivered_version: int
+    rendered_digest: str | None
+    retry_generation: int
+    connected: bool
+
+    @property
+    def body_key(self) -> tuple[str, int, str | None, int]:
+        return self.uid, self.rendered_version, self.rendered_digest, self.retry_generation
+
+
+def fields_of(row: Row) -> dict[str, str | None]:
+    """Selectable fields as selectors compare them."""
+    return {path: _field_text(column, row[column]) for path, column in FIELDS.items()}
+
+
+def _field_text(column: str, value: Any) -> str | None:
+    if column in _BOOLEANS:
+        return "true" if value else "false"
+    return None if value is None else str(value)
+
+
+def conditions_for(fields: FieldSelector) -> list[Any]:
+    """SQL for a field selector. Booleans compare as 0 and 1, so that their index serves."""
+    conditions: list[Any] = []
+    texts: list[Any] = []
+    for requirement in fields.requirements:
+        column = FIELDS[requirement.key]
+        if column not in _BOOLEANS:
+            texts.append(requirement)
+            continue
+        wanted = [value for value, text in ((1, "true"), (0, "false")) if requirement.holds(text)]
+        conditions.append(DEVICE.c[column].in_(wanted))
+    by_path = {path: DEVICE.c[column] for path, column in FIELDS.items()}
+    return conditions + selecting.by_fields(by_path, FieldSelector(tuple(texts)))
+
+
+def short_template(name: str | None) -> str | None:
+    """`v3` of the stored name `web.v3`: what the contract shows."""
+    return None if name is None else name.rpartition(".")[2]
+
+
+def spec_hash(row: Row) -> str:
+    """What agents take for the identity of a specification: its digest and the retry generation,
+    since they refuse a hash that failed."""
+    digest = str(row["rendered_digest"]).removeprefix("sha256:")
+    return f"{digest}-{row['retry_generation']}" if row["retry_generation"] else digest
+
+
+def metadata_of(row: Row) -> Json:
+    metadata: Json = {
+        "name": row["name"],
+        "namespace": row["namespace"],
+        "uid": row["uid"],
+        "resourceVersion": str(row["resource_version"]),
+        "generation": row["generation"],
+        "creationTimestamp": row["created_at"],
+        "labels": orjson.loads(row["labels"]),
+    }
+    if row["deleted_at"]:
+        metadata["deletionTimestamp"] = row["deleted_at"]
+    metadata |= orjson.loads(row["meta"])
+    annotations = dict(metadata.get("annotations") or {})
+    if row["rendered_version"]:
+        annotations[RENDERED_VERSION] = str(row["rendered_version"])
+        annotations[RENDERED_HASH] = spec_hash(row)
+    if row["template_version"]:
+        annotations[TEMPLATE_VERSION] = short_template(row["template_version"])
+    if row["rendered_template_version"]:
+        annotations[RENDERED_TEMPLATE_VERSION] = short_template(row["rendered_template_version"])
+    if row["render_error"]:
+        annotations[ROLLOUT_ERROR] = row["render_error"]
+    metadata["annotations"] = annotations
+    if row["owner"]:
+        metadata["owner"] = row["owner"]
+    return metadata
+
+
+def status_of(row: Row) -> Json:
+    """The agent's status as it came, with what the service concludes laid over it."""
+    status: Json = dict(orjson.loads(row["agent_status"]))
+    said = [c for c in status.get("conditions") or () if isinstance(c, dict)]
+    own = orjson.loads(row["conditions"])
+    overridden = {condition["type"] for condition in own}
+    status["conditions"] = [c for c in said if c.get("type") not in overridden] + own
+    status["summary"] = {"status": row["summary_status"], "info": row["summary_info"]}
+    status["updated"] = {"status": row["updated_status"], "info": row["updated_info"]}
+    status["applicationsSummary"] = {
+        "status": row["applications_status"],
+        "info": row["applications_info"],
+    }
+    status["lifecycle"] = {"status": row["lifecycle_status"]}
+    if row["lifecycle_info"]:
+        status["lifecycle"]["info"] = row["lifecycle_info"]
+    return status
+
+
+def document_of(kind: Kind, row: Row, spec: Json) -> Json:
+    return {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": metadata_of(row),
+        "spec": spec,
+        "status": status_of(row),
+    }
+
+
+def row_by_name(connection: Connection, namespace: str, name: str) -> Row | None:
+    found = connection.execute(
+        select(DEVICE).where(DEVICE.c.namespace == namespace, DEVICE.c.name == name)
+    )
+    return found.mappings().first()
+
+
+def rows_by_uid(connection: Connection, uids: Iterable[str]) -> dict[str, Row]:
+    found = connection.execute(select(DEVICE).where(DEVICE.c.uid.in_(list(uids))))
+    return {row["uid"]: row for row in found.mappings()}
+
+
+def documents_of(
+    connection: Connection, documents: Documents, kind: Kind, rows: Iterable[Row]
+) -> list[Json]:
+    """The documents of many rows, with one look-up for all their specs."""
+    rows = list(rows)
+    specs = documents.fetch(connection, (row["spec_digest"] for row in rows))
+    return [document_of(kind, row, specs[row["spec_digest"]]) for row in rows]
+
+
+def page(
+    connection: Connection,
+    namespace: str | None,
+    *,
+    labels: LabelSelector,
+    fields: FieldSelector | None,
+    after: tuple[str, str] | None,
+    limit: int,
+) -> list[Row]:
+    """Rows in order of (namespace, name)."""
+    query = select(DEVICE)
+    if namespace is not None:
+        query = query.where(DEVICE.c.namespace == namespace)
+    query = selecting.by_labels(query, DEVICE, DEVICE_LABEL, labels)
+    if fields is not None:
+        query = query.where(*conditions_for(fields))
+    if after is not None:
+        later = DEVICE.c.name > after[1]
+        if namespace is None:
+            same = (DEVICE.c.namespace == after[0]) & later
+            later = (DEVICE.c.namespace > after[0]) | same
+        query = query.where(later)
+    order = (DEVICE.c.name,) if namespace is not None else (DEVICE.c.namespace, DEVICE.c.name)
+    query = query.order_by(*order)
+    if limit:
+        query = query.limit(limit)
+    return list(connection.execute(query).mappings())
+
+
+# --- writing one device ---------------------------------------------------------------------
+
+
+def facts_of(row: Row, status: Json, fleet_template: str | None) -> summary.DeviceFacts:
+    failed = row["failed_version"] and row["failed_version"] == row["rendered_version"]
+    return summary.DeviceFacts(
+        status=status,
+        connected=bool(row["connected"]),
+        seen=bool(row["seen"]),
+        managed=bool(row["fleet"]),
+        rendered_version=row["rendered_version"],
+        reported_version=row["reported_version"],
+        rendered_template=row["rendered_template_version"],
+        fleet_template=fleet_template,
+        spec_valid=row["spec_valid"] != "False",
+        render_needed=bool(row["render_needed"]),
+        spec_os_image=row["os_image"],
+        render_error=row["render_error"] or "",
+        failed_reason=(row["failed_reason"] or "") if failed else "",
+        decommissioning=bool(row["decommissioning"]),
+    )
+
+
+def _conclude(row: dict[str, Any]) -> None:
+    status = orjson.loads(row["agent_status"])
+    # Which template a managed device should have is its own column: a bind moves both together.
+    drawn = summary.derive(facts_of(row, status, row["template_version"]))
+    row["summary_status"], row["summary_info"] = drawn.summary, drawn.summary_info
+    row["updated_status"], row["updated_info"] = drawn.updated, drawn.updated_info
+    row["applications_status"] = drawn.applications
+    row["applications_info"] = drawn.applications_info
+    row["lifecycle_status"], row["lifecycle_info"] = drawn.lifecycle, drawn.lifecycle_info
+    mode = status.get("capabilities")
+    row["os_mode"] = (mode.get("osMode") if isinstance(mode, dict) else None) or "unknown"
+
+
+def save(tx: Transaction, old: Row | None, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Write one device: `old` with `changes` and what follows from them.
+
+    Returns the row as it is then. What changes nothing is not written and gets no version.
+    """
+    row = dict(old or {}) | dict(changes)
+    _conclude(row)
+    if old is not None and all(row[column] == value for column, value in old.items()):
+        return row
+    row["resource_version"] = tx.next_version()
+    if old is None:
+        tx.connection.execute(insert(DEVICE), row)
+    else:
+        moved = {column: value for column, value in row.items() if old[column] != value}
+        tx.connection.execute(update(DEVICE).where(DEVICE.c.uid == row["uid"]).values(**moved))
+    if old is None or old["labels"] != row["labels"]:
+        _write_labels(tx.connection, row, new=old is None)
+    _log(tx, old, row)
+    _count(tx, old, row)
+    if (old is None and row["render_needed"]) or (
+        old is not None
+        and (old["render_needed"], old["fleet"]) != (row["render_needed"], row["fleet"])
+    ):
+        tx.backlog_moved(row["namespace"])
+    return row
+
+
+def remove(tx: Transaction, row: Row, body: Json) -> int:
+    """Delete the row; the log keeps the last body. Returns the version."""
+    version = tx.next_version()
+    last = body | {"metadata": body["metadata"] | {"resourceVersion": str(version)}}
+    tx.connection.execute(delete(DEVICE_LABEL).where(DEVICE_LABEL.c.uid == row["uid"]))
+    tx.connection.execute(delete(DEVICE).where(DEVICE.c.uid == row["uid"]))
+    tx.log_change(
+        version,
+        ("Device", row["namespace"], row["name"], row["uid"]),
+        "DELETED",
+        old=(row["labels"], dumps(fields_of(row))),
+        new=None,
+        body=dumps(last),
+    )
+    _count(tx, row, None)
+    if row["render_needed"]:
+        tx.backlog_moved(row["namespace"])
+    return version
+
+
+def _write_labels(connection: Connection, row: Row, *, new: bool) -> None:
+    if not new:
+        connection.execute(delete(DEVICE_LABEL).where(DEVICE_LABEL.c.uid == row["uid"]))
+    same = {key: row[key] for key in ("uid", "namespace", "name")}
+    rows = [same | {"key": k, "value": v} for k, v in orjson.loads(row["labels"]).items()]
+    if rows:
+        connection.execute(insert(DEVICE_LABEL), rows)
+
+
+def _log(tx: Transaction, old: Row | None, row: Row) -> None:
+    key = ("Device", row["namespace"], row["name"], row["uid"])
+    new_values = (row["labels"], dumps(fields_of(row)))
+    if old is None:
+        tx.log_change(row["resource_version"], key, "ADDED", old=None, new=new_values)
+        return
+    old_values: tuple[str, str] | None = (old["labels"], dumps(fields_of(old)))
+    if old_values == new_values:
+        tx.log_change(row["resource_version"], key, "MODIFIED", old=None, new=None)
+    else:
+        tx.log_change(row["resource_version"], key, "MODIFIED", old=old_values, new=new_values)
+
+
+def _count(tx: Transaction, old: Row | None, new: Row | None) -> None:
+    for dimension, column in COUNTED.items():
+        was = None if old is None else (old["namespace"], old["fleet"], dimension, old[column])
+        is_ = None if new is None else (new["namespace"], new["fleet"], dimension, new[column])
+        if was == is_:
+            continue
+        if was is not None:
+            tx.count(was, -1)
+        if is_ is not None:
+            tx.count(is_, 1)
+
+
+# --- the agent's face -----------------------------------------------------------------------
+
+_DELIVERY = select(
+    DEVICE.c.uid,
+    DEVICE.c.namespace,
+    DEVICE.c.name,
+    DEVICE.c.rendered_version,
+    DEVICE.c.delivered_version,
+    DEVICE.c.rendered_digest,
+    DEVICE.c.retry_generation,
+    DEVICE.c.connected,
+)
+
+
+def _delivery(row: Any) -> Delivery:
+    return Delivery(
+        uid=row.uid,
+        name=row.name,
+        rendered_version=row.rendered_version,
+        delivered_version=row.delivered_version,
+        rendered_digest=row.rendered_digest,
+        retry_generation=row.retry_generation,
+        connected=bool(row.connected),
+    )
+
+
+def delivery(snapshot: Snapshot, namespace: str, name: str) -> Delivery | None:
+    query = _DELIVERY.where(DEVICE.c.namespace == namespace, DEVICE.c.name == name)
+    row = snapshot.connection.execute(query).first()
+    return None if row is None else _delivery(row)
+
+
+def deliveries(
+    snapshot: Snapshot, names: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], Delivery]:
+    """Deliveries of many devices, one statement for each 500 of a namespace."""
+    by_namespace: dict[str, list[str]] = {}
+    for namespace, name in names:
+        by_namespace.setdefault(namespace, []).append(name)
+    found: dict[tuple[str, str], Delivery] = {}
+    for namespace, wanted in by_namespace.items():
+        for start in range(0, len(wanted), 500):
+            part = wanted[start : start + 500]
+            query = _DELIVERY.where(DEVICE.c.namespace == namespace, DEVICE.c.name.in_(part))
+            for row in snapshot.connection.execute(query):
+                found[namespace, row.name] = _delivery(row)
+    return found
+
+
+def rendered_device(snapshot: Snapshot, kind: Kind, namespace: str, name: str) -> Json | None:
+    """The Device whose spec is the rendered one. None when it is gone; a document without `spec`
+    when it was never rendered."""
+    row = row_by_name(snapshot.connection, namespace, name)
+    if row is None:
+        return None
+    if row["rendered_digest"] is None:
+        document = document_of(kind, row, {})
+        del document["spec"]
+        return document
+    specs = snapshot.documents.fetch(snapshot.connection, [row["rendered_digest"]])
+    return document_of(kind, row, specs[row["rendered_digest"]])
+
+
+def mark_delivered(tx: Transaction, delivered: Iterable[tuple[str, int]]) -> None:
+    """Note which version each device was answered with. No version moves: nobody watches it."""
+    for uid, version in delivered:
+        moved = tx.connection.execute(
+            update(DEVICE)
+            .where(DEVICE.c.uid == uid, DEVICE.c.delivered_version != version)
+            .values(delivered_version=version, reported_since_delivery=0)
+        )
+        tx.writes += moved.rowcount
+
+
+def put_agent_status(
+    tx: Transaction, kind: Kind, namespace: str, name: str, status: Json
+) -> Json | None:
+    """Store what an agent reports, as it came, and draw the conclusions. None: no such device."""
+    row = row_by_name(tx.connection, namespace, name)
+    if row is None:
+        return None
+    saved = save(tx, row, reported_changes(row, status))
+    specs = tx.documents.fetch(tx.connection, [saved["spec_digest"]])
+    return document_of(kind, saved, specs[saved["spec_digest"]])
+
+
+def reported_changes(row: Row, status: Json) -> dict[str, Any]:
+    """What a report changes. Unknown integrity keeps the stored one (contract 7.6)."""
+    stored = orjson.loads(row["agent_status"])
+    integrity = status.get("integrity")
+    if "integrity" in stored and (
+        not isinstance(integrity, dict) or integrity.get("status") in (None, "", "Unknown")
+    ):
+        status = status | {"integrity": stored["integrity"]}
+    config = status.get("config")
+    version = _integer(config.get("renderedVersion")) if isinstance(config, dict) else 0
+    changes: dict[str, Any] = {
+        "agent_status": dumps(status),
+        "reported_version": version,
+        "connected": 1,
+        "seen": 1,
+    }
+    updating = summary.condition(status, "Updating")
+    message = str(updating.get("message") or "")
+    if updating.get("reason") != "Error":
+        changes["reported_since_delivery"] = 1
+    elif _counts(row, message):
+        changes["failed_version"] = row["rendered_version"]
+        changes["failed_reason"] = message
+    return changes
+
+
+def _counts(row: Row, message: str) -> bool:
+    """A reported error is about the current version only if that was delivered, and the message
+    names it or something else was reported since: late repeats of an old error count for nothing."""
+    if not row["rendered_version"] or row["delivered_version"] != row["rendered_version"]:
+        return False
+    named = _NAMED_VERSION.search(message)
+    if named:
+        return int(named[1]) == row["rendered_version"]
+    return bool(row["reported_since_delivery"])
+
+
+def _integer(text: Any) -> int:
+    try:
+        return max(0, int(text))
+    except (TypeError, ValueError):
+        return 0

@@ -1,0 +1,330 @@
+"""What a reader sees, and what a mutation may do. Both are synchronous, over one open transaction.
+
+The version is read inside the transaction, so that a list can never carry a version whose content
+it lacks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from sqlalchemy import Connection, func, insert, select, update
+
+from apiserver.store import contents, devices, objects, watchrule
+from apiserver.store.contents import Documents
+from apiserver.store.dialect import Dialect
+from apiserver.store.tables import CHANGE, COUNTER, DEVICE, META, OBJECT
+from resources.kind import Json, Kind
+from resources.selectors import EVERYTHING, FieldSelector, LabelSelector
+
+CounterKey = tuple[str, str, str, str]
+ChangeKey = tuple[str, str, str, str]
+
+
+def is_device(kind: Kind) -> bool:
+    return kind.kind == "Device"
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339, whole seconds, UTC, as metadata carries it."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Snapshot:
+    """One consistent state of the store."""
+
+    def __init__(self, connection: Connection, dialect: Dialect, documents: Documents) -> None:
+        self.connection = connection
+        self.dialect = dialect
+        self.documents = documents
+        meta = connection.execute(select(META)).one()
+        self.version: int = meta.version
+        self.compacted: int = meta.compacted
+        self.store_uid: str = meta.store_uid
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
+        if not is_device(kind):
+            return objects.get(self.connection, kind, namespace, name)
+        row = devices.row_by_name(self.connection, namespace, name)
+        return None if row is None else self._devices(kind, [row])[0]
+
+    def list(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        *,
+        labels: LabelSelector = EVERYTHING,
+        fields: FieldSelector | None = None,
+        after: tuple[str, str] | None = None,
+        limit: int = 0,
+    ) -> Sequence[Json]:
+        """Documents in order of (namespace, name), `after` that pair, `limit` at most (0: all)."""
+        read = self.connection, kind
+        where: dict[str, Any] = {"labels": labels, "fields": fields, "after": after, "limit": limit}
+        if not is_device(kind):
+            return objects.page(*read, namespace, **where)
+        return self._devices(kind, devices.page(self.connection, namespace, **where))
+
+    def count(self, kind: Kind, namespace: str | None) -> int:
+        """How many there are, without selectors."""
+        table = DEVICE if is_device(kind) else OBJECT
+        query = select(func.count()).select_from(table)
+        if not is_device(kind):
+            query = query.where(OBJECT.c.kind == kind.kind)
+        if namespace is not None:
+            query = query.where(table.c.namespace == namespace)
+        return int(self.connection.execute(query).scalar_one())
+
+    def by_uids(self, kind: Kind, uids: Iterable[str]) -> dict[str, Json]:
+        if not is_device(kind):
+            return objects.by_uids(self.connection, kind, uids)
+        rows = list(devices.rows_by_uid(self.connection, uids).values())
+        return {d["metadata"]["uid"]: d for d in self._devices(kind, rows)}
+
+    def content(self, digest: str) -> bytes | None:
+        return contents.get(self.connection, digest)
+
+    def changes(
+        self, kind: Kind, namespace: str | None, after: int, limit: int
+    ) -> list[watchrule.Change]:
+        """Rows of the log above `after`, in order."""
+        query = select(CHANGE).where(CHANGE.c.kind == kind.kind, CHANGE.c.resource_version > after)
+        if namespace is not None:
+            query = query.where(CHANGE.c.namespace == namespace)
+        query = query.order_by(CHANGE.c.resource_version).limit(limit)
+        return [_change(row) for row in self.connection.execute(query)]
+
+    def changed_names(self, kind: Kind, after: int) -> Sequence[tuple[str, str]]:
+        """(namespace, name) of what changed above `after`."""
+        query = (
+            select(CHANGE.c.namespace, CHANGE.c.name)
+            .where(CHANGE.c.kind == kind.kind, CHANGE.c.resource_version > after)
+            .distinct()
+        )
+        return [(row.namespace, row.name) for row in self.connection.execute(query)]
+
+    def counters(self, namespace: str, fleet: str | None = None) -> dict[str, dict[str, int]]:
+        """dimension → state → number of devices, of a namespace or of one fleet in it."""
+        query = select(COUNTER.c.dimension, COUNTER.c.state, func.sum(COUNTER.c.n).label("n"))
+        query = query.where(COUNTER.c.namespace == namespace)
+        if fleet is not None:
+            query = query.where(COUNTER.c.fleet == fleet)
+        query = query.group_by(COUNTER.c.dimension, COUNTER.c.state)
+        found: dict[str, dict[str, int]] = {dimension: {} for dimension in devices.COUNTED}
+        for row in self.connection.execute(query):
+            if row.n:
+                found[row.dimension][row.state] = int(row.n)
+        return found
+
+    def _devices(self, kind: Kind, rows: Iterable[Any]) -> Sequence[Json]:
+        return devices.documents_of(self.connection, self.documents, kind, rows)
+
+
+class Transaction(Snapshot):
+    """A snapshot under the store lock that may write. Versions are consecutive from here on."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        dialect: Dialect,
+        documents: Documents,
+        *,
+        now: datetime,
+        writer: str,
+        before_finish: Callable[[Transaction, str], None],
+    ) -> None:
+        super().__init__(connection, dialect, documents)
+        self.now = now
+        self.writes = 0
+        self._started_at = self.version
+        self._writer = writer
+        self._before_finish = before_finish
+        self._log: list[dict[str, Any]] = []
+        self._counts: Tally[CounterKey] = Tally()
+        self._moved_backlogs: set[str] = set()
+
+    @property
+    def now_s(self) -> int:
+        return int(self.now.timestamp())
+
+    @property
+    def timestamp(self) -> str:
+        return timestamp(self.now)
+
+    def next_version(self, number: int = 1) -> int:
+        """The first of `number` consecutive versions, ours alone."""
+        first = self.version + 1
+        self.version += number
+        self.writes += number
+        return first
+
+    def insert(self, kind: Kind, document: Json) -> Json:
+        """Store a new object. Its metadata is complete but for the version."""
+        assert not is_device(kind), "devices are written by devices.save"
+        version = self.next_version()
+        values = objects.values_of(kind, document, version)
+        objects.write(self.connection, kind, values, new=True)
+        objects.write_labels(self.connection, values, new=True)
+        objects.write_owners(self.connection, document, new=True)
+        if kind.kind == "Fleet":
+            objects.write_fleet_selector(self.connection, document)
+        stored = objects.document_of(kind, values)
+        new = values["labels"], objects.dumps(objects.fields_of(kind, stored))
+        self.log_change(version, _key(values), "ADDED", old=None, new=new)
+        return stored
+
+    def update(self, kind: Kind, old: Json, new: Json) -> Json:
+        """Store what changed. What changes nothing gets no version and returns `old`."""
+        assert not is_device(kind), "devices are written by devices.save"
+        if _same(old, new):
+            return old
+        version = self.next_version()
+        values = objects.values_of(kind, new, version)
+        objects.write(self.connection, kind, values, new=False)
+        was = objects.values_of(kind, old, 0)
+        if was["labels"] != values["labels"]:
+            objects.write_labels(self.connection, values, new=False)
+        if was["meta"] != values["meta"]:
+            objects.write_owners(self.connection, new, new=False)
+        if kind.kind == "Fleet" and objects.match_labels(old) != objects.match_labels(new):
+            objects.write_fleet_selector(self.connection, new)
+        stored = objects.document_of(kind, values)
+        before = was["labels"], objects.dumps(objects.fields_of(kind, old))
+        after = values["labels"], objects.dumps(objects.fields_of(kind, stored))
+        differs = before != after
+        self.log_change(
+            version,
+            _key(values),
+            "MODIFIED",
+            old=before if differs else None,
+            new=after if differs else None,
+        )
+        return stored
+
+    def delete(self, kind: Kind, document: Json) -> Json:
+        """Remove; the log keeps the last body. Returns it with its fresh version."""
+        metadata = document["metadata"]
+        if is_device(kind):
+            row = devices.row_by_name(self.connection, metadata["namespace"], metadata["name"])
+            assert row is not None, "read in this transaction"
+            version = devices.remove(self, row, document)
+            return document | {"metadata": metadata | {"resourceVersion": str(version)}}
+        version = self.next_version()
+        last = document | {"metadata": metadata | {"resourceVersion": str(version)}}
+        objects.remove(self.connection, metadata["uid"])
+        if kind.kind == "Fleet":
+            objects.write_fleet_selector(self.connection, document, gone=True)
+        values = objects.values_of(kind, document, version)
+        old = values["labels"], objects.dumps(objects.fields_of(kind, document))
+        body = objects.dumps(last)
+        self.log_change(version, _key(values), "DELETED", old=old, new=None, body=body)
+        return last
+
+    def put_content(self, blob: bytes) -> str:
+        self.writes += 1
+        return contents.put(self.connection, self.dialect, blob, self.now_s)
+
+    def log_change(
+        self,
+        version: int,
+        key: ChangeKey,
+        type_: watchrule.EventType,
+        *,
+        old: tuple[str, str] | None,
+        new: tuple[str, str] | None,
+        body: str | None = None,
+    ) -> None:
+        """One row of the log, written with the others of the batch."""
+        kind, namespace, name, uid = key
+        self._log.append(
+            {
+                "resource_version": version,
+                "kind": kind,
+                "namespace": namespace,
+                "name": name,
+                "uid": uid,
+                "type": type_,
+                "old_labels": old and old[0],
+                "old_fields": old and old[1],
+                "new_labels": new and new[0],
+                "new_fields": new and new[1],
+                "body": body,
+                "at": self.now_s,
+            }
+        )
+
+    def count(self, key: CounterKey, by: int) -> None:
+        self._counts[key] += by
+
+    def backlog_moved(self, namespace: str) -> None:
+        """The devices to render of a namespace changed in number."""
+        self._moved_backlogs.add(namespace)
+
+    def finish(self) -> int:
+        """Write what was gathered; the last thing before the commit. Returns the new version."""
+        for namespace in sorted(self._moved_backlogs):
+            self._before_finish(self, namespace)
+        if self._log:
+            self.connection.execute(insert(CHANGE), self._log)
+        moved = {key: by for key, by in self._counts.items() if by}
+        if moved:
+            add_counts(self.connection, self.dialect, moved)
+        if self.version != self._started_at:
+            self.connection.execute(
+                update(META).values(
+                    version=self.version, writer=self._writer, batch=META.c.batch + 1
+                )
+            )
+        return self.version
+
+
+def add_counts(connection: Connection, dialect: Dialect, moved: dict[CounterKey, int]) -> None:
+    table = dialect.upsert(COUNTER)
+    statement = table.on_conflict_do_update(
+        index_elements=["namespace", "fleet", "dimension", "state"],
+        set_={"n": COUNTER.c.n + table.excluded.n},
+    )
+    names = ("namespace", "fleet", "dimension", "state")
+    rows = [dict(zip(names, key, strict=True)) | {"n": by} for key, by in moved.items()]
+    connection.execute(statement, rows)
+
+
+def new_uid() -> str:
+    return str(uuid4())
+
+
+def _key(values: dict[str, Any]) -> ChangeKey:
+    return values["kind"], values["namespace"], values["name"], values["uid"]
+
+
+def _same(old: Json, new: Json) -> bool:
+    def without_version(document: Json) -> Json:
+        rest = {k: v for k, v in document["metadata"].items() if k != "resourceVersion"}
+        return document | {"metadata": rest}
+
+    return without_version(old) == without_version(new)
+
+
+def _change(row: Any) -> watchrule.Change:
+    def pair(labels: str | None, fields: str | None) -> tuple[Any, Any] | None:
+        if fields is None:
+            return None
+        # Set changes log no labels, for they change none; nothing selects on what is not there.
+        return orjson.loads(labels) if labels is not None else {}, orjson.loads(fields)
+
+    return watchrule.Change(
+        version=row.resource_version,
+        kind=row.kind,
+        namespace=row.namespace,
+        name=row.name,
+        uid=row.uid,
+        type=row.type,
+        old=pair(row.old_labels, row.old_fields),
+        new=pair(row.new_labels, row.new_fields),
+        body=None if row.body is None else orjson.loads(row.body),
+    )

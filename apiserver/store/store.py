@@ -1,0 +1,128 @@
+"""The store as the rest of the API server knows it: read a snapshot, write a mutation, wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+from sqlalchemy import Connection, insert, select
+
+from apiserver.store.contents import Documents
+from apiserver.store.database import Database, PostgresDatabase, SqliteDatabase, StoreUnavailable
+from apiserver.store.hub import Hub
+from apiserver.store.sequencer import Sequencer
+from apiserver.store.snapshot import Snapshot, Transaction
+from apiserver.store.tables import META
+
+T = TypeVar("T")
+Clock = Callable[[], datetime]
+BacklogHook = Callable[[Transaction, str], None]
+
+# How long another replica's commit may go unseen when its notification was lost.
+FOLLOW_S = 1.0
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _no_backlog(_tx: Transaction, _namespace: str) -> None:
+    """Nobody keeps a backlog: tools and tests that only store objects."""
+
+
+class Store:
+    """Opened by one process; on SQLite by one process only."""
+
+    def __init__(self, database: Database, version: int, clock: Clock) -> None:
+        self.hub = Hub(version)
+        self.database = database
+        self._clock = clock
+        self._documents = Documents()
+        self._writer = str(uuid4())
+        self._backlog_hook: BacklogHook = _no_backlog
+        self._sequencer = Sequencer(database, self._begin, self.hub)
+        self._follower: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls, url: str = "", *, data_dir: Path | None = None, clock: Clock = utc_now
+    ) -> Store:
+        """Open the database at `url`, or `data_dir/homeport.db`. Migrates it first.
+
+        Raises StoreLocked, StoreTooNew, StoreUnavailable.
+        """
+        return await cls.over(await open_database(url, data_dir), clock=clock)
+
+    @classmethod
+    async def over(cls, database: Database, *, clock: Clock = utc_now) -> Store:
+        """A store over an open database; tests bring one that dies where they want."""
+        version = await database.transact(_ensure_meta)
+        store = cls(database, version, clock)
+        store._sequencer.start()
+        if not database.dialect.is_sqlite:
+            store._follower = asyncio.get_running_loop().create_task(store._follow())
+        return store
+
+    def keep_backlog(self, hook: BacklogHook) -> None:
+        """`hook` runs before a commit in each namespace whose devices to render changed."""
+        self._backlog_hook = hook
+
+    async def read(self, query: Callable[[Snapshot], T]) -> T:
+        dialect, documents = self.database.dialect, self._documents
+        return await self.database.read(lambda c: query(Snapshot(c, dialect, documents)))
+
+    async def write(self, mutation: Callable[[Transaction], T], *, dry_run: bool = False) -> T:
+        """The result of `mutation`, after its commit. `mutation` may run twice; it must have no
+        effect outside its transaction. Raises what it raised, or StoreBusy."""
+        if dry_run:
+            return await self._sequencer.rehearse(mutation)
+        return await self._sequencer.submit(mutation)
+
+    async def close(self) -> None:
+        self.hub.close()
+        await self._sequencer.close()
+        if self._follower is not None:
+            self._follower.cancel()
+        await self.database.close()
+
+    def _begin(self, connection: Connection) -> Transaction:
+        return Transaction(
+            connection,
+            self.database.dialect,
+            self._documents,
+            now=self._clock(),
+            writer=self._writer,
+            before_finish=self._backlog_hook,
+        )
+
+    async def _follow(self) -> None:
+        """Other replicas' commits, seen at the latest after FOLLOW_S."""
+        while not self.hub.closed:
+            await asyncio.sleep(FOLLOW_S)
+            self.hub.publish(await self.read(lambda snapshot: snapshot.version))
+
+
+async def open_database(url: str, data_dir: Path | None) -> Database:
+    if url.startswith("postgresql"):
+        return await PostgresDatabase.open(url.replace("postgresql://", "postgresql+asyncpg://", 1))
+    if url.startswith("sqlite"):
+        path = Path(url.removeprefix("sqlite:///"))
+    elif not url and data_dir is not None:
+        path = data_dir / "homeport.db"
+    else:
+        raise StoreUnavailable(f'cannot use "{url}"; give sqlite:///PATH or postgresql://...')
+    await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+    return await asyncio.to_thread(SqliteDatabase, path)
+
+
+def _ensure_meta(connection: Connection) -> int:
+    found = connection.execute(select(META.c.version)).scalar()
+    if found is not None:
+        return int(found)
+    first = {"id": 1, "store_uid": str(uuid4()), "version": 0, "compacted": 0}
+    connection.execute(insert(META), first | {"event_version": 0, "writer": "", "batch": 0})
+    return 0
