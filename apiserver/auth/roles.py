@@ -104,7 +104,12 @@ def _keys(resource: str, subresource: str) -> Iterator[str]:
 
 
 def authorize(
-    caller: Caller, verb: str, kind: Kind, subresource: str = "", namespace: str = "", name: str = ""
+    caller: Caller,
+    verb: str,
+    kind: Kind,
+    subresource: str = "",
+    namespace: str = "",
+    name: str = "",
 ) -> None:
     """Raise Forbidden unless `caller` may do it; the message is worded as kubectl users know it."""
     if allowed(caller.role, verb, kind.plural, subresource) and not _reserved(

@@ -463,7 +463,8 @@ def reported_changes(row: Row, status: Json) -> dict[str, Any]:
 
 def _counts(row: Row, message: str) -> bool:
     """A reported error is about the current version only if that was delivered, and the message
-    names it or something else was reported since: late repeats of an old error count for nothing."""
+    names it or something else was reported since: a late repeat of an old error counts for
+    nothing."""
     if not row["rendered_version"] or row["delivered_version"] != row["rendered_version"]:
         return False
     named = _NAMED_VERSION.search(message)

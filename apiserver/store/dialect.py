@@ -49,6 +49,6 @@ class Dialect:
         """An empty scratch table of this connection's own."""
         if self.is_sqlite:
             connection.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns})"))
-            connection.execute(text(f"DELETE FROM {name}"))
+            connection.execute(text(f"DELETE FROM {name}"))  # noqa: S608 - a name of ours
         else:
             connection.execute(text(f"CREATE TEMP TABLE {name} ({columns}) ON COMMIT DROP"))

@@ -312,10 +312,9 @@ def _same(old: Json, new: Json) -> bool:
 
 def _change(row: Any) -> watchrule.Change:
     def pair(labels: str | None, fields: str | None) -> tuple[Any, Any] | None:
-        if fields is None:
+        if labels is None or fields is None:
             return None
-        # Set changes log no labels, for they change none; nothing selects on what is not there.
-        return orjson.loads(labels) if labels is not None else {}, orjson.loads(fields)
+        return orjson.loads(labels), orjson.loads(fields)
 
     return watchrule.Change(
         version=row.resource_version,

@@ -30,7 +30,8 @@ Matches = Callable[[Labels, Fields], bool]
 @dataclass(frozen=True, slots=True)
 class Change:
     """A row of the log. `old` and `new` are (labels, fields), or None where nothing that selectors
-    look at changed; a creation has no `old`, a delete no `new`. `body` is a deleted object's last."""
+    look at changed; a creation has no `old`, a delete no `new`. `body` is the last of a deleted
+    object."""
 
     version: int
     kind: str

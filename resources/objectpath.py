@@ -1,0 +1,15 @@
+"""Dotted paths into documents, as columns, selectors and immutability rules write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_path(document: Any, path: str) -> Any:
+    """The value at `spec.target.fleet` (a leading dot is fine), or None where it is missing."""
+    value = document
+    for part in path.lstrip(".").split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(part)
+    return value
