@@ -58,7 +58,7 @@ def get(connection: Connection, digest: str) -> bytes | None:
 
 
 def put(connection: Connection, dialect: Dialect, blob: bytes, now_s: int) -> str:
-    """Store `blob`; the same again renews its age, so a sweep cannot take it from under a writer."""
+    """Store `blob`; the same again renews its age, so no sweep takes it from under a writer."""
     digest = digests.of_bytes(blob)
     insert = dialect.upsert(CONTENT).values(digest=digest, body=blob, touched_at=now_s)
     connection.execute(

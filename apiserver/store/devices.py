@@ -26,7 +26,7 @@ from resources.selectors import FieldSelector, LabelSelector
 if TYPE_CHECKING:
     from apiserver.store.snapshot import Snapshot, Transaction
 
-Row = Mapping[str, Any]
+Row = Mapping[Any, Any]
 
 RENDERED_VERSION = "device-controller/renderedVersion"
 RENDERED_HASH = "device-controller/renderedSpecHash"
@@ -71,7 +71,7 @@ _NAMED_VERSION = re.compile(r"renderedVersion: (\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a poll must know: which version is current, and under which digest its body is cached."""
+    """What a poll must know: which version is current, and what its body is cached under."""
 
     uid: str
     name: str
@@ -344,9 +344,9 @@ def _count(tx: Transaction, old: Row | None, new: Row | None) -> None:
         if was == is_:
             continue
         if was is not None:
-            tx.count(was, -1)
+            tx.tally(was, -1)
         if is_ is not None:
-            tx.count(is_, 1)
+            tx.tally(is_, 1)
 
 
 # --- the agent's face -----------------------------------------------------------------------
@@ -469,7 +469,7 @@ def _counts(row: Row, message: str) -> bool:
         return False
     named = _NAMED_VERSION.search(message)
     if named:
-        return int(named[1]) == row["rendered_version"]
+        return int(named[1]) == int(row["rendered_version"])
     return bool(row["reported_since_delivery"])
 
 

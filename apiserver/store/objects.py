@@ -13,7 +13,7 @@ from apiserver.store.tables import FLEET_SELECTOR, OBJECT, OBJECT_LABEL, OBJECT_
 from resources.kind import Json, Kind
 from resources.selectors import FieldSelector, LabelSelector
 
-Row = Mapping[str, Any]
+Row = Mapping[Any, Any]
 
 # Metadata with columns of its own; the rest is kept as it is in `meta`.
 _COLUMNS = frozenset(

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, Table, and_, exists, not_, or_, select
 
 from resources.errors import invalid
-from resources.selectors import FieldSelector, KeysetRequirement, LabelSelector
+from resources.selectors import FieldSelector, KeysetRequirement, LabelSelector, Requirement
 
 Condition = ColumnElement[bool]
 
@@ -41,7 +41,7 @@ def by_labels(
     return query
 
 
-def _label_condition(objects: Table, labels: Table, requirement: Any) -> Condition:
+def _label_condition(objects: Table, labels: Table, requirement: Requirement) -> Condition:
     row = labels.alias()
     has = [row.c.uid == objects.c.uid, row.c.key == requirement.key]
     match requirement.operator:
@@ -80,7 +80,7 @@ def by_fields(columns: Mapping[str, Any], wanted: FieldSelector) -> list[Conditi
     return [_field_condition(columns[r.path], r) for r in wanted.requirements]
 
 
-def _field_condition(column: Any, requirement: Any) -> Condition:
+def _field_condition(column: ColumnElement[Any], requirement: Requirement) -> Condition:
     values = requirement.values
     negative: Condition
     match requirement.operator:

@@ -91,7 +91,7 @@ class Snapshot:
 
     def changes(
         self, kind: Kind, namespace: str | None, after: int, limit: int
-    ) -> list[watchrule.Change]:
+    ) -> Sequence[watchrule.Change]:
         """Rows of the log above `after`, in order."""
         query = select(CHANGE).where(CHANGE.c.kind == kind.kind, CHANGE.c.resource_version > after)
         if namespace is not None:
@@ -258,7 +258,7 @@ class Transaction(Snapshot):
             }
         )
 
-    def count(self, key: CounterKey, by: int) -> None:
+    def tally(self, key: CounterKey, by: int) -> None:
         self._counts[key] += by
 
     def backlog_moved(self, namespace: str) -> None:

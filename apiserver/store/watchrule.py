@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
+from typing import Any, Final, Literal
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
+ADDED: Final = "ADDED"
+MODIFIED: Final = "MODIFIED"
+DELETED: Final = "DELETED"
 Labels = Mapping[str, str]
 Fields = Mapping[str, str | None]
 Matches = Callable[[Labels, Fields], bool]
