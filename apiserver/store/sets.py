@@ -153,7 +153,7 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
     several = "CASE WHEN x.n > 1 THEN x.all_fleets END"
     moved = f"({differs('d.fleet', fleet)} OR {differs('d.candidates', several)})"
     needs = f"CASE WHEN ({fleet}) <> '' AND ({fleet}) <> d.fleet THEN 1 ELSE d.render_needed END"
-    owner = f"CASE WHEN x.n > 1 THEN d.owner WHEN x.n = 1 THEN 'Fleet/' || x.fleet END"
+    owner = "CASE WHEN x.n > 1 THEN d.owner WHEN x.n = 1 THEN 'Fleet/' || x.fleet END"
     taken = tx.connection.execute(
         text(
             "INSERT INTO bound (n, uid, namespace, name, labels, owner, old_owner, alias, fleet,"

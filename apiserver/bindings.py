@@ -1,0 +1,341 @@
+"""Binding devices to what they should be: ownership, rendering, progress, the backlog.
+
+One device is decided in Python within the write that touches it; sets are decided in SQL
+(`store.sets`), a thousand a transaction. Rendering a template happens on a snapshot, outside the
+store lock: what comes out is under its digest, so a repeated call stores nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from apiserver import errors
+from apiserver.store import Snapshot, Store, Transaction, devices, objects, sets
+from resources import conditions, digest, registry, render, selectors
+from resources.errors import Invalid
+from resources.kind import Json
+
+BACKLOG = "devices"
+MAX_LIMIT = 100_000
+
+
+# --- one device -----------------------------------------------------------------------------
+
+
+def insert_device(tx: Transaction, document: Json) -> dict[str, Any]:
+    """Store a new device and what follows: its owner, its first render. Returns the row."""
+    metadata = document["metadata"]
+    spec = document.get("spec") or {}
+    row: dict[str, Any] = {
+        "uid": metadata["uid"],
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "generation": 1,
+        "created_at": metadata["creationTimestamp"],
+        "deleted_at": None,
+        "owner": None,
+        "fleet": "",
+        "candidates": None,
+        "inputs_version": 1,
+        "template_version": None,
+        "rollout": None,
+        "rollout_batch": None,
+        "bound_at": None,
+        "rendered_digest": None,
+        "rendered_version": 0,
+        "rendered_template_version": None,
+        "retry_generation": 0,
+        "render_needed": 0,
+        "render_error": None,
+        "spec_valid": None,
+        "decommissioning": 0,
+        "reported_version": 0,
+        "delivered_version": 0,
+        "reported_since_delivery": 0,
+        "failed_version": 0,
+        "failed_reason": None,
+        "conditions": "[]",
+        "connected": 0,
+        "seen": 0,
+    }
+    row |= _label_columns(metadata) | _spec_columns(tx, spec)
+    status = document.get("status") or empty_status()
+    row |= devices.reported_changes(row | {"agent_status": "{}"}, status)
+    row |= {"connected": 0, "seen": 0, "reported_since_delivery": 0}
+    saved = devices.save(tx, None, row)
+    return settle(tx, saved, spec)
+
+
+def settle(tx: Transaction, row: Mapping[str, Any], spec: Json) -> dict[str, Any]:
+    """Decide the owner of one device after its labels or its spec changed, and render it at once
+    if it has none: then nothing from outside and no fleet decides."""
+    where = {"uid": row["uid"]}
+    sets.reown(tx, row["namespace"], sets.UID, where)
+    current = devices.rows_by_uid(tx.connection, [row["uid"]])[row["uid"]]
+    if current["fleet"] or current["owner"]:
+        return dict(current)
+    return devices.save(tx, current, render_one(tx, current, spec))
+
+
+def render_one(tx: Transaction, row: Mapping[str, Any], spec: Json) -> dict[str, Any]:
+    """Columns of a device without fleet, rendered from its own spec."""
+    now, known = tx.timestamp, orjson.loads(row["conditions"])
+    try:
+        rendered = render.render(spec, name=row["name"], labels=orjson.loads(row["labels"]))
+    except Invalid as problem:
+        said = conditions.set_condition(known, "SpecValid", "False", "Invalid", str(problem), now)
+        return {"spec_valid": "False", "render_needed": 0, "conditions": objects.dumps(said)}
+    said = conditions.set_condition(known, "SpecValid", "True", "Valid", "", now)
+    columns: dict[str, Any] = {
+        "spec_valid": "True",
+        "render_needed": 0,
+        "render_error": None,
+        "conditions": objects.dumps(said),
+    }
+    body = digest.canonical(rendered.rendered)
+    found = digest.of_bytes(body)
+    if found != row["rendered_digest"]:
+        tx.put_content(body)
+        columns |= {
+            "rendered_digest": found,
+            "rendered_version": max(row["rendered_version"], row["reported_version"]) + 1,
+        }
+    return columns
+
+
+def update_device(tx: Transaction, row: Mapping[str, Any], old: Json, new: Json) -> dict[str, Any]:
+    """Write what a person or a controller changed of one device."""
+    metadata, was = new["metadata"], old["metadata"]
+    changes: dict[str, Any] = {"deleted_at": metadata.get("deletionTimestamp")}
+    changes |= _label_columns(metadata)
+    respecified = (new.get("spec") or {}) != (old.get("spec") or {})
+    if respecified:
+        if row["fleet"]:
+            raise errors.conflict(
+                registry.by_kind("Device"),
+                row["name"],
+                f"the device is owned by fleet {row['fleet']}, which writes its spec; change the "
+                "fleet's template, or the device's labels",
+            )
+        changes |= _spec_columns(tx, new.get("spec") or {})
+        changes["generation"] = row["generation"] + 1
+    relabelled = (metadata.get("labels") or {}) != (was.get("labels") or {})
+    if respecified or relabelled:
+        changes["inputs_version"] = row["inputs_version"] + 1
+    if new.get("status") != old.get("status"):
+        changes |= devices.reported_changes(row, _agent_part(new.get("status") or {}))
+        changes |= {"connected": row["connected"], "seen": row["seen"]}
+    saved = devices.save(tx, row, changes)
+    if not (respecified or relabelled):
+        return saved
+    return settle(tx, saved, new.get("spec") or {})
+
+
+def empty_status() -> Json:
+    """The status of a device that never reported (contract 7.5)."""
+    return {
+        "conditions": [
+            {
+                "type": "Updating",
+                "status": "Unknown",
+                "reason": "",
+                "message": "",
+                "lastTransitionTime": "0001-01-01T00:00:00Z",
+            }
+        ],
+        "systemInfo": {"agentVersion": "", "architecture": "", "bootID": "", "operatingSystem": ""},
+        "applications": [],
+        "resources": {"cpu": "Unknown", "memory": "Unknown", "disk": "Unknown"},
+        "integrity": {"status": "Unknown"},
+        "config": {"renderedVersion": ""},
+        "os": {"image": "", "imageDigest": ""},
+    }
+
+
+def _agent_part(status: Json) -> Json:
+    """A status as an administrator writes it, without what the service concludes itself."""
+    own = ("SpecValid", "MultipleOwners")
+    kept = [c for c in status.get("conditions") or () if c.get("type") not in own]
+    return status | {"conditions": kept}
+
+
+def _label_columns(metadata: Json) -> dict[str, Any]:
+    labels = metadata.get("labels") or {}
+    rest = {key: metadata[key] for key in ("finalizers", "managedFields") if metadata.get(key)}
+    annotations = {
+        key: value
+        for key, value in (metadata.get("annotations") or {}).items()
+        if key not in devices.COMPUTED_ANNOTATIONS
+    }
+    if annotations:
+        rest["annotations"] = annotations
+    return {
+        "labels": objects.dumps(dict(sorted(labels.items()))),
+        "alias": labels.get("alias"),
+        "meta": objects.dumps(rest),
+    }
+
+
+def _spec_columns(tx: Transaction, spec: Json) -> dict[str, Any]:
+    return {
+        "spec_digest": tx.put_content(digest.canonical(spec)),
+        "os_image": (spec.get("os") or {}).get("image") or "",
+        "decommissioning": 1 if spec.get("decommissioning") else 0,
+    }
+
+
+# --- sets -----------------------------------------------------------------------------------
+
+
+def fleet_changed(tx: Transaction, namespace: str, fleet: str) -> None:
+    """A fleet came, went, or selects other labels: decide again who owns what it may touch."""
+    sets.reown(tx, namespace, sets.UIDS_OF_FLEET, {"fleet": fleet})
+
+
+def keep_backlog(tx: Transaction, namespace: str) -> None:
+    """The Backlog of a namespace as it is at the end of this transaction."""
+    kind = registry.by_kind("Backlog")
+    waiting = sets.unbound_by_fleet(tx, namespace)
+    status = {
+        "renderNeeded": sum(waiting.values()),
+        "fleets": {fleet: number for fleet, number in sorted(waiting.items()) if fleet},
+    }
+    old = tx.get(kind, namespace, BACKLOG)
+    if old is not None:
+        tx.update(kind, old, old | {"status": status})
+        return
+    metadata = {
+        "name": BACKLOG,
+        "namespace": namespace,
+        "uid": _backlog_uid(tx, namespace),
+        "generation": 1,
+        "creationTimestamp": tx.timestamp,
+    }
+    api = {"apiVersion": kind.api_version, "kind": kind.kind}
+    tx.insert(kind, api | {"metadata": metadata, "status": status})
+
+
+def _backlog_uid(tx: Transaction, namespace: str) -> str:
+    # Made from what it is, so that a replayed transaction makes the same one.
+    found = digest.of([tx.store_uid, namespace]).removeprefix("sha256:")
+    return f"{found[:8]}-{found[8:12]}-4{found[13:16]}-8{found[17:20]}-{found[20:32]}"
+
+
+async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
+    """Bind devices of a fleet to a template version, up to `limit`, a thousand a transaction.
+
+    Answers {bound, rendered, remaining}. Repeating it is harmless: what is bound is not taken
+    again. 409 when the Rollout is paused, aborted or another one's, 422 when the template version
+    cannot be rendered.
+    """
+    stage = request.get("stage", "both")
+    if stage != "both":
+        raise errors.BadRequest('stage must be "both"; stages apart come with disruption budgets')
+    limit = request.get("limit", MAX_LIMIT)
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise errors.BadRequest("limit must be a positive integer")
+    target, blobs = await store.read(lambda s: _target(s, namespace, fleet, request))
+    bound = rendered = 0
+    while bound < limit:
+        taken = await store.write(
+            lambda tx: _bind_some(tx, target, blobs, min(limit - bound, sets.CHUNK))  # noqa: B023
+        )
+        bound, rendered = bound + taken.rows, rendered + taken.rendered
+        if taken.rows < min(sets.CHUNK, limit):
+            break
+    counts = await store.read(lambda s: sets.progress(s, namespace, fleet, target.template_version))
+    remaining = counts["total"] - counts["rendered"] - counts["blocked"]
+    return {"bound": bound, "rendered": rendered, "remaining": max(0, remaining)}
+
+
+def _bind_some(
+    tx: Transaction, target: sets.Target, blobs: tuple[bytes, bytes], limit: int
+) -> sets.Bound:
+    # The rollout is read again under the lock: a pause that was committed holds from then on.
+    _live_rollout(tx, target.namespace, target.fleet, target.rollout)
+    for blob in blobs:
+        tx.put_content(blob)
+    bound = sets.bind(tx, target, limit)
+    kind = registry.by_kind("Fleet")
+    owner = tx.get(kind, target.namespace, target.fleet)
+    if owner is not None:
+        _annotate(tx, owner, devices.short_template(target.template_version) or "")
+    return bound
+
+
+def _annotate(tx: Transaction, fleet: Json, version: str) -> None:
+    metadata = fleet["metadata"]
+    annotations = dict(metadata.get("annotations") or {})
+    if annotations.get(devices.TEMPLATE_VERSION) == version:
+        return
+    annotations[devices.TEMPLATE_VERSION] = version
+    new = fleet | {"metadata": metadata | {"annotations": annotations}}
+    tx.update(registry.by_kind("Fleet"), fleet, new)
+
+
+def _target(
+    snapshot: Snapshot, namespace: str, fleet: str, request: Json
+) -> tuple[sets.Target, tuple[bytes, bytes]]:
+    name = str(request.get("templateVersion") or "")
+    rollout = str(request.get("rollout") or "")
+    kind = registry.by_kind("TemplateVersion")
+    version = snapshot.get(kind, namespace, name)
+    if version is None or version["spec"]["fleet"] != fleet:
+        raise errors.not_found(kind, name)
+    _live_rollout(snapshot, namespace, fleet, rollout)
+    try:
+        selector = selectors.from_match(request.get("selector"))
+        rendered = render.render(version["status"], name="", labels={})
+    except Invalid as problem:
+        raise errors.unprocessable(kind, name, problem) from problem
+    blobs = digest.canonical(rendered.spec), digest.canonical(rendered.rendered)
+    target = sets.Target(
+        namespace=namespace,
+        fleet=fleet,
+        template_version=name,
+        rollout=rollout,
+        spec_digest=digest.of_bytes(blobs[0]),
+        rendered_digest=digest.of_bytes(blobs[1]),
+        os_image=(rendered.spec.get("os") or {}).get("image") or "",
+        selector=selector,
+    )
+    return target, blobs
+
+
+def _live_rollout(snapshot: Snapshot, namespace: str, fleet: str, name: str) -> Json:
+    kind = registry.by_kind("Rollout")
+    rollout = snapshot.get(kind, namespace, name)
+    if rollout is None:
+        raise errors.not_found(kind, name)
+    if rollout["spec"]["target"]["fleet"] != fleet:
+        raise errors.conflict(kind, name, f"it is not a rollout of fleet {fleet}")
+    control = rollout["spec"].get("control") or {}
+    for state in ("paused", "aborted"):
+        if control.get(state):
+            raise errors.conflict(kind, name, f"the rollout is {state}")
+    return rollout
+
+
+async def progress(store: Store, namespace: str, fleet: str, rollout: str) -> Json:
+    """How far the devices of a fleet are with a rollout, counted by the database."""
+
+    def count(snapshot: Snapshot) -> Json:
+        kind = registry.by_kind("Rollout")
+        found = snapshot.get(kind, namespace, rollout)
+        if found is None or found["spec"]["target"]["fleet"] != fleet:
+            raise errors.not_found(kind, rollout)
+        template = found["spec"]["target"]["templateVersion"]
+        counts: Json = dict(sets.progress(snapshot, namespace, fleet, template))
+        blocked = counts.pop("blocked")
+        return counts | {
+            "selected": counts["total"],
+            "unbound": counts["total"] - counts["rendered"] - blocked,
+            "blocked": blocked,
+            "timedOut": 0,
+            "failures": sets.failures(snapshot, namespace, fleet, template),
+        }
+
+    return await store.read(count)

@@ -1,0 +1,149 @@
+"""From a frozen template to a device's specification, and to what its agent is given. Pure.
+
+What comes out depends on the template alone as long as no string in it is a template of its own;
+then one render serves every device of the fleet. Strings with parameters, and providers whose
+content is fetched from outside, are refused by name: their freezing comes with later issues (4, 7),
+and a device keeps its last good specification meanwhile.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from resources.errors import FORBIDDEN, NOT_SUPPORTED, FieldError, Invalid
+
+Json = dict[str, Any]
+
+DEFAULT_MODE = 0o644
+DEFAULT_USER = "root"
+_FETCHED = ("gitRef", "httpRef", "secretRef")
+_PARTS = ("os", "resources", "systemd", "updatePolicy", "decommissioning")
+
+
+class NotFrozen(Invalid):
+    """The template points at something outside that has not been fetched and frozen."""
+
+
+class Unsupported(Invalid):
+    """The template uses something that this version does not render."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """`spec` is what users see as the device's spec, `rendered` what the agent is given."""
+
+    spec: Json
+    rendered: Json
+
+
+def render(template: Json, *, name: str, labels: Mapping[str, str]) -> Rendered:
+    """Render a DeviceSpec or a frozen template. `name` and `labels` are the device's.
+
+    Raises NotFrozen and Unsupported with the paths of what stands in the way.
+    """
+    check(template)
+    spec = {key: copy.deepcopy(value) for key, value in template.items() if key not in _IGNORED}
+    rendered: Json = {key: spec[key] for key in _PARTS if key in spec}
+    image = (spec.get("os") or {}).get("image")
+    if image:
+        rendered["os"] = {"image": image}
+    else:
+        rendered.pop("os", None)
+    files = list(_files(spec.get("config") or ()))
+    rendered["config"] = [{"name": "", "inline": files}] if files else []
+    rendered["applications"] = [_application(a) for a in spec.get("applications") or ()]
+    rendered["consoles"] = spec.get("consoles") or []
+    return Rendered(spec, rendered)
+
+
+# Of a TemplateVersion's status: what is not template.
+_IGNORED = frozenset(("conditions", "updatedAt"))
+
+
+def check(template: Json, root: str = "") -> None:
+    """Raise NotFrozen or Unsupported, with all complaints of that sort, if it cannot be rendered."""
+    prefix = f"{root}." if root else ""
+    parameters = [
+        FieldError(prefix + path, NOT_SUPPORTED, "parameters in templates are not rendered yet")
+        for path in parameterised(template)
+    ]
+    if parameters:
+        raise Unsupported(parameters)
+    fetched = [
+        FieldError(
+            f"{prefix}config[{number}].{key}",
+            FORBIDDEN,
+            "content from outside is not fetched yet; use inline files",
+        )
+        for number, provider in enumerate(template.get("config") or ())
+        for key in _FETCHED
+        if key in provider
+    ]
+    if fetched:
+        raise NotFrozen(fetched)
+    unsupported = [
+        FieldError(f"{prefix}{path}", NOT_SUPPORTED, "catalogs are not served")
+        for path in _catalog_references(template)
+    ]
+    if unsupported:
+        raise Unsupported(unsupported)
+
+
+def parameterised(template: Json) -> list[str]:
+    """Paths of the strings that hold a parameter, as `os.image`."""
+    return [path for path, text in _strings(template, "") if "{{" in text]
+
+
+def _strings(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _strings(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _strings(inner, f"{path}[{number}]")
+
+
+def _catalog_references(template: Json) -> Iterator[str]:
+    if "catalogItemRef" in (template.get("os") or {}):
+        yield "os.catalogItemRef"
+    for number, application in enumerate(template.get("applications") or ()):
+        if "catalogItemRef" in application:
+            yield f"applications[{number}].catalogItemRef"
+
+
+def _files(providers: Any) -> Iterator[Json]:
+    """Every file, in list order; a later one of the same path takes the first one's place."""
+    by_path: dict[str, Json] = {}
+    for provider in providers:
+        for entry in provider.get("inline") or ():
+            by_path[entry["path"]] = _file(entry)
+    return iter(by_path.values())
+
+
+def _file(entry: Json) -> Json:
+    content = entry.get("content") or ""
+    if entry.get("contentEncoding") != "base64":
+        content = base64.b64encode(content.encode()).decode()
+    file: Json = {
+        "path": entry["path"],
+        "content": content,
+        "contentEncoding": "base64",
+        "mode": entry.get("mode") if entry.get("mode") is not None else DEFAULT_MODE,
+        "user": entry.get("user") or DEFAULT_USER,
+    }
+    if entry.get("group"):
+        file["group"] = entry["group"]
+    return file
+
+
+def _application(application: Json) -> Json:
+    result = copy.deepcopy(application)
+    if result.get("appType") == "container":
+        result.setdefault("runAs", "")
+    return result
