@@ -65,7 +65,7 @@ _IGNORED = frozenset(("conditions", "updatedAt"))
 
 
 def check(template: Json, root: str = "") -> None:
-    """Raise NotFrozen or Unsupported, with all complaints of that sort, if it cannot be rendered."""
+    """Raise NotFrozen or Unsupported, with all complaints of the sort, if it cannot be rendered."""
     prefix = f"{root}." if root else ""
     parameters = [
         FieldError(prefix + path, NOT_SUPPORTED, "parameters in templates are not rendered yet")

@@ -1,0 +1,565 @@
+"""The registry operations: the one way in for every face, with one validation and one order.
+
+A write is prepared on nothing, judged inside the transaction that stores it: the document read
+there is the one that is changed, so there is no window between looking and writing, and a patch
+without a version needs no retry loop. Each caller was authorised by its face before it came here.
+"""
+
+from __future__ import annotations
+
+import copy
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from uuid import uuid4
+
+from apiserver import bindings, errors, strategy
+from apiserver.auth.identity import Caller
+from apiserver.store import Snapshot, Store, StoreBusy, Transaction, devices, objects, watchrule
+from resources import registry, validation
+from resources.errors import Invalid
+from resources.kind import Json, Kind
+from resources.selectors import EVERYTHING, FieldSelector, LabelSelector
+
+FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
+WATCH_PAGE = 500
+BOOKMARK_S = 50.0
+DEFAULT_NAMESPACE = "default"
+DEFAULT_ORGANIZATION = "00000000-0000-0000-0000-000000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    dry_run: bool = False
+    field_validation: str = "Warn"
+    field_manager: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """`version` is the first page's, which every further page carries."""
+
+    labels: LabelSelector = EVERYTHING
+    fields: FieldSelector | None = None
+    limit: int = 0
+    after: tuple[str, str] | None = None
+    version: int | None = None
+    resource_version: int | None = None
+    match: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    items: list[Json]
+    version: int
+    after: tuple[str, str] | None = None
+    remaining: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    document: Json
+    created: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    document: Json
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    labels: LabelSelector = EVERYTHING
+    fields: FieldSelector | None = None
+    resource_version: int | None = None
+    send_initial: bool = False
+    bookmarks: bool = False
+    timeout_s: float = 1800.0
+    bookmark_s: float = BOOKMARK_S
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+    document: Json
+    initial_end: bool = False
+
+
+@dataclass(slots=True)
+class _Step:
+    """What one look at the log gives a watcher."""
+
+    events: list[WatchEvent]
+    cursor: int
+    caught_up: bool = field(default=False)
+
+
+class Operations:
+    """Every verb on every kind. Documents in and out are plain JSON, complete and in our hands:
+    callers may change what they get."""
+
+    def __init__(self, store: Store, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.store = store
+        self._monotonic = monotonic
+        store.keep_backlog(bindings.keep_backlog)
+
+    async def prepare(self) -> None:
+        """What must exist before the first request: the default namespace and its organisation."""
+
+        def ensure(tx: Transaction) -> None:
+            kind = registry.by_kind("Organization")
+            if tx.get(kind, "", DEFAULT_NAMESPACE) is None:
+                self._pair(tx, DEFAULT_NAMESPACE, DEFAULT_ORGANIZATION)
+
+        await self.store.write(ensure)
+
+    # --- reading --------------------------------------------------------------------------
+
+    async def get(self, caller: Caller, kind: Kind, namespace: str, name: str) -> Json:
+        document = await self.store.read(lambda s: s.get(kind, namespace, name))
+        if document is None:
+            raise errors.not_found(kind, name)
+        return document
+
+    async def list(
+        self, caller: Caller, kind: Kind, namespace: str | None, options: ListOptions
+    ) -> Page:
+        """A page, at the latest state. `Exact` of another version than the current one answers
+        410: no history is kept for lists."""
+        await self._not_older(options)
+
+        def read(snapshot: Snapshot) -> Page:
+            if options.match == "Exact" and options.resource_version != snapshot.version:
+                raise errors.Expired(
+                    "the requested resource version is not the current one, and older states are "
+                    "not kept; list without resourceVersionMatch=Exact"
+                )
+            wanted = options.limit + 1 if options.limit else 0
+            items = list(
+                snapshot.list(
+                    kind,
+                    namespace,
+                    labels=options.labels,
+                    fields=options.fields,
+                    after=options.after,
+                    limit=wanted,
+                )
+            )
+            version = snapshot.version if options.version is None else options.version
+            if not wanted or len(items) < wanted:
+                return Page(items, version)
+            items.pop()
+            last = items[-1]["metadata"]
+            remaining = None
+            if not options.labels and options.fields is None and options.after is None:
+                remaining = snapshot.count(kind, namespace) - len(items)
+            return Page(items, version, (last.get("namespace", ""), last["name"]), remaining)
+
+        return await self.store.read(read)
+
+    async def _not_older(self, options: ListOptions) -> None:
+        wanted = options.resource_version
+        if wanted is None or options.match == "Exact" or wanted <= self.store.hub.version:
+            return
+        if await self.store.hub.wait(wanted - 1, 3.0) < wanted:
+            raise errors.Timeout("Too large resource version", retry_after_s=1)
+
+    # --- writing --------------------------------------------------------------------------
+
+    async def create(
+        self, caller: Caller, kind: Kind, namespace: str, document: Json, options: WriteOptions
+    ) -> Written:
+        document, warnings = self.decode(kind, document, options)
+        stored = await self._write(
+            lambda tx: self.insert_in(tx, caller, kind, document, namespace), options
+        )
+        return Written(stored, created=True, warnings=warnings)
+
+    async def update(
+        self,
+        caller: Caller,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        document: Json,
+        options: WriteOptions,
+        *,
+        subresource: str = "",
+        create_missing: bool = False,
+    ) -> Written:
+        document, warnings = self.decode(kind, document, options)
+
+        def apply(tx: Transaction) -> tuple[Json, bool]:
+            old = tx.get(kind, namespace, name)
+            if old is None:
+                if not create_missing or subresource:
+                    raise errors.not_found(kind, name)
+                return self.insert_in(tx, caller, kind, document, namespace), True
+            new = strategy.for_update(kind, namespace, old, document, subresource=subresource)
+            return self.update_in(tx, caller, kind, old, new), False
+
+        stored, created = await self._write(apply, options)
+        return Written(stored, created, warnings)
+
+    async def patch(
+        self,
+        caller: Caller,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        change: Callable[[Json], Json],
+        options: WriteOptions,
+        *,
+        subresource: str = "",
+    ) -> Written:
+        """`change` is pure; it is applied to the object inside the transaction that stores it."""
+
+        def apply(tx: Transaction) -> tuple[Json, tuple[str, ...]]:
+            old = tx.get(kind, namespace, name)
+            if old is None:
+                raise errors.not_found(kind, name)
+            changed = change(copy.deepcopy(old))
+            if not isinstance(changed, dict):
+                raise errors.BadRequest("the patch does not leave an object")
+            changed, warnings = self.decode(kind, changed, options)
+            new = strategy.for_update(kind, namespace, old, changed, subresource=subresource)
+            return self.update_in(tx, caller, kind, old, new), warnings
+
+        stored, warnings = await self._write(apply, options)
+        return Written(stored, warnings=warnings)
+
+    async def delete(
+        self,
+        caller: Caller,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        *,
+        preconditions: Json | None = None,
+        propagation: str | None = None,
+        dry_run: bool = False,
+    ) -> Deleted:
+        def apply(tx: Transaction) -> Deleted:
+            old = tx.get(kind, namespace, name)
+            if old is None:
+                raise errors.not_found(kind, name)
+            for key, value in (preconditions or {}).items():
+                if value and str(old["metadata"].get(key)) != str(value):
+                    raise errors.conflict(
+                        kind, name, f"the {key} in the precondition ({value}) does not match"
+                    )
+            return self._delete_in(tx, kind, old, propagation)
+
+        return await self._write(apply, WriteOptions(dry_run=dry_run))
+
+    async def delete_collection(
+        self,
+        caller: Caller,
+        kind: Kind,
+        namespace: str | None,
+        labels: LabelSelector = EVERYTHING,
+        fields: FieldSelector | None = None,
+        dry_run: bool = False,
+    ) -> list[Json]:
+        def apply(tx: Transaction) -> list[Json]:
+            found = tx.list(kind, namespace, labels=labels, fields=fields)
+            return [self._delete_in(tx, kind, document, None).document for document in found]
+
+        return await self._write(apply, WriteOptions(dry_run=dry_run))
+
+    # --- inside a transaction -------------------------------------------------------------
+
+    def insert_in(
+        self, tx: Transaction, caller: Caller, kind: Kind, document: Json, namespace: str = ""
+    ) -> Json:
+        """Create inside an open transaction: rules, storage, and what follows from it."""
+        namespace = namespace or (document.get("metadata") or {}).get("namespace", "")
+        if not kind.namespaced:
+            namespace = ""
+        elif tx.get(registry.by_kind("Organization"), "", namespace) is None:
+            raise errors.NotFound(f'namespaces "{namespace}" not found', name=namespace)
+        ready = strategy.for_create(
+            kind, namespace, document, now=tx.timestamp, uid=str(uuid4()), suffix=_suffix
+        )
+        name = ready["metadata"]["name"]
+        if tx.get(kind, namespace, name) is not None:
+            raise errors.already_exists(kind, name)
+        if kind.kind == "Device":
+            # Only an approval brings a status along; people's was dropped on the way in.
+            if caller.role in ("controller", "approval") and document.get("status"):
+                ready["status"] = document["status"]
+            bindings.insert_device(tx, ready)
+            stored = tx.get(kind, namespace, name)
+            assert stored is not None, "written just above"
+            return stored
+        if kind.kind in ("TemplateVersion", "Rollout") and "status" in document:
+            # Their maker knows the status at once: the frozen template, the first phase.
+            ready["status"] = document["status"]
+        if kind.kind == "Organization":
+            return self._pair(tx, name, str(uuid4()), ready)
+        stored = tx.insert(kind, ready)
+        if kind.kind == "Fleet":
+            bindings.fleet_changed(tx, namespace, name)
+        return stored
+
+    def update_in(self, tx: Transaction, caller: Caller, kind: Kind, old: Json, new: Json) -> Json:
+        """Store a change that `strategy.for_update` has made ready, and what follows from it."""
+        metadata = new["metadata"]
+        if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
+            return self._remove(tx, kind, new)
+        if kind.kind == "Device":
+            row = devices.row_by_name(tx.connection, metadata["namespace"], metadata["name"])
+            assert row is not None, "read in this transaction"
+            bindings.update_device(tx, row, old, new)
+            stored = tx.get(kind, metadata["namespace"], metadata["name"])
+            assert stored is not None, "written just above"
+            return stored
+        stored = tx.update(kind, old, new)
+        if kind.kind == "Fleet" and objects.match_labels(old) != objects.match_labels(new):
+            bindings.fleet_changed(tx, metadata["namespace"], metadata["name"])
+        return stored
+
+    def _delete_in(self, tx: Transaction, kind: Kind, old: Json, propagation: str | None) -> Deleted:
+        metadata = old["metadata"]
+        finalizers = list(metadata.get("finalizers") or ())
+        if propagation == "Orphan":
+            self._orphan(tx, metadata["uid"])
+        if not finalizers:
+            return Deleted(self._remove(tx, kind, old), gone=True)
+        if metadata.get("deletionTimestamp"):
+            return Deleted(old, gone=False)
+        marked = old | {
+            "metadata": metadata
+            | {
+                "deletionTimestamp": tx.timestamp,
+                "deletionGracePeriodSeconds": 0,
+                "generation": metadata["generation"] + 1,
+            }
+        }
+        caller = Caller(name="system:homeport", role="controller")
+        return Deleted(self.update_in(tx, caller, kind, old, marked), gone=False)
+
+    def _remove(self, tx: Transaction, kind: Kind, document: Json) -> Json:
+        metadata = document["metadata"]
+        namespace = metadata.get("namespace", "")
+        if kind.kind == "Organization" and metadata["name"] == DEFAULT_NAMESPACE:
+            raise errors.Forbidden(f'"{DEFAULT_NAMESPACE}" cannot be deleted', kind=kind)
+        last = tx.delete(kind, document)
+        if kind.kind == "Fleet":
+            bindings.fleet_changed(tx, namespace, metadata["name"])
+        if kind.kind == "Device":
+            request = registry.by_kind("EnrollmentRequest")
+            found = tx.get(request, namespace, metadata["name"])
+            # So that the agent may enrol again (contract 3.5).
+            if found is not None:
+                tx.delete(request, found)
+        self._cascade(tx, metadata["uid"])
+        return last
+
+    def _cascade(self, tx: Transaction, uid: str) -> None:
+        """What names the deleted object as an owner goes with it, in the same transaction."""
+        for row in objects.owned_by(tx.connection, uid):
+            kind = registry.by_kind(row["kind"])
+            found = tx.get(kind, row["namespace"], row["name"])
+            if found is not None:
+                self._delete_in(tx, kind, found, None)
+
+    def _orphan(self, tx: Transaction, uid: str) -> None:
+        for row in objects.owned_by(tx.connection, uid):
+            kind = registry.by_kind(row["kind"])
+            found = tx.get(kind, row["namespace"], row["name"])
+            if found is None:
+                continue
+            metadata = found["metadata"]
+            left = [r for r in metadata["ownerReferences"] if r["uid"] != uid]
+            tx.update(kind, found, found | {"metadata": metadata | {"ownerReferences": left}})
+
+    def _pair(
+        self, tx: Transaction, name: str, organization: str, document: Json | None = None
+    ) -> Json:
+        """An organisation is a namespace: one makes the other, an immutable pair."""
+        kind = registry.by_kind("Organization")
+        ready = document or strategy.for_create(
+            kind,
+            "",
+            {"metadata": {"name": name}, "spec": {"displayName": name}},
+            now=tx.timestamp,
+            uid=organization,
+            suffix=_suffix,
+        )
+        ready["metadata"]["uid"] = organization
+        return tx.insert(kind, ready)
+
+    # --- watching -------------------------------------------------------------------------
+
+    async def watch(
+        self, caller: Caller, kind: Kind, namespace: str | None, options: WatchOptions
+    ) -> AsyncIterator[WatchEvent]:
+        """Events until the timeout or the drain. Raises Expired when the log no longer reaches
+        back to `resource_version`, at the start or later."""
+        deadline = self._monotonic() + options.timeout_s
+        cursor = options.resource_version
+        if not cursor or options.send_initial:
+            page = await self.list(
+                caller, kind, namespace, ListOptions(options.labels, options.fields)
+            )
+            for document in page.items:
+                yield WatchEvent("ADDED", document)
+            cursor = page.version
+            if options.send_initial:
+                yield WatchEvent("BOOKMARK", self._bookmark(kind, cursor), initial_end=True)
+        bookmarked = self._monotonic()
+        told = cursor
+        while True:
+            step = await self._step(kind, namespace, options, cursor)
+            for event in step.events:
+                yield event
+            cursor = step.cursor
+            now = self._monotonic()
+            ending = now >= deadline or self.store.hub.closed
+            due = now - bookmarked >= options.bookmark_s or (ending and cursor != told)
+            if step.caught_up and options.bookmarks and due:
+                yield WatchEvent("BOOKMARK", self._bookmark(kind, cursor))
+                bookmarked, told = now, cursor
+            if ending:
+                return
+            if step.caught_up:
+                next_s = min(deadline - now, max(0.05, bookmarked + options.bookmark_s - now))
+                await self.store.hub.wait(cursor, next_s)
+
+    async def _step(
+        self, kind: Kind, namespace: str | None, options: WatchOptions, cursor: int
+    ) -> _Step:
+        def matches(labels: Mapping[str, str], fields: Mapping[str, str | None]) -> bool:
+            if not options.labels.matches(labels):
+                return False
+            return options.fields is None or options.fields.matches(fields)
+
+        def read(snapshot: Snapshot) -> _Step:
+            if cursor < snapshot.compacted:
+                raise errors.Expired(
+                    f"too old resource version: {cursor} ({snapshot.compacted})", kind=kind
+                )
+            rows = snapshot.changes(kind, namespace, cursor, WATCH_PAGE)
+            caught_up = len(rows) < WATCH_PAGE
+            at = snapshot.version if caught_up else rows[-1].version
+            return _Step(self._events(snapshot, kind, rows, matches), at, caught_up)
+
+        return await self.store.read(read)
+
+    def _events(
+        self,
+        snapshot: Snapshot,
+        kind: Kind,
+        rows: Any,
+        matches: watchrule.Matches,
+    ) -> list[WatchEvent]:
+        found = snapshot.by_uids(kind, {row.uid for row in rows}) if rows else {}
+        events = []
+        for row in rows:
+            document = found.get(row.uid)
+            current = None if document is None else _current(kind, document)
+            type_ = watchrule.decide(row, current, matches)
+            if type_ is None:
+                continue
+            body = document if document is not None else row.body
+            if type_ == "DELETED":
+                # It left the selection, or is gone: the row's version orders it, whatever the
+                # object is now. One that is gone by now has its own delete row further on.
+                body = _at(body or _tombstone(kind, row), row.version)
+            assert body is not None, "a current row has its object"
+            events.append(WatchEvent(type_, body))
+        return events
+
+    @staticmethod
+    def _bookmark(kind: Kind, version: int) -> Json:
+        return {
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            "metadata": {"resourceVersion": str(version)},
+        }
+
+    # --- our own verbs --------------------------------------------------------------------
+
+    async def bind(self, caller: Caller, namespace: str, fleet: str, request: Json) -> Json:
+        return await bindings.bind(self.store, namespace, fleet, request)
+
+    async def progress(self, caller: Caller, namespace: str, fleet: str, rollout: str) -> Json:
+        return await bindings.progress(self.store, namespace, fleet, rollout)
+
+    async def rendered(self, caller: Caller, namespace: str, name: str) -> Json:
+        """The Device as its agent gets it."""
+        kind = registry.by_kind("Device")
+        found = await self.store.read(lambda s: devices.rendered_device(s, kind, namespace, name))
+        if found is None:
+            raise errors.not_found(kind, name)
+        if "spec" not in found:
+            raise errors.Conflict("no rendered version for device", kind=kind, name=name)
+        return found
+
+    # --- helpers --------------------------------------------------------------------------
+
+    def decode(
+        self, kind: Kind, document: Json, options: WriteOptions
+    ) -> tuple[Json, tuple[str, ...]]:
+        """Validated, without unknown fields, and the warnings about those. Raises StatusError."""
+        warnings: tuple[str, ...] = ()
+        unknown = validation.unknown_fields(kind, document)
+        if unknown:
+            said = tuple(f'unknown field "{path}"' for path in unknown)
+            if options.field_validation == "Strict":
+                raise errors.BadRequest(
+                    f"{kind.kind} in version {kind.version!r} cannot be handled: "
+                    f"strict decoding error: {', '.join(said)}".replace("'", '"')
+                )
+            warnings = said if options.field_validation == "Warn" else ()
+            document = validation.prune(kind, document)
+        complaints = validation.validate(kind, document)
+        if complaints:
+            name = str((document.get("metadata") or {}).get("name") or "")
+            raise errors.unprocessable(kind, name, Invalid(complaints))
+        return document, warnings
+
+    async def _write[T](self, work: Callable[[Transaction], T], options: WriteOptions) -> T:
+        try:
+            return await self.store.write(work, dry_run=options.dry_run)
+        except StoreBusy as busy:
+            raise errors.ServiceUnavailable(str(busy), retry_after_s=1) from busy
+
+
+def _suffix() -> str:
+    return "".join(secrets.choice(strategy.SUFFIX_ALPHABET) for _ in range(5))
+
+
+def _current(kind: Kind, document: Json) -> watchrule.Current:
+    metadata = document["metadata"]
+    fields = objects.fields_of(kind, document)
+    return watchrule.Current(int(metadata["resourceVersion"]), metadata.get("labels") or {}, fields)
+
+
+def _at(document: Json, version: int) -> Json:
+    return document | {"metadata": document["metadata"] | {"resourceVersion": str(version)}}
+
+
+def _tombstone(kind: Kind, row: watchrule.Change) -> Json:
+    metadata: Json = {"name": row.name, "uid": row.uid}
+    if row.namespace:
+        metadata["namespace"] = row.namespace
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
+
+
+__all__ = [
+    "Caller",
+    "Deleted",
+    "ListOptions",
+    "Operations",
+    "Page",
+    "WatchEvent",
+    "WatchOptions",
+    "WriteOptions",
+    "Written",
+]
