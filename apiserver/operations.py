@@ -10,9 +10,9 @@ from __future__ import annotations
 import copy
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 from apiserver import bindings, errors, strategy
@@ -23,8 +23,11 @@ from resources.errors import Invalid
 from resources.kind import Json, Kind
 from resources.selectors import EVERYTHING, FieldSelector, LabelSelector
 
-FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
+T = TypeVar("T")
+
 WATCH_PAGE = 500
+# Their maker knows the status at once: the frozen template, the first phase.
+_BORN_WITH_STATUS = ("TemplateVersion", "Rollout")
 BOOKMARK_S = 50.0
 DEFAULT_NAMESPACE = "default"
 DEFAULT_ORGANIZATION = "00000000-0000-0000-0000-000000000000"
@@ -93,7 +96,7 @@ class WatchEvent:
 class _Step:
     """What one look at the log gives a watcher."""
 
-    events: list[WatchEvent]
+    events: Sequence[WatchEvent]
     cursor: int
     caught_up: bool = field(default=False)
 
@@ -173,6 +176,7 @@ class Operations:
     async def create(
         self, caller: Caller, kind: Kind, namespace: str, document: Json, options: WriteOptions
     ) -> Written:
+        document = _without_status(kind, document, "")
         document, warnings = self.decode(kind, document, options)
         stored = await self._write(
             lambda tx: self.insert_in(tx, caller, kind, document, namespace), options
@@ -191,6 +195,7 @@ class Operations:
         subresource: str = "",
         create_missing: bool = False,
     ) -> Written:
+        document = _without_status(kind, document, subresource)
         document, warnings = self.decode(kind, document, options)
 
         def apply(tx: Transaction) -> tuple[Json, bool]:
@@ -225,6 +230,7 @@ class Operations:
             changed = change(copy.deepcopy(old))
             if not isinstance(changed, dict):
                 raise errors.BadRequest("the patch does not leave an object")
+            changed = _without_status(kind, changed, subresource)
             changed, warnings = self.decode(kind, changed, options)
             new = strategy.for_update(kind, namespace, old, changed, subresource=subresource)
             return self.update_in(tx, caller, kind, old, new), warnings
@@ -264,8 +270,8 @@ class Operations:
         labels: LabelSelector = EVERYTHING,
         fields: FieldSelector | None = None,
         dry_run: bool = False,
-    ) -> list[Json]:
-        def apply(tx: Transaction) -> list[Json]:
+    ) -> Sequence[Json]:
+        def apply(tx: Transaction) -> Sequence[Json]:
             found = tx.list(kind, namespace, labels=labels, fields=fields)
             return [self._delete_in(tx, kind, document, None).document for document in found]
 
@@ -296,8 +302,7 @@ class Operations:
             stored = tx.get(kind, namespace, name)
             assert stored is not None, "written just above"
             return stored
-        if kind.kind in ("TemplateVersion", "Rollout") and "status" in document:
-            # Their maker knows the status at once: the frozen template, the first phase.
+        if kind.kind in _BORN_WITH_STATUS and "status" in document:
             ready["status"] = document["status"]
         if kind.kind == "Organization":
             return self._pair(tx, name, str(uuid4()), ready)
@@ -323,7 +328,9 @@ class Operations:
             bindings.fleet_changed(tx, metadata["namespace"], metadata["name"])
         return stored
 
-    def _delete_in(self, tx: Transaction, kind: Kind, old: Json, propagation: str | None) -> Deleted:
+    def _delete_in(
+        self, tx: Transaction, kind: Kind, old: Json, propagation: str | None
+    ) -> Deleted:
         metadata = old["metadata"]
         finalizers = list(metadata.get("finalizers") or ())
         if propagation == "Orphan":
@@ -457,12 +464,11 @@ class Operations:
         kind: Kind,
         rows: Any,
         matches: watchrule.Matches,
-    ) -> list[WatchEvent]:
-        found = snapshot.by_uids(kind, {row.uid for row in rows}) if rows else {}
+    ) -> Sequence[WatchEvent]:
+        found = snapshot.current(kind, {row.uid for row in rows}) if rows else {}
         events = []
         for row in rows:
-            document = found.get(row.uid)
-            current = None if document is None else _current(kind, document)
+            document, current = found.get(row.uid, (None, None))
             type_ = watchrule.decide(row, current, matches)
             if type_ is None:
                 continue
@@ -524,7 +530,7 @@ class Operations:
             raise errors.unprocessable(kind, name, Invalid(complaints))
         return document, warnings
 
-    async def _write[T](self, work: Callable[[Transaction], T], options: WriteOptions) -> T:
+    async def _write(self, work: Callable[[Transaction], T], options: WriteOptions) -> T:
         try:
             return await self.store.write(work, dry_run=options.dry_run)
         except StoreBusy as busy:
@@ -535,10 +541,12 @@ def _suffix() -> str:
     return "".join(secrets.choice(strategy.SUFFIX_ALPHABET) for _ in range(5))
 
 
-def _current(kind: Kind, document: Json) -> watchrule.Current:
-    metadata = document["metadata"]
-    fields = objects.fields_of(kind, document)
-    return watchrule.Current(int(metadata["resourceVersion"]), metadata.get("labels") or {}, fields)
+def _without_status(kind: Kind, document: Json, subresource: str) -> Json:
+    """The main endpoint ignores status, so it is not judged there either: what an agent reported
+    may hold fields that we do not know, and a change of labels must not trip over them."""
+    if subresource or not kind.has_status or kind.internal or kind.kind in _BORN_WITH_STATUS:
+        return document
+    return {key: value for key, value in document.items() if key != "status"}
 
 
 def _at(document: Json, version: int) -> Json:

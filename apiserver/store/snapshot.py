@@ -80,11 +80,17 @@ class Snapshot:
             query = query.where(table.c.namespace == namespace)
         return int(self.connection.execute(query).scalar_one())
 
-    def by_uids(self, kind: Kind, uids: Iterable[str]) -> dict[str, Json]:
+    def current(self, kind: Kind, uids: Iterable[str]) -> dict[str, tuple[Json, watchrule.Current]]:
+        """uid → the object and what selectors see of it, of those that there are."""
         if not is_device(kind):
-            return objects.by_uids(self.connection, kind, uids)
-        rows = list(devices.rows_by_uid(self.connection, uids).values())
-        return {d["metadata"]["uid"]: d for d in self._devices(kind, rows)}
+            found = objects.by_uids(self.connection, kind, uids)
+            fields = {uid: objects.fields_of(kind, document) for uid, document in found.items()}
+        else:
+            rows = devices.rows_by_uid(self.connection, uids)
+            documents = self._devices(kind, rows.values())
+            found = {document["metadata"]["uid"]: document for document in documents}
+            fields = {uid: devices.fields_of(row) for uid, row in rows.items()}
+        return {uid: (document, _current(document, fields[uid])) for uid, document in found.items()}
 
     def content(self, digest: str) -> bytes | None:
         return contents.get(self.connection, digest)
@@ -300,6 +306,11 @@ def new_uid() -> str:
 
 def _key(values: dict[str, Any]) -> ChangeKey:
     return values["kind"], values["namespace"], values["name"], values["uid"]
+
+
+def _current(document: Json, fields: watchrule.Fields) -> watchrule.Current:
+    metadata = document["metadata"]
+    return watchrule.Current(int(metadata["resourceVersion"]), metadata.get("labels") or {}, fields)
 
 
 def _same(old: Json, new: Json) -> bool:

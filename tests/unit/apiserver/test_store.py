@@ -1,0 +1,147 @@
+"""The store on SQLite: versions, log, selectors, dry runs, group commit, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from apiserver.store import Store, StoreLocked, StoreTooNew, Transaction
+from resources import registry
+from resources.kind import Json
+from resources.selectors import parse_fields, parse_labels
+
+FLEET = registry.by_kind("Fleet")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    opened = await Store.open(data_dir=tmp_path)
+    yield opened
+    await opened.close()
+
+
+def fleet(name: str, **labels: str) -> Json:
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "default",
+            "uid": f"uid-{name}",
+            "generation": 1,
+            "creationTimestamp": "2026-11-23T00:00:00Z",
+            "labels": labels,
+        },
+        "spec": {"template": {"spec": {"os": {"image": f"img-{name}"}}}},
+    }
+
+
+async def test_versions_are_consecutive_and_the_log_is_gapless(store: Store) -> None:
+    await asyncio.gather(
+        *(store.write(lambda tx, n=n: tx.insert(FLEET, fleet(f"f{n}"))) for n in range(100))
+    )
+    rows = await store.read(lambda s: s.changes(FLEET, None, 0, 1_000))
+    assert [row.version for row in rows] == list(range(1, 101))
+    assert store.hub.version == 100
+
+
+async def test_a_write_that_changes_nothing_gets_no_version(store: Store) -> None:
+    stored = await store.write(lambda tx: tx.insert(FLEET, fleet("a")))
+    same = await store.write(lambda tx: tx.update(FLEET, stored, dict(stored)))
+    assert same["metadata"]["resourceVersion"] == "1"
+    assert store.hub.version == 1
+
+
+async def test_a_mutation_that_fails_after_writing_costs_its_neighbours_nothing(
+    store: Store,
+) -> None:
+    def spoil(tx: Transaction) -> None:
+        tx.insert(FLEET, fleet("bad"))
+        raise ValueError("after writing")
+
+    results = await asyncio.gather(
+        store.write(lambda tx: tx.insert(FLEET, fleet("a"))),
+        store.write(spoil),
+        store.write(lambda tx: tx.insert(FLEET, fleet("b"))),
+        return_exceptions=True,
+    )
+    assert isinstance(results[1], ValueError)
+    listed = await store.read(lambda s: s.list(FLEET, "default"))
+    assert [d["metadata"]["name"] for d in listed] == ["a", "b"]
+    assert sorted(int(d["metadata"]["resourceVersion"]) for d in listed) == [1, 2]
+
+
+async def test_a_dry_run_leaves_nothing(store: Store) -> None:
+    shown = await store.write(lambda tx: tx.insert(FLEET, fleet("a")), dry_run=True)
+    assert shown["metadata"]["name"] == "a"
+    assert await store.read(lambda s: s.get(FLEET, "default", "a")) is None
+    assert await store.read(lambda s: s.version) == 0
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        ("site=a", ["f1", "f2"]),
+        ("site!=a", ["f3", "f4"]),
+        ("site in (a,b),tier", ["f2"]),
+        ("!site", ["f4"]),
+        ("(site,tier) in ((a,1))", ["f2"]),
+        ("site=a,tier!=1", ["f1"]),
+    ],
+)
+async def test_label_selectors_mean_in_sql_what_they_mean_in_python(
+    store: Store, selector: str, expected: list[str]
+) -> None:
+    rows = [fleet("f1", site="a"), fleet("f2", site="a", tier="1"), fleet("f3", site="b")]
+    for document in [*rows, fleet("f4")]:
+        await store.write(lambda tx, d=document: tx.insert(FLEET, d))
+    wanted = parse_labels(selector)
+    found = await store.read(lambda s: s.list(FLEET, "default", labels=wanted))
+    assert [d["metadata"]["name"] for d in found] == expected
+    everything = await store.read(lambda s: s.list(FLEET, None))
+    matched = [d for d in everything if wanted.matches(d["metadata"].get("labels", {}))]
+    assert [d["metadata"]["name"] for d in matched] == expected
+
+
+async def test_pages_go_on_by_key(store: Store) -> None:
+    for n in range(5):
+        await store.write(lambda tx, n=n: tx.insert(FLEET, fleet(f"f{n}")))
+    page = await store.read(lambda s: s.list(FLEET, None, after=("default", "f1"), limit=2))
+    assert [d["metadata"]["name"] for d in page] == ["f2", "f3"]
+
+
+async def test_fields_select(store: Store) -> None:
+    for n in range(3):
+        await store.write(lambda tx, n=n: tx.insert(FLEET, fleet(f"f{n}")))
+    fields = parse_fields("spec.template.spec.os.image=img-f1", FLEET.selectable)
+    found = await store.read(lambda s: s.list(FLEET, None, fields=fields))
+    assert [d["metadata"]["name"] for d in found] == ["f1"]
+
+
+async def test_a_second_process_is_refused(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(StoreLocked, match="in use by process"):
+        await Store.open(data_dir=tmp_path)
+
+
+async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
+    import sqlite3
+
+    opened = await Store.open(data_dir=tmp_path)
+    await opened.close()
+    connection = sqlite3.connect(tmp_path / "homeport.db")
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StoreTooNew, match="9999"):
+        await Store.open(data_dir=tmp_path)
+
+
+async def test_what_was_acknowledged_is_there_after_reopening(tmp_path: Path) -> None:
+    opened = await Store.open(data_dir=tmp_path)
+    await opened.write(lambda tx: tx.insert(FLEET, fleet("a")))
+    await opened.close()
+    again = await Store.open(data_dir=tmp_path)
+    assert again.hub.version == 1
+    assert await again.read(lambda s: s.get(FLEET, "default", "a")) is not None
+    await again.close()
