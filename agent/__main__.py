@@ -10,13 +10,21 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 from agent import collectors, config, errors, reporting, sources, version
 from agent.linux import LinuxWorld
 
 ROOT_VARIABLE = "FLIGHTCTL_TEST_ROOT_DIR"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Exit status 1 for wrong usage and not argparse's 2: so the reference does it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(1, f"{self.prog}: {message}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,12 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="homeport-agent",
-        description="Makes this device what its specification says.",
-        exit_on_error=True,
+    parser = _Parser(
+        prog="homeport-agent", description="Makes this device what its specification says."
     )
-    parser.error = _usage_error(parser)  # type: ignore[method-assign]
     parser.add_argument(
         "--config", default=config.CONFIG_FILE, help="the configuration (default: %(default)s)"
     )
@@ -52,16 +57,6 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("system-info", help="what this device is, as one line of JSON")
     info.add_argument("--hardware-map", help="names of graphics cards; accepted and not used yet")
     return parser
-
-
-def _usage_error(parser: argparse.ArgumentParser) -> Callable[[str], NoReturn]:
-    """Exit status 1 and not argparse's 2: that is what unit files and scripts expect of it."""
-
-    def fail(message: str) -> NoReturn:
-        parser.print_usage(sys.stderr)
-        parser.exit(1, f"{parser.prog}: {message}\n")
-
-    return fail
 
 
 def read_settings(arguments: argparse.Namespace) -> config.Settings:

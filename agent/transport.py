@@ -230,21 +230,28 @@ class Client:
     ) -> bytes:
         parts: list[bytes] = []
         size = 0
-        while True:
-            self._limit(connection, deadline)
-            part = response.read1(CHUNK_BYTES)
-            if not part:
-                break
+        while part := self._part(connection, response, deadline):
             parts.append(part)
             size += len(part)
             if size > limit:
                 self.close()
-                if cut:
-                    break
-                raise http.client.HTTPException(f"the answer is larger than {limit} bytes")
+                if not cut:
+                    raise http.client.HTTPException(f"the answer is larger than {limit} bytes")
+                return b"".join(parts)[:limit]
         if response.length:
             raise http.client.IncompleteRead(b"", response.length)
-        return b"".join(parts)[:limit]
+        # `read1` stops at the last byte without telling the connection that it is free again.
+        response.close()
+        return b"".join(parts)
+
+    def _part(
+        self,
+        connection: http.client.HTTPSConnection,
+        response: http.client.HTTPResponse,
+        deadline: float,
+    ) -> bytes:
+        self._limit(connection, deadline)
+        return response.read1(CHUNK_BYTES)
 
     def _limit(self, connection: http.client.HTTPSConnection, deadline: float) -> None:
         left = deadline - self._monotonic()
