@@ -85,8 +85,10 @@ class Pem:
     path: str = ""
 
     def load(self, files: Files) -> bytes:
-        """The PEM bytes; empty when the file is not there."""
-        return self.data or files.read(self.path) or b""
+        """The PEM bytes; empty when the file is not there. Raises OSError when it is unreadable."""
+        if self.data or not self.path:
+            return self.data
+        return files.read(self.path) or b""
 
     def __bool__(self) -> bool:
         return bool(self.data or self.path)

@@ -153,18 +153,15 @@ class Enrolling:
 
     def _credentials(self) -> transport.Credentials:
         service = self._settings.enrollment
-        certificate = service.certificate.load(self._world)
-        key = service.key.load(self._world)
+        try:
+            certificate = service.certificate.load(self._world)
+            key = service.key.load(self._world)
+        except OSError as error:
+            raise transport.Unreachable(f"enrolment credentials cannot be read: {error}") from error
         if not certificate or not key:
             missing = service.certificate if not certificate else service.key
             raise transport.Unreachable(f"no enrolment credentials: {missing.path} is missing")
-        return transport.Credentials(
-            authority=service.authority.load(self._world),
-            certificate=certificate,
-            key=key,
-            server_name=service.server_name,
-            insecure=service.insecure,
-        )
+        return identity.shown_to(service, self._world, certificate, key)
 
 
 def judged(document: Any) -> Pending | Granted:

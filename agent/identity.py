@@ -5,7 +5,7 @@ The invariants:
   says that the device is enrolled, not even then: a new key is a new device, and whether that is
   wanted is for a person to say.
 - `certs/agent.crt` is replaced by a certificate that fits the key, atomically, or not at all.
-- What other threads see (`credentials`) is one immutable pair of certificate and key.
+- What other threads see (`credentials`) is made from one immutable certificate and one key.
 """
 
 from __future__ import annotations
@@ -71,7 +71,6 @@ class Identity:
         self._certificate_path = settings.management.certificate.path
         self._csr_path = f"{settings.certs_dir}/agent.csr"
         self._key = b""
-        self._credentials: transport.Credentials | None = None
         self.name = ""
         self.certificate: Certificate | None = None
 
@@ -94,10 +93,10 @@ class Identity:
 
     def credentials(self) -> transport.Credentials:
         """For the management service; may be called from any thread, once enrolled."""
-        credentials = self._credentials
-        if credentials is None:
+        certificate = self.certificate
+        if certificate is None:
             raise transport.Unreachable("this device has no management certificate")
-        return credentials
+        return shown_to(self._settings.management, self._world, certificate.pem, self._key)
 
     def request(self) -> str:
         """A certificate request for the key, PEM."""
@@ -116,14 +115,13 @@ class Identity:
             raise Unusable(f"the certificate expired at {facts.not_after_text}")
         self._write(self._certificate_path, pem.encode())
         self._world.remove(self._csr_path)
-        self._adopt(facts)
+        self.certificate = facts
         return facts
 
     def drop_certificate(self) -> None:
         """The service knows this device no more. The key, and so the name, stay."""
         self._world.remove(self._certificate_path)
         self.certificate = None
-        self._credentials = None
 
     def _load(self, raw: bytes) -> None:
         try:
@@ -154,7 +152,7 @@ class Identity:
         if not raw:
             return
         try:
-            self._adopt(self._inspect(raw))
+            self.certificate = self._inspect(raw)
         except Unusable as error:
             aside = f"{self._certificate_path}.unusable"
             self._write(aside, raw)
@@ -176,17 +174,6 @@ class Identity:
             pem, answer["commonName"], answer["serial"], answer["notBefore"], answer["notAfter"]
         )
 
-    def _adopt(self, facts: Certificate) -> None:
-        management = self._settings.management
-        self._credentials = transport.Credentials(
-            authority=management.authority.load(self._world),
-            certificate=facts.pem,
-            key=self._key,
-            server_name=management.server_name,
-            insecure=management.insecure,
-        )
-        self.certificate = facts
-
     def _asked(self, question: Json) -> Json:
         answer = self._ask(question)
         if "error" in answer:
@@ -205,6 +192,28 @@ class Identity:
     def _write(self, path: str, data: bytes) -> None:
         uid, gid = self._world.uid_of("root"), self._world.gid_of("root")
         self._world.write(path, data, mode=0o600, uid=uid or 0, gid=gid or 0)
+
+
+def shown_to(
+    service: config.Service, where: world.World, certificate: bytes, key: bytes
+) -> transport.Credentials:
+    """Credentials for `service`. An authority that is named but not there is never replaced by the
+    system's: raises Unreachable, and the next request looks again."""
+    try:
+        authority = service.authority.load(where)
+    except OSError as error:
+        raise transport.Unreachable(f"the certificate authority cannot be read: {error}") from error
+    if service.authority and not authority:
+        raise transport.Unreachable(
+            f"no certificate authority: {service.authority.path} is missing"
+        )
+    return transport.Credentials(
+        authority=authority,
+        certificate=certificate,
+        key=key,
+        server_name=service.server_name,
+        insecure=service.insecure,
+    )
 
 
 def ask_child(question: Json) -> Json:

@@ -184,3 +184,16 @@ def test_the_settings_decide_the_pace(rig: agent_rig.Rig) -> None:
     subject.run(pause)
     assert taken == [2, 3, 4, 4]
     assert isinstance(config.load(rig.world), config.Settings)
+
+
+def test_a_missing_authority_is_not_replaced_by_the_systems(rig: agent_rig.Rig) -> None:
+    service_section = rig.document["enrollment-service"]["service"]
+    del service_section["certificate-authority-data"]
+    service_section["certificate-authority"] = "ca.crt"
+    subject, who = enrolment(rig)
+    verdict = subject.round()
+    assert verdict is not None
+    assert "/etc/flightctl/ca.crt is missing" in verdict.why
+    rig.world.put("/etc/flightctl/ca.crt", rig.service.authority.pem)
+    subject.round()
+    assert who.name in rig.service.enrollments

@@ -52,6 +52,7 @@ def pem(key: Any, form: Any = serialization.PrivateFormat.PKCS8) -> bytes:
 def device(tmp_path: Path) -> ClockedWorld:
     device = ClockedWorld(tmp_path)
     device.put(config.CONFIG_FILE, "")
+    device.put("/etc/flightctl/certs/ca.crt", "CA")
     device.offset_s = (datetime.now(UTC) - START).total_seconds()
     return device
 
