@@ -1,0 +1,269 @@
+"""Every kind that the service keeps, declared once.
+
+Repository and ResourceSync are modelled and not listed: a kind that is served promises that
+someone acts on it, and the controllers that read repositories come with issue 4. Namespaces and
+events belong to standalone mode, and live with the API server.
+"""
+
+from __future__ import annotations
+
+from resources import (
+    backlog,
+    certificates,
+    device,
+    enrollment,
+    fleet,
+    organization,
+    rollout,
+    templateversion,
+)
+from resources.kind import FLIGHTCTL_GROUP, HOMEPORT_GROUP, Column, Kind, Subresource
+
+V1BETA1 = "v1beta1"
+V1ALPHA1 = "v1alpha1"
+
+# A category may not share a name with a kind: kubectl expands categories first, and so
+# `kubectl get fleet web` would ask every kind of a category `fleet`.
+_CATEGORIES = ("homeport",)
+_AGE = Column("Age", ".metadata.creationTimestamp", "date", "Time since it was created.")
+_STATUS = Subresource("status", ("get", "patch", "update"))
+
+DEVICE = Kind(
+    group=FLIGHTCTL_GROUP,
+    version=V1BETA1,
+    kind="Device",
+    plural="devices",
+    singular="device",
+    model=device.Device,
+    description="A machine under management: what it should run, and what it says it runs.",
+    short_names=("dev",),
+    categories=_CATEGORIES,
+    subresources=(_STATUS, Subresource("rendered", ("get",))),
+    columns=(
+        Column("Alias", ".metadata.labels.alias", description="The label alias."),
+        Column("Owner", ".metadata.owner", description="Fleet that writes its spec."),
+        Column("System", ".status.summary.status", description="The device as a whole."),
+        Column("Updated", ".status.updated.status", description="Whether it runs what it should."),
+        Column(
+            "Applications", ".status.applicationsSummary.status", description="Its applications."
+        ),
+        _AGE,
+        Column(
+            "Version", ".status.config.renderedVersion", description="Version it runs.", priority=1
+        ),
+        Column("OS image", ".status.os.image", description="Image that is booted.", priority=1),
+        Column("Info", ".status.updated.info", description="More on Updated.", priority=1),
+        Column(
+            "Agent", ".status.systemInfo.agentVersion", description="Agent's version.", priority=1
+        ),
+    ),
+    selectable=(
+        "metadata.owner",
+        "metadata.alias",
+        "status.summary.status",
+        "status.updated.status",
+        "status.applicationsSummary.status",
+        "status.lifecycle.status",
+        "status.capabilities.osMode",
+        # These two are kept by the store and no part of the document.
+        "status.renderNeeded",
+        "status.connected",
+    ),
+    validate=device.check,
+)
+
+FLEET = Kind(
+    group=FLIGHTCTL_GROUP,
+    version=V1BETA1,
+    kind="Fleet",
+    plural="fleets",
+    singular="fleet",
+    model=fleet.Fleet,
+    description="Devices chosen by labels, and the template that they share.",
+    categories=_CATEGORIES,
+    subresources=(
+        _STATUS,
+        Subresource("bindings", ("create",), "FleetBinding"),
+        Subresource("progress", ("get",), "FleetProgress"),
+    ),
+    columns=(
+        Column("Owner", ".metadata.owner", description="ResourceSync that keeps it."),
+        Column("Selector", ".spec.selector.matchLabels", description="Labels of its devices."),
+        Column("Valid", ".status.conditions[type=Valid].status", description="Template is usable."),
+        Column("Devices", ".status.devicesSummary.total", "integer", "Devices that it owns."),
+        Column(
+            "Updated",
+            ".status.devicesSummary.updateStatus.UpToDate",
+            "integer",
+            "Devices that run what they should.",
+        ),
+        Column(
+            "Rollout",
+            ".status.conditions[type=RolloutInProgress].reason",
+            description="Whether a change is on its way.",
+        ),
+        _AGE,
+        Column("OS image", ".spec.template.spec.os.image", description="Wanted image.", priority=1),
+        Column(
+            "Message",
+            ".status.conditions[type=RolloutInProgress].message",
+            description="More on Rollout.",
+            priority=1,
+        ),
+    ),
+    selectable=("metadata.owner", "spec.template.spec.os.image"),
+    validate=fleet.check,
+)
+
+TEMPLATE_VERSION = Kind(
+    group=FLIGHTCTL_GROUP,
+    version=V1BETA1,
+    kind="TemplateVersion",
+    plural="templateversions",
+    singular="templateversion",
+    model=templateversion.TemplateVersion,
+    description="A fleet's template as it was at one moment, everything outside it frozen.",
+    short_names=("tv",),
+    categories=_CATEGORIES,
+    subresources=(_STATUS,),
+    columns=(Column("Fleet", ".spec.fleet", description="Whose template it is."), _AGE),
+    selectable=("metadata.owner", "spec.fleet"),
+    validate=templateversion.check,
+    immutable=("spec",),
+    internal=True,
+)
+
+ENROLLMENT_REQUEST = Kind(
+    group=FLIGHTCTL_GROUP,
+    version=V1BETA1,
+    kind="EnrollmentRequest",
+    plural="enrollmentrequests",
+    singular="enrollmentrequest",
+    model=enrollment.EnrollmentRequest,
+    description="A machine that asks to become a device.",
+    short_names=("er",),
+    categories=_CATEGORIES,
+    subresources=(
+        _STATUS,
+        Subresource("approval", ("get", "patch", "update"), "EnrollmentRequestApproval"),
+    ),
+    columns=(
+        Column("Approved", ".status.approval.approved", "boolean", "Empty while it is pending."),
+        Column("Approver", ".status.approval.approvedBy", description="Who decided."),
+        Column("Labels", ".status.approval.labels", description="Labels that it was given."),
+        _AGE,
+        Column("OS mode", ".spec.osMode", description="Image or package.", priority=1),
+    ),
+    selectable=("metadata.owner", "status.approval.approved", "status.certificate"),
+    validate=enrollment.check,
+)
+
+CERTIFICATE_SIGNING_REQUEST = Kind(
+    group=FLIGHTCTL_GROUP,
+    version=V1BETA1,
+    kind="CertificateSigningRequest",
+    plural="certificatesigningrequests",
+    singular="certificatesigningrequest",
+    model=certificates.CertificateSigningRequest,
+    description="A certificate that is asked for.",
+    # Not csr: that is the short name of Kubernetes' own kind of this name.
+    short_names=("fcsr",),
+    categories=_CATEGORIES,
+    subresources=(_STATUS, Subresource("approval", ("get", "patch", "update"))),
+    columns=(
+        Column("Signer", ".spec.signerName", description="Who is asked to sign."),
+        Column("Requestor", ".spec.username", description="Who asked."),
+        Column("Duration", ".spec.expirationSeconds", "integer", "Wanted lifetime in seconds."),
+        Column("Approved", ".status.conditions[type=Approved].status", description="Approved."),
+        Column("Denied", ".status.conditions[type=Denied].status", description="Denied."),
+        Column("Failed", ".status.conditions[type=Failed].reason", description="Why it failed."),
+        _AGE,
+    ),
+    selectable=("status.certificate",),
+    validate=certificates.check,
+)
+
+ORGANIZATION = Kind(
+    group=FLIGHTCTL_GROUP,
+    version=V1BETA1,
+    kind="Organization",
+    plural="organizations",
+    singular="organization",
+    model=organization.Organization,
+    description="A tenant; its objects live in the namespace that it is paired with.",
+    namespaced=False,
+    short_names=("org",),
+    columns=(
+        Column("Display name", ".spec.displayName", description="Name for people."),
+        Column("External ID", ".spec.externalId", description="Name at the identity provider."),
+        _AGE,
+    ),
+)
+
+ROLLOUT = Kind(
+    group=HOMEPORT_GROUP,
+    version=V1ALPHA1,
+    kind="Rollout",
+    plural="rollouts",
+    singular="rollout",
+    model=rollout.Rollout,
+    description="One attempt to bring a template version to a fleet's devices.",
+    categories=_CATEGORIES,
+    subresources=(_STATUS,),
+    columns=(
+        Column("Fleet", ".spec.target.fleet", description="Fleet that it is for."),
+        Column("Template", ".spec.target.templateVersion", description="What goes out."),
+        Column("Phase", ".status.phase", description="What it is doing, or how it ended."),
+        Column("Devices", ".status.counts.selected", "integer", "Devices whose batch has come."),
+        Column("Done", ".status.counts.done", "integer", "Devices that run it."),
+        Column("Failed", ".status.counts.failed", "integer", "Devices that went back."),
+        _AGE,
+        Column("Batch", ".status.currentBatch", "integer", "Batch under way.", priority=1),
+        Column(
+            "Cause", ".status.failures[0].cause", description="Most frequent failure.", priority=1
+        ),
+    ),
+    selectable=("spec.target.fleet", "status.phase"),
+    validate=rollout.check,
+    immutable=("spec.target",),
+)
+
+BACKLOG = Kind(
+    group=HOMEPORT_GROUP,
+    version=V1ALPHA1,
+    kind="Backlog",
+    plural="backlogs",
+    singular="backlog",
+    model=backlog.Backlog,
+    description="Work on devices that is waiting in a namespace.",
+    subresources=(_STATUS,),
+    columns=(
+        Column("To render", ".status.renderNeeded", "integer", "Devices to be rendered."),
+        _AGE,
+    ),
+    internal=True,
+)
+
+KINDS: tuple[Kind, ...] = (
+    DEVICE,
+    FLEET,
+    TEMPLATE_VERSION,
+    ENROLLMENT_REQUEST,
+    CERTIFICATE_SIGNING_REQUEST,
+    ORGANIZATION,
+    ROLLOUT,
+    BACKLOG,
+)
+
+_BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
+_BY_KIND = {kind.kind: kind for kind in KINDS}
+
+
+def by_path(group: str, version: str, plural: str) -> Kind | None:
+    """The kind served under `/apis/<group>/<version>/<plural>`."""
+    return _BY_PATH.get((group, version, plural))
+
+
+def by_kind(kind: str) -> Kind:
+    """The kind of this name; KeyError if there is none, which is a programmer's error."""
+    return _BY_KIND[kind]
