@@ -1,0 +1,110 @@
+"""A thin client of the Kubernetes protocol: what the controllers ask, and how they are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import aiohttp
+import orjson
+
+Json = dict[str, Any]
+
+FLIGHTCTL = "flightctl.io/v1beta1"
+HOMEPORT = "homeport.dev/v1alpha1"
+MERGE_PATCH = "application/merge-patch+json"
+
+
+class ApiError(Exception):
+    """The API server refused: `code` and `reason` are those of its Status."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(f"{code} {reason}: {message}")
+        self.code = code
+        self.reason = reason
+        self.message = message
+
+
+class Unreachable(Exception):
+    """No answer. Trying again later is right."""
+
+
+class Client:
+    """Requests below `/apis/<group version>/namespaces/<namespace>/<plural>`."""
+
+    def __init__(self, session: aiohttp.ClientSession, server: str) -> None:
+        self._session = session
+        self._server = server.rstrip("/")
+
+    async def get(self, api: str, namespace: str, plural: str, name: str) -> Json | None:
+        """The object, or None when it is gone."""
+        try:
+            return await self._ask("GET", _path(api, namespace, plural, name))
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    async def list_all(self, api: str, plural: str) -> Sequence[Json]:
+        """Of every namespace."""
+        answer = await self._ask("GET", f"/apis/{api}/{plural}")
+        items: Sequence[Json] = answer["items"]
+        return items
+
+    async def list(self, api: str, namespace: str, plural: str, fields: str = "") -> list[Json]:
+        query = {"fieldSelector": fields} if fields else {}
+        answer = await self._ask("GET", _path(api, namespace, plural), query=query)
+        items: list[Json] = answer["items"]
+        return items
+
+    async def create(self, api: str, namespace: str, plural: str, document: Json) -> Json:
+        return await self._ask("POST", _path(api, namespace, plural), body=document)
+
+    async def patch_status(
+        self, api: str, namespace: str, plural: str, name: str, status: Json
+    ) -> Json:
+        path = _path(api, namespace, plural, name, "status")
+        return await self._ask("PATCH", path, body={"status": status}, content_type=MERGE_PATCH)
+
+    async def progress(self, namespace: str, fleet: str, rollout: str) -> Json:
+        path = _path(FLIGHTCTL, namespace, "fleets", fleet, "progress")
+        return await self._ask("GET", path, query={"rollout": rollout})
+
+    async def bind(self, namespace: str, fleet: str, request: Json) -> Json:
+        path = _path(FLIGHTCTL, namespace, "fleets", fleet, "bindings")
+        return await self._ask("POST", path, body=request)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        content_type: str = "application/json",
+    ) -> Json:
+        data = None if body is None else orjson.dumps(body)
+        headers = {"Content-Type": content_type, "User-Agent": "homeport-controllers"}
+        try:
+            async with self._session.request(
+                method, self._server + path, params=query, data=data, headers=headers
+            ) as response:
+                raw = await response.read()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise Unreachable(f"{method} {path}: {error!r}") from error
+        if response.status >= 400:
+            raise _refusal(response.status, raw)
+        answer: Json = orjson.loads(raw)
+        return answer
+
+
+def _refusal(code: int, raw: bytes) -> ApiError:
+    try:
+        status = orjson.loads(raw)
+        return ApiError(code, str(status.get("reason", "")), str(status.get("message", "")))
+    except (orjson.JSONDecodeError, AttributeError):
+        return ApiError(code, "", raw[:200].decode(errors="replace"))
+
+
+def _path(api: str, namespace: str, plural: str, *rest: str) -> str:
+    return "/".join((f"/apis/{api}/namespaces/{namespace}", plural, *rest))

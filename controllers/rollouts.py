@@ -1,0 +1,129 @@
+"""Rollout: ask how far it is, let the planner decide, bind, and write down how it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from controllers import freezing
+from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client
+from resources import conditions, formats, rollout_plan
+from resources.rollout_plan import Bind, Finish, Wait
+
+Json = dict[str, Any]
+Now = Callable[[], str]
+
+DEFAULT_TIMEOUT = timedelta(hours=24)
+# A hundred thousand devices at the planner's limit, and a bound on one look.
+BINDS_A_LOOK = 20
+
+log = structlog.get_logger()
+
+
+async def reconcile(client: Client, namespace: str, name: str, *, now: Now) -> float | None:
+    """One look. Returns seconds until the next one, None when the attempt has ended."""
+    rollout = await client.get(HOMEPORT, namespace, "rollouts", name)
+    if rollout is None or (rollout.get("status") or {}).get("phase") in rollout_plan.ENDED:
+        return None
+    fleet = rollout["spec"]["target"]["fleet"]
+    superseded = await _is_superseded(client, namespace, rollout)
+    for _ in range(BINDS_A_LOOK):
+        progress = await client.progress(namespace, fleet, name)
+        decision = rollout_plan.plan(
+            rollout, progress, superseded=superseded, overdue=_is_overdue(rollout, now())
+        )
+        if not isinstance(decision, Bind):
+            await _tell(client, rollout, decision, progress, now())
+            return None if isinstance(decision, Finish) else decision.recheck_s
+        await _bind(client, namespace, rollout, decision)
+    return rollout_plan.BUSY_S
+
+
+async def _bind(client: Client, namespace: str, rollout: Json, decision: Bind) -> None:
+    target = rollout["spec"]["target"]
+    name = rollout["metadata"]["name"]
+    request = {
+        "templateVersion": target["templateVersion"],
+        "rollout": name,
+        "stage": decision.stage,
+        "limit": decision.limit,
+    }
+    answer = await client.bind(namespace, target["fleet"], request)
+    log.info("devices bound", rollout=name, bound=answer["bound"], remaining=answer["remaining"])
+
+
+async def _is_superseded(client: Client, namespace: str, rollout: Json) -> bool:
+    target = rollout["spec"]["target"]
+    versions = await client.list(
+        FLIGHTCTL, namespace, "templateversions", f"spec.fleet={target['fleet']}"
+    )
+    newest = freezing.newest(versions)
+    return newest is None or newest["metadata"]["name"] != target["templateVersion"]
+
+
+def _is_overdue(rollout: Json, now: str) -> bool:
+    started = (rollout.get("status") or {}).get("startedAt")
+    if not started:
+        return False
+    policy = rollout["spec"]["target"].get("policy") or {}
+    text = policy.get("defaultUpdateTimeout")
+    limit = timedelta(seconds=formats.duration_s(text)) if text else DEFAULT_TIMEOUT
+    return _moment(now) - _moment(started) > limit
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+async def _tell(
+    client: Client, rollout: Json, decision: Wait | Finish, progress: Json, now: str
+) -> None:
+    """Write the status, if it says something new."""
+    metadata, old = rollout["metadata"], rollout.get("status") or {}
+    new = conclude(old, decision, progress, generation=metadata["generation"], now=now)
+    if new == old:
+        return
+    try:
+        await client.patch_status(
+            HOMEPORT, metadata["namespace"], "rollouts", metadata["name"], new
+        )
+    except ApiError as error:
+        if error.code != 404:
+            raise
+
+
+def conclude(
+    old: Json, decision: Wait | Finish, progress: Json, *, generation: int, now: str
+) -> Json:
+    """The Rollout's status after a look."""
+    counted = ("selected", "bound", "rendered", "done", "failed", "timedOut", "disconnected")
+    new = dict(old) | {
+        "phase": decision.phase,
+        "currentBatch": 0,
+        "counts": {key: progress[key] for key in counted},
+        "failures": progress["failures"],
+        "startedAt": old.get("startedAt") or now,
+        "observedGeneration": generation,
+    }
+    ended = isinstance(decision, Finish)
+    if ended:
+        new["finishedAt"] = old.get("finishedAt") or now
+    known = conditions.set_condition(
+        old.get("conditions"),
+        "Progressing",
+        "False" if ended else "True",
+        decision.reason,
+        decision.message,
+        now,
+        generation,
+    )
+    if ended:
+        status = "True" if decision.phase == "Completed" else "False"
+        known = conditions.set_condition(
+            known, "Succeeded", status, decision.reason, decision.message, now, generation
+        )
+    new["conditions"] = known
+    return new

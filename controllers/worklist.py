@@ -1,0 +1,55 @@
+"""Late joiners: devices that came to a fleet, or back to it, after its rollout had begun.
+
+The Backlog says how many of which fleet wait. Each such fleet's newest template version is bound
+again, under its newest rollout; binding takes only what is not bound, so doing it twice is nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from controllers import freezing
+from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client
+
+Json = dict[str, Any]
+
+RECHECK_S = 10.0
+LIMIT = 10_000
+
+log = structlog.get_logger()
+
+
+async def reconcile(client: Client, namespace: str, name: str) -> float | None:
+    """Work off a namespace's backlog. Returns seconds until the next look, None when it is empty."""
+    backlog = await client.get(HOMEPORT, namespace, "backlogs", name)
+    waiting: Json = ((backlog or {}).get("status") or {}).get("fleets") or {}
+    for fleet in sorted(waiting):
+        await _bind_fleet(client, namespace, fleet)
+    return RECHECK_S if waiting else None
+
+
+async def _bind_fleet(client: Client, namespace: str, fleet: str) -> None:
+    versions = await client.list(FLIGHTCTL, namespace, "templateversions", f"spec.fleet={fleet}")
+    version = freezing.newest(versions)
+    rollouts = await client.list(HOMEPORT, namespace, "rollouts", f"spec.target.fleet={fleet}")
+    target = version and version["metadata"]["name"]
+    rollout = next((r for r in rollouts if r["spec"]["target"]["templateVersion"] == target), None)
+    if rollout is None:
+        # The fleet's own reconciliation makes both; its rollout then takes these devices along.
+        return
+    request = {
+        "templateVersion": target,
+        "rollout": rollout["metadata"]["name"],
+        "stage": "both",
+        "limit": LIMIT,
+    }
+    try:
+        answer = await client.bind(namespace, fleet, request)
+    except ApiError as error:
+        if error.code not in (404, 409):
+            raise
+        log.info("backlog left", fleet=fleet, reason=error.message)
+        return
+    log.info("backlog bound", fleet=fleet, bound=answer["bound"], remaining=answer["remaining"])
