@@ -513,6 +513,8 @@ class Operations:
         self, kind: Kind, document: Json, options: WriteOptions
     ) -> tuple[Json, tuple[str, ...]]:
         """Validated, without unknown fields, and the warnings about those. Raises StatusError."""
+        # A document that says nothing of its kind is of the kind that it was sent to.
+        document = {"apiVersion": kind.api_version, "kind": kind.kind} | document
         warnings: tuple[str, ...] = ()
         unknown = validation.unknown_fields(kind, document)
         if unknown:

@@ -109,7 +109,8 @@ class KeyedQueue:
             log.warning("reconcile refused", key=key, error=str(problem))
         except Exception as error:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
-            wait_s = min(LONGEST_S, FIRST_S * 2 ** min(failures, 16)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+            grown_s: float = min(LONGEST_S, FIRST_S * 2.0 ** min(failures, 16))
+            wait_s = grown_s * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
             log.warning("reconcile failed", key=key, error=repr(error), retry_s=round(wait_s, 1))
             return wait_s
         else:

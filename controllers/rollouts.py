@@ -70,7 +70,7 @@ def _is_overdue(rollout: Json, now: str) -> bool:
         return False
     policy = rollout["spec"]["target"].get("policy") or {}
     text = policy.get("defaultUpdateTimeout")
-    limit = timedelta(seconds=formats.duration_s(text)) if text else DEFAULT_TIMEOUT
+    limit = timedelta(seconds=formats.seconds(text) or 0) if text else DEFAULT_TIMEOUT
     return _moment(now) - _moment(started) > limit
 
 

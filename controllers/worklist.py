@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 
 async def reconcile(client: Client, namespace: str, name: str) -> float | None:
-    """Work off a namespace's backlog. Returns seconds until the next look, None when it is empty."""
+    """Work off a namespace's backlog. Returns seconds until the next look, or None."""
     backlog = await client.get(HOMEPORT, namespace, "backlogs", name)
     waiting: Json = ((backlog or {}).get("status") or {}).get("fleets") or {}
     for fleet in sorted(waiting):

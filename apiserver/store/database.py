@@ -86,11 +86,16 @@ class SqliteDatabase:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._own = threading.local()
         self._opened: list[Connection] = []
-        with self._engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            migrate(connection)
-            connection.commit()
+        try:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                migrate(connection)
+                connection.commit()
+        except BaseException:
+            self._engine.dispose()
+            self._lock.close()
+            raise
 
     def _connection(self) -> Connection:
         connection: Connection | None = getattr(self._own, "connection", None)
