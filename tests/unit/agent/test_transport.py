@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -306,3 +308,69 @@ def test_other_kinds_of_proxies_are_refused() -> None:
 
 def test_credentials_do_not_show_keys() -> None:
     assert "SECRET" not in repr(transport.Credentials(b"", b"", b"SECRET"))
+
+
+class ConnectProxy:
+    """Tunnels one connection at a time; remembers what it was asked."""
+
+    def __init__(self, target_port: int, verdict: bytes = b"200 OK") -> None:
+        self._target_port = target_port
+        self._verdict = verdict
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.asked = b""
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with self._listener, self._listener.accept()[0] as client:
+            while b"\r\n\r\n" not in self.asked:
+                self.asked += client.recv(4096)
+            client.sendall(b"HTTP/1.1 " + self._verdict + b"\r\n\r\n")
+            if not self._verdict.startswith(b"200"):
+                return
+            with socket.create_connection(("127.0.0.1", self._target_port)) as upstream:
+                back = threading.Thread(target=self._copy, args=(upstream, client))
+                back.start()
+                self._copy(client, upstream)
+                back.join(5)
+
+    @staticmethod
+    def _copy(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def join(self) -> None:
+        self._thread.join(5)
+        assert not self._thread.is_alive()
+
+
+def test_a_proxy_tunnels_tls_and_sees_only_the_address(
+    service: services.Service, authority: services.Authority
+) -> None:
+    proxy = ConnectProxy(service.port)
+    certificate, key = authority.pair(DEVICE)
+    shown = transport.Credentials(authority.pem, certificate, key, server_name="localhost")
+    environ = {"HTTPS_PROXY": f"http://user:pw@127.0.0.1:{proxy.port}"}
+    client = transport.Client("https://device-api.example:7443", lambda: shown, environ=environ)
+    service.render("one", 1)
+    assert client.get("/devices/one/rendered").status == 200
+    client.close()
+    proxy.join()
+    assert proxy.asked.startswith(b"CONNECT device-api.example:7443 HTTP/1.")
+    assert b"Proxy-Authorization: Basic dXNlcjpwdw==" in proxy.asked
+
+
+def test_a_proxy_that_says_no_is_unreachable(
+    service: services.Service, authority: services.Authority
+) -> None:
+    proxy = ConnectProxy(service.port, b"407 Proxy Authentication Required")
+    shown = transport.Credentials(authority.pem, *authority.pair(DEVICE))
+    environ = {"HTTPS_PROXY": f"http://127.0.0.1:{proxy.port}"}
+    client = transport.Client("https://device-api.example:7443", lambda: shown, environ=environ)
+    with pytest.raises(transport.Unreachable, match="407"):
+        client.get("/x")
+    client.close()
+    proxy.join()
