@@ -46,7 +46,7 @@ def decode_value(content_type: str, raw: bytes) -> tuple[Any, list[str]]:
     media = accept.media_type(content_type) or accept.JSON
     if media in _YAML_NAMES:
         return _from_yaml(raw)
-    if media == accept.JSON or media.endswith("+json"):
+    if media == accept.JSON:
         return _from_json(raw)
     hint = ""
     if media == PROTOBUF:
