@@ -1,0 +1,431 @@
+"""What a certificate is given for: approving enrolments, and signing certificate requests.
+
+The invariant: whatever says "approved" is committed together with what follows from it. A device
+and the approval of its request are one transaction, so no crash leaves one without the other.
+Signing happens before the transaction, on a snapshot; the transaction refuses if the request is no
+longer the one that was signed. A certificate that was made for nothing is thrown away unseen.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
+from uuid import UUID
+
+from apiserver import bindings, errors
+from apiserver.auth.identity import Caller
+from apiserver.operations import Operations, WriteOptions, Written
+from apiserver.pki import requests, signers
+from apiserver.pki.authority import Authority
+from apiserver.pki.extensions import PeerIdentity
+from apiserver.pki.requests import Refused, SigningRequest
+from apiserver.store import Snapshot, StoreBusy, Transaction
+from resources import conditions, enrollment, registry
+from resources.errors import Invalid
+from resources.kind import Json
+
+T = TypeVar("T")
+
+ENROLLMENT_REQUEST = registry.by_kind("EnrollmentRequest")
+SIGNING_REQUEST = registry.by_kind("CertificateSigningRequest")
+DEVICE = registry.by_kind("Device")
+ORGANIZATION = registry.by_kind("Organization")
+
+# The role under which operations let a Device be born with a status.
+APPROVAL = "approval"
+
+_NO_TPM = "the device did not prove its identity by a TPM"
+_UNREPORTED_VERSIONS = (None, "", "0")
+
+
+# --- enrolment ------------------------------------------------------------------------------
+
+
+def verify_enrollment(document: Json, *, is_agent: bool) -> None:
+    """Raise BadRequest unless the request proves its key and has the right name."""
+    name = str(document["metadata"].get("name") or "")
+    try:
+        request = requests.parse(_text(document["spec"].get("csr")).encode())
+        signers.verify_enrollment(request, name, is_agent=is_agent)
+    except Refused as refused:
+        raise errors.BadRequest(
+            f"spec.csr: {refused}", kind=ENROLLMENT_REQUEST, name=name
+        ) from refused
+
+
+async def approve_enrollment(
+    operations: Operations,
+    authority: Authority,
+    caller: Caller,
+    namespace: str,
+    name: str,
+    approval: Json,
+) -> Json | None:
+    """Decide on a request: the approval as it is stored, None where there is none.
+
+    `approved: false` leaves a Denied condition, which ends the agent's waiting; a later approval
+    takes it away again. 400 when it is already approved, or can't be signed.
+    """
+    complaints = enrollment.check_approval(approval)
+    if complaints:
+        raise errors.unprocessable(ENROLLMENT_REQUEST, name, Invalid(complaints))
+    request, organization = await operations.store.read(
+        lambda s: (_pending(s, namespace, name), organization_of(s, namespace))
+    )
+    if not approval["approved"]:
+        return await _write(operations, lambda tx: _deny(tx, caller, namespace, name))
+    certificate = _sign_enrollment(authority, request, organization)
+
+    def approve(tx: Transaction) -> Json:
+        current = _pending(tx, namespace, name)
+        if _key_of(current) != _key_of(request):
+            raise errors.conflict(ENROLLMENT_REQUEST, name, "it was replaced meanwhile")
+        if tx.get(DEVICE, namespace, name) is not None:
+            # The reference answers 500 here too: nobody but an administrator who made the device
+            # by hand gets into this state.
+            raise errors.InternalError(f'a device of name "{name}" already exists', name=name)
+        given = _given(approval, current, caller, tx.timestamp)
+        device = _device(current, given["labels"])
+        approver = dataclasses.replace(caller, role=APPROVAL)
+        operations.insert_in(tx, approver, DEVICE, device, namespace)
+        status = _approved_status(current, given, certificate, tx.timestamp)
+        operations.update_in(tx, caller, ENROLLMENT_REQUEST, current, current | {"status": status})
+        return given
+
+    return await _write(operations, approve)
+
+
+def _pending(snapshot: Snapshot, namespace: str, name: str) -> Json:
+    request = snapshot.get(ENROLLMENT_REQUEST, namespace, name)
+    if request is None:
+        raise errors.not_found(ENROLLMENT_REQUEST, name)
+    approval = (request.get("status") or {}).get("approval") or {}
+    if approval.get("approved"):
+        raise errors.BadRequest(
+            "the enrollment request is already approved", kind=ENROLLMENT_REQUEST, name=name
+        )
+    return request
+
+
+def _key_of(request: Json) -> tuple[str, str]:
+    return request["metadata"]["uid"], request["spec"]["csr"]
+
+
+def _deny(tx: Transaction, caller: Caller, namespace: str, name: str) -> None:
+    request = _pending(tx, namespace, name)
+    status = dict(request.get("status") or {})
+    message = f"Denied by {caller.name}."
+    status["conditions"] = conditions.set_condition(
+        status.get("conditions"), "Denied", conditions.TRUE, "Denied", message, tx.timestamp
+    )
+    tx.update(ENROLLMENT_REQUEST, request, request | {"status": status})
+
+
+def _sign_enrollment(authority: Authority, request: Json, organization: UUID) -> str:
+    name = request["metadata"]["name"]
+    pem = request["spec"]["csr"].encode()
+    try:
+        parsed = requests.parse(pem)
+        signers.verify_enrollment(parsed, name, is_agent=False)
+        return _issue(
+            authority, pem, parsed, signers.DEVICE_ENROLLMENT, name, organization
+        ).decode()
+    except Refused as refused:
+        raise errors.BadRequest(
+            f"the request can't be signed: {refused}", kind=ENROLLMENT_REQUEST, name=name
+        ) from refused
+
+
+def _given(approval: Json, request: Json, caller: Caller, now: str) -> Json:
+    """The approval as it is stored: labels merged, the approver's before the agent's."""
+    replaces = bool(approval.get("replaceLabels"))
+    proposed = {} if replaces else request["spec"].get("labels") or {}
+    return {
+        "approved": True,
+        "labels": {**proposed, **(approval.get("labels") or {})},
+        "replaceLabels": replaces,
+        "approvedBy": caller.name or "unknown",
+        "approvedAt": now,
+    }
+
+
+def _approved_status(request: Json, given: Json, certificate: str, now: str) -> Json:
+    status = dict(request.get("status") or {})
+    pending = [c for c in status.get("conditions") or () if c.get("type") != "Denied"]
+    message = f"Approved by {given['approvedBy']}."
+    status["conditions"] = conditions.set_condition(
+        pending, "Approved", conditions.TRUE, "ManuallyApproved", message, now
+    )
+    return status | {"approval": given, "certificate": certificate}
+
+
+def _device(request: Json, labels: Json) -> Json:
+    """The device as it is born: what it said of its system, and nothing verified."""
+    spec = request["spec"]
+    said = spec.get("deviceStatus") or {}
+    status = bindings.empty_status()
+    if isinstance(said.get("systemInfo"), dict):
+        status["systemInfo"] = status["systemInfo"] | said["systemInfo"]
+    unsupported = {"status": "Unsupported"}
+    status["integrity"] = unsupported | {
+        "info": _NO_TPM,
+        "tpm": dict(unsupported),
+        "deviceIdentity": dict(unsupported),
+    }
+    status["lifecycle"] = {"status": "Enrolled"}
+    mode = spec.get("osMode") or (said.get("capabilities") or {}).get("osMode")
+    if mode:
+        status["capabilities"] = {"osMode": mode}
+    if spec.get("knownRenderedVersion") not in _UNREPORTED_VERSIONS:
+        # The first version that is rendered will be above the one that the device runs.
+        status["config"] = {"renderedVersion": spec["knownRenderedVersion"]}
+    metadata = {"name": request["metadata"]["name"], "labels": labels}
+    return {"metadata": metadata, "spec": {}, "status": status}
+
+
+# --- certificate signing requests -----------------------------------------------------------
+
+
+async def create_csr(
+    operations: Operations,
+    authority: Authority,
+    caller: Caller,
+    namespace: str,
+    document: Json,
+    options: WriteOptions,
+    *,
+    peer: PeerIdentity | None = None,
+) -> Written:
+    """Store a request; approve and sign it at once where its signer needs nobody's consent.
+
+    `peer` is the certificate of a device that asks for itself, None for users. What may not be
+    asked is 400; what may be asked but can't be signed is stored, with a Failed condition.
+    """
+    document, warnings = operations.decode(SIGNING_REQUEST, _qualified(document), options)
+    device = "" if peer is None else signers.device_of(peer)
+    name = str(document["metadata"].get("name") or "")
+    request = _verified(document, peer)
+    organization = await operations.store.read(lambda s: organization_of(s, namespace))
+    outcome = _sign_csr(authority, document, request, organization, peer)
+
+    def create(tx: Transaction) -> Json:
+        if peer is not None:
+            _check_device(tx, namespace, device)
+        spec = document["spec"] | {"username": caller.name}
+        body = document | {"spec": spec}
+        stored = operations.insert_in(tx, caller, SIGNING_REQUEST, body, namespace)
+        metadata = stored["metadata"] | ({"owner": f"Device/{device}"} if device else {})
+        ready = stored | {"metadata": metadata, "status": _csr_status({}, outcome, tx.timestamp)}
+        return operations.update_in(tx, caller, SIGNING_REQUEST, stored, ready)
+
+    assert name or document["metadata"].get("generateName"), "validated above"
+    stored = await _write(operations, create, dry_run=options.dry_run)
+    return Written(stored, created=True, warnings=warnings)
+
+
+async def sign_csr(
+    operations: Operations,
+    authority: Authority,
+    caller: Caller,
+    namespace: str,
+    name: str,
+    document: Json,
+) -> Json:
+    """A person's decision: `document` is the whole request whose status.conditions say Approved or
+    Denied. 409 once it was denied or issued; a request that can't be signed says so in Failed."""
+    decision = _decision(document, name)
+    request, organization = await operations.store.read(
+        lambda s: (_undecided(s, namespace, name), organization_of(s, namespace))
+    )
+    outcome: _Outcome | None = None
+    if decision["type"] == "Approved":
+        try:
+            parsed = _verified(request, None, is_decision=True)
+            outcome = _sign_csr(authority, request, parsed, organization, None)
+        except errors.BadRequest as refused:
+            outcome = _Outcome(failure=refused.message)
+
+    def decide(tx: Transaction) -> Json:
+        current = _undecided(tx, namespace, name)
+        if current["metadata"]["uid"] != request["metadata"]["uid"]:
+            raise errors.conflict(SIGNING_REQUEST, name, "it was replaced meanwhile")
+        if current["spec"] != request["spec"]:
+            raise errors.conflict(SIGNING_REQUEST, name, "it was changed meanwhile")
+        status = dict(current.get("status") or {})
+        status["conditions"] = conditions.set_condition(
+            status.get("conditions"),
+            decision["type"],
+            conditions.TRUE,
+            str(decision.get("reason") or decision["type"]),
+            str(decision.get("message") or ""),
+            tx.timestamp,
+        )
+        if outcome is not None:
+            status = _csr_status(status, outcome, tx.timestamp)
+        ready = current | {"status": status}
+        return operations.update_in(tx, caller, SIGNING_REQUEST, current, ready)
+
+    return await _write(operations, decide)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What signing gave: a certificate (PEM), why not, or neither where a person must decide."""
+
+    certificate: bytes = b""
+    failure: str = ""
+
+
+def _qualified(document: Json) -> Json:
+    spec = document.get("spec")
+    if isinstance(spec, dict) and spec.get("signerName") == signers.ENROLLMENT_ALIAS:
+        return document | {"spec": spec | {"signerName": signers.ENROLLMENT}}
+    return document
+
+
+def _verified(
+    document: Json, peer: PeerIdentity | None, *, is_decision: bool = False
+) -> SigningRequest:
+    spec = document["spec"]
+    name = str(document["metadata"].get("name") or "")
+    try:
+        request = requests.parse(base64.b64decode(_text(spec.get("request"))))
+        signers.verify_usages(spec.get("usages") or ())
+        if not is_decision or spec["signerName"] not in signers.AGENT_SIGNERS:
+            signers.verify(spec["signerName"], request, peer)
+    except (Refused, ValueError) as refused:
+        raise errors.BadRequest(
+            f"spec.request: {refused}", kind=SIGNING_REQUEST, name=name
+        ) from refused
+    return request
+
+
+def _sign_csr(
+    authority: Authority,
+    document: Json,
+    request: SigningRequest,
+    organization: UUID,
+    peer: PeerIdentity | None,
+) -> _Outcome:
+    spec = document["spec"]
+    pem = base64.b64decode(spec["request"])
+    name = str(document["metadata"].get("name") or request.common_name)
+    try:
+        certificate = _issue(
+            authority,
+            pem,
+            request,
+            spec["signerName"],
+            name,
+            organization,
+            peer=peer,
+            expiration_s=spec.get("expirationSeconds"),
+        )
+    except Refused as refused:
+        return _Outcome(failure=str(refused))
+    return _Outcome(certificate=certificate)
+
+
+def _csr_status(status: Json, outcome: _Outcome, now: str) -> Json:
+    said = status.get("conditions")
+    if not conditions.is_true(said, "Approved"):
+        message = "Approved automatically: its signer asks nobody."
+        said = conditions.set_condition(said, "Approved", conditions.TRUE, "Approved", message, now)
+    if outcome.failure:
+        said = conditions.set_condition(
+            said, "Failed", conditions.TRUE, "SigningFailed", outcome.failure, now
+        )
+        return status | {"conditions": said}
+    kept = [c for c in said or () if c.get("type") != "Failed"]
+    return status | {
+        "conditions": kept,
+        "certificate": base64.b64encode(outcome.certificate).decode(),
+    }
+
+
+def _check_device(tx: Transaction, namespace: str, name: str) -> None:
+    """A certificate is no proof that the device is still one of ours."""
+    device = tx.get(DEVICE, namespace, name)
+    if device is None:
+        raise errors.Unauthorized("the device of this certificate does not exist")
+    if conditions.get(device["status"].get("conditions"), "DeviceDecommissioning") is not None:
+        raise errors.Unauthorized("the device of this certificate was decommissioned")
+
+
+def _decision(document: Json, name: str) -> Json:
+    said = (document.get("status") or {}).get("conditions") or []
+    decisions = [c for c in said if isinstance(c, dict) and c.get("type") in ("Approved", "Denied")]
+    if len(decisions) != 1 or decisions[0].get("status") != conditions.TRUE:
+        raise errors.BadRequest(
+            "status.conditions must hold either Approved or Denied, with status True",
+            kind=SIGNING_REQUEST,
+            name=name,
+        )
+    return decisions[0]
+
+
+def _undecided(snapshot: Snapshot, namespace: str, name: str) -> Json:
+    request = snapshot.get(SIGNING_REQUEST, namespace, name)
+    if request is None:
+        raise errors.not_found(SIGNING_REQUEST, name)
+    status = request.get("status") or {}
+    if conditions.is_true(status.get("conditions"), "Denied"):
+        raise errors.conflict(SIGNING_REQUEST, name, "it was already denied")
+    if status.get("certificate"):
+        raise errors.conflict(SIGNING_REQUEST, name, "its certificate was already issued")
+    return request
+
+
+# --- both -----------------------------------------------------------------------------------
+
+
+def organization_of(snapshot: Snapshot, namespace: str) -> UUID:
+    """The organisation that a namespace is paired with."""
+    found = snapshot.get(ORGANIZATION, "", namespace)
+    if found is None:
+        raise errors.NotFound(f'namespaces "{namespace}" not found', name=namespace)
+    return UUID(found["metadata"]["uid"])
+
+
+def _issue(
+    authority: Authority,
+    pem: bytes,
+    request: SigningRequest,
+    signer: str,
+    name: str,
+    organization: UUID,
+    *,
+    peer: PeerIdentity | None = None,
+    expiration_s: int | None = None,
+) -> bytes:
+    granted = signers.grant(
+        signer,
+        request,
+        name=name,
+        organization=organization,
+        peer=peer,
+        expiration_s=expiration_s,
+    )
+    return authority.issue_client(
+        pem,
+        common_name=granted.common_name,
+        signer=granted.signer,
+        organization=granted.organization,
+        fingerprint=granted.fingerprint,
+        lifetime=granted.lifetime,
+    )
+
+
+async def _write(
+    operations: Operations, work: Callable[[Transaction], T], *, dry_run: bool = False
+) -> T:
+    try:
+        return await operations.store.write(work, dry_run=dry_run)
+    except StoreBusy as busy:
+        raise errors.ServiceUnavailable(str(busy), retry_after_s=1) from busy
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
