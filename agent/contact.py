@@ -146,19 +146,18 @@ class Probe:
         self._identity = who
         self._client: transport.Client | None = None
 
-    def __call__(self) -> bool:
+    def __call__(self) -> bool | None:
+        """None = nobody can say: not enrolled, or the service answers and is ill."""
         if not self._identity.is_enrolled:
-            return False
+            return None
         client = transport.Client(self._settings.management.server, self._identity.credentials)
         self._client = client
         path = f"/devices/{quote(self._identity.name, safe='')}/rendered"
         try:
             client.request("GET", path, timeout_s=PROBE_TIMEOUT_S, want_body=False)
-        except transport.Rejected as error:
-            # It answered as the service; what it thinks of us is not the network's fault.
-            return error.status < 500
-        except transport.Throttled as error:
-            return error.status == 429
+        except (transport.Rejected, transport.Throttled) as error:
+            # It answered over mutual TLS; what it thinks of us is not the network's fault.
+            return True if error.status < 500 else None
         except transport.ServiceError as error:
             log.info("the service is out of reach: %s", error)
             return False

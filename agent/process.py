@@ -49,6 +49,9 @@ from agent.settings import LoopSettings
 log = logging.getLogger("agent")
 
 STOP_S = 4.0
+# A loop that cannot read its disk must not keep the device from being seen.
+HEAD_START_S = 3.0
+HEAD_START_STEP_S = 0.05
 STOP, RELOAD = "stop", "reload"
 BANNER_OFF = ("1", "true")
 # What this agent can do with operating system images so far: nothing, and it says so.
@@ -144,9 +147,17 @@ class Process:
     def _bodies(self) -> list[tuple[str, Callable[[], None]]]:
         return [
             ("loop", lambda: self._loop.run(self._stop)),
-            ("contact", lambda: self._contact.run(self._stop.wait)),
+            ("contact", self._keep_contact),
             ("report", lambda: self._report.run(self._stop.is_set, self._stop.wait)),
         ]
+
+    def _keep_contact(self) -> None:
+        """Once the loop has read its journal, so that nothing is sent to us that we have."""
+        deadline = self._world.monotonic() + HEAD_START_S
+        while not self._mailbox.known_version() and self._world.monotonic() < deadline:
+            if self._stop.wait(HEAD_START_STEP_S):
+                return
+        self._contact.run(self._stop.wait)
 
     def _thread(self, name: str, body: Callable[[], None]) -> threading.Thread:
         def guarded() -> None:

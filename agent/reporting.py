@@ -47,6 +47,8 @@ class Sections(Protocol):
 
     def wait_for_status_change(self, timeout_s: float) -> bool: ...
 
+    def pushed(self, status: Mapping[str, Any]) -> None: ...
+
 
 def rfc3339(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -250,6 +252,7 @@ class Reporting:
             return self._later(error)
         self._failures = 0
         self._pushed = status
+        self._sections.pushed(status)
         return None
 
     def _later(self, error: transport.ServiceError) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,16 @@ class Sections:
 
     def __init__(self) -> None:
         self.sections: Json = {}
+        self.taken: list[Json] = []
         self.waits: list[float] = []
         self.steps: list[Callable[[], bool]] = []
         self.on_wait: Callable[[float], None] = lambda seconds: None
 
     def status(self) -> Json:
         return dict(self.sections)
+
+    def pushed(self, status: Mapping[str, Any]) -> None:
+        self.taken.append(dict(status))
 
     def wait_for_status_change(self, timeout_s: float) -> bool:
         self.waits.append(timeout_s)
@@ -177,6 +181,7 @@ def test_a_failed_report_is_tried_again_with_what_is_true_then(
         *[nothing] * 30,
     )
     assert [s["config"] for s in statuses] == [{"renderedVersion": "2"}]
+    assert subject.sections.taken == statuses
     puts = rig.service.seen("PUT", "/status")
     assert len(puts) == 3
 
