@@ -8,6 +8,7 @@ store lock: what comes out is under its digest, so a repeated call stores nothin
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -240,45 +241,45 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
     target, blobs = await store.read(lambda s: _target(s, namespace, fleet, request))
     bound = rendered = 0
     while bound < limit:
-        taken = await store.write(
-            lambda tx: _bind_some(tx, target, blobs, min(limit - bound, sets.CHUNK))  # noqa: B023
-        )
+        size = min(limit - bound, sets.CHUNK)
+        taken = await store.write(partial(_bind_some, target=target, blobs=blobs, limit=size))
+        # Stored once is enough: no sweep takes what was touched within the hour.
+        blobs = ()
         bound, rendered = bound + taken.rows, rendered + taken.rendered
-        if taken.rows < min(sets.CHUNK, limit):
-            break
+        if taken.rows < size:
+            return {"bound": bound, "rendered": rendered, "remaining": 0}
     counts = await store.read(lambda s: sets.progress(s, namespace, fleet, target.template_version))
     remaining = counts["total"] - counts["rendered"] - counts["blocked"]
     return {"bound": bound, "rendered": rendered, "remaining": max(0, remaining)}
 
 
 def _bind_some(
-    tx: Transaction, target: sets.Target, blobs: tuple[bytes, bytes], limit: int
+    tx: Transaction, *, target: sets.Target, blobs: tuple[bytes, ...], limit: int
 ) -> sets.Bound:
     # The rollout is read again under the lock: a pause that was committed holds from then on.
     _live_rollout(tx, target.namespace, target.fleet, target.rollout)
-    for blob in blobs:
-        tx.put_content(blob)
-    bound = sets.bind(tx, target, limit)
+    if blobs:
+        tx.put_content(*blobs)
+    return sets.bind(tx, target, limit)
+
+
+def version_created(tx: Transaction, namespace: str, version: Json) -> None:
+    """A fleet shows which template version is its newest (contract 3.6)."""
     kind = registry.by_kind("Fleet")
-    owner = tx.get(kind, target.namespace, target.fleet)
-    if owner is not None:
-        _annotate(tx, owner, devices.short_template(target.template_version) or "")
-    return bound
-
-
-def _annotate(tx: Transaction, fleet: Json, version: str) -> None:
+    fleet = tx.get(kind, namespace, version["spec"]["fleet"])
+    if fleet is None:
+        return
     metadata = fleet["metadata"]
     annotations = dict(metadata.get("annotations") or {})
-    if annotations.get(devices.TEMPLATE_VERSION) == version:
-        return
-    annotations[devices.TEMPLATE_VERSION] = version
+    version_name = devices.short_template(version["metadata"]["name"])
+    annotations[devices.TEMPLATE_VERSION] = version_name
     new = fleet | {"metadata": metadata | {"annotations": annotations}}
-    tx.update(registry.by_kind("Fleet"), fleet, new)
+    tx.update(kind, fleet, new)
 
 
 def _target(
     snapshot: Snapshot, namespace: str, fleet: str, request: Json
-) -> tuple[sets.Target, tuple[bytes, bytes]]:
+) -> tuple[sets.Target, tuple[bytes, ...]]:
     name = str(request.get("templateVersion") or "")
     rollout = str(request.get("rollout") or "")
     kind = registry.by_kind("TemplateVersion")
@@ -316,6 +317,8 @@ def _live_rollout(snapshot: Snapshot, namespace: str, fleet: str, name: str) -> 
     for state in ("paused", "aborted"):
         if control.get(state):
             raise errors.conflict(kind, name, f"the rollout is {state}")
+    if (rollout.get("status") or {}).get("phase") == "Aborted":
+        raise errors.conflict(kind, name, "the rollout has been aborted or superseded")
     return rollout
 
 

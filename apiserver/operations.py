@@ -309,6 +309,8 @@ class Operations:
         stored = tx.insert(kind, ready)
         if kind.kind == "Fleet":
             bindings.fleet_changed(tx, namespace, name)
+        if kind.kind == "TemplateVersion":
+            bindings.version_created(tx, namespace, stored)
         return stored
 
     def update_in(self, tx: Transaction, caller: Caller, kind: Kind, old: Json, new: Json) -> Json:
@@ -514,7 +516,8 @@ class Operations:
     ) -> tuple[Json, tuple[str, ...]]:
         """Validated, without unknown fields, and the warnings about those. Raises StatusError."""
         # A document that says nothing of its kind is of the kind that it was sent to.
-        document = {"apiVersion": kind.api_version, "kind": kind.kind} | document
+        own: Json = {"apiVersion": kind.api_version, "kind": kind.kind}
+        document = own | document
         warnings: tuple[str, ...] = ()
         unknown = validation.unknown_fields(kind, document)
         if unknown:

@@ -1,5 +1,5 @@
-"""A kubeconfig as far as we write them ourselves: a server, its authority, a client certificate or a
-token. Which file: `--kubeconfig`, then `$KUBECONFIG`, then `~/.kube/config`."""
+"""A kubeconfig as far as we write them ourselves: a server, its authority, a client certificate or
+a token. Which file: `--kubeconfig`, then `$KUBECONFIG`, then `~/.kube/config`."""
 
 from __future__ import annotations
 

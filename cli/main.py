@@ -179,7 +179,7 @@ def _unique(client: Client, base: str, beginning: str) -> str:
     """The one name that begins so; names are 52 characters long."""
     from cli.client import Refused
 
-    names = [item["metadata"]["name"] for item in client.ask("GET", base)["items"]]
+    names = [str(item["metadata"]["name"]) for item in client.ask("GET", base)["items"]]
     if beginning in names:
         return beginning
     found = [name for name in names if name.startswith(beginning)]

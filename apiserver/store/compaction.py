@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, exists, select, update
 
 from apiserver.store import contents
 from apiserver.store.tables import CHANGE, EVENT, HISTORY, META
@@ -40,6 +40,13 @@ def compact(tx: Transaction) -> int:
         connection.execute(update(META).values(compacted=border))
     contents.sweep(connection, now_s)
     connection.execute(delete(EVENT).where(EVENT.c.last_at < now_s - EVENT_KEPT_S))
-    connection.execute(delete(HISTORY).where(HISTORY.c.until_at < now_s - HISTORY_KEPT_S))
+    later = HISTORY.alias()
+    superseded = exists(
+        select(later.c.uid).where(
+            later.c.uid == HISTORY.c.uid, later.c.rendered_version > HISTORY.c.rendered_version
+        )
+    )
+    old = HISTORY.c.from_at < now_s - HISTORY_KEPT_S
+    connection.execute(delete(HISTORY).where(old, superseded))
     tx.writes += 1
     return gone

@@ -57,14 +57,13 @@ def get(connection: Connection, digest: str) -> bytes | None:
     return None if body is None else bytes(body)
 
 
-def put(connection: Connection, dialect: Dialect, blob: bytes, now_s: int) -> str:
-    """Store `blob`; the same again renews its age, so no sweep takes it from under a writer."""
-    digest = digests.of_bytes(blob)
-    insert = dialect.upsert(CONTENT).values(digest=digest, body=blob, touched_at=now_s)
-    connection.execute(
-        insert.on_conflict_do_update(index_elements=["digest"], set_={"touched_at": now_s})
-    )
-    return digest
+def put(connection: Connection, dialect: Dialect, blobs: Iterable[bytes], now_s: int) -> None:
+    """Store `blobs`; the same again renews its age, so no sweep takes it from under a writer."""
+    insert = dialect.upsert(CONTENT)
+    renewed = {"touched_at": insert.excluded.touched_at}
+    statement = insert.on_conflict_do_update(index_elements=["digest"], set_=renewed)
+    rows = [{"digest": digests.of_bytes(b), "body": b, "touched_at": now_s} for b in blobs]
+    connection.execute(statement, rows)
 
 
 def sweep(connection: Connection, now_s: int) -> int:

@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from apiserver.store.dialect import Dialect
+from apiserver.store.tables import SCRATCH
 
 T = TypeVar("T")
 
@@ -102,6 +103,9 @@ class SqliteDatabase:
         if connection is None:
             connection = self._own.connection = self._engine.connect()
             self._opened.append(connection)
+            for name, columns in SCRATCH.items():
+                connection.exec_driver_sql(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns})")
+            connection.commit()
         return connection
 
     def _run(self, begin: str, work: Callable[[Connection], T], commit: bool) -> T:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from apiserver.store import selecting
 from apiserver.store.contents import Documents
@@ -65,7 +65,9 @@ COUNTED = {
     "osMode": "os_mode",
 }
 
-_KEPT_METADATA = ("annotations", "finalizers", "ownerReferences", "managedFields")
+_BY_NAME = select(DEVICE).where(
+    DEVICE.c.namespace == bindparam("namespace"), DEVICE.c.name == bindparam("name")
+)
 _NAMED_VERSION = re.compile(r"renderedVersion: (\d+)")
 
 
@@ -183,10 +185,7 @@ def document_of(kind: Kind, row: Row, spec: Json) -> Json:
 
 
 def row_by_name(connection: Connection, namespace: str, name: str) -> Row | None:
-    found = connection.execute(
-        select(DEVICE).where(DEVICE.c.namespace == namespace, DEVICE.c.name == name)
-    )
-    return found.mappings().first()
+    return connection.execute(_BY_NAME, {"namespace": namespace, "name": name}).mappings().first()
 
 
 def rows_by_uid(connection: Connection, uids: Iterable[str]) -> dict[str, Row]:

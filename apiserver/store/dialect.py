@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.dialects import postgresql, sqlite
 
+from apiserver.store.tables import SCRATCH
+
 # Any constant: all writers of one database take the same one.
 _ADVISORY_LOCK = 7_443_001
 
@@ -45,10 +47,11 @@ class Dialect:
         if not self.is_sqlite:
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
 
-    def scratch(self, connection: Connection, name: str, columns: str) -> None:
+    def scratch(self, connection: Connection, name: str) -> None:
         """An empty scratch table of this connection's own."""
         if self.is_sqlite:
-            connection.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns})"))
-            connection.execute(text(f"DELETE FROM {name}"))  # noqa: S608 - a name of ours
+            # Made when the connection was opened, outside any transaction that could undo it.
+            connection.exec_driver_sql(f"DELETE FROM {name}")  # noqa: S608 - a name of ours
         else:
+            columns = SCRATCH[name]
             connection.execute(text(f"CREATE TEMP TABLE {name} ({columns}) ON COMMIT DROP"))

@@ -9,24 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, CursorResult, text
 
 from apiserver.store import devices
 from resources.selectors import EVERYTHING, LabelSelector, Requirement
 
 if TYPE_CHECKING:
+    from apiserver.store.dialect import Dialect
     from apiserver.store.snapshot import Snapshot, Transaction
 
 CHUNK = 1_000
 
-_SCRATCH = """n INTEGER, uid TEXT, namespace TEXT, name TEXT, labels TEXT,
-    owner TEXT, alias TEXT, old_owner TEXT, fleet TEXT, old_fleet TEXT, candidates TEXT,
-    summary_status TEXT, updated_status TEXT, old_updated_status TEXT, updated_info TEXT,
-    applications_status TEXT, lifecycle_status TEXT, os_mode TEXT, connected INTEGER,
-    render_needed INTEGER, old_render_needed INTEGER, rendered_version INTEGER,
-    rerendered INTEGER, respecified INTEGER"""
+
+@cache
+def _compiled(sql: str, dialect: Any) -> tuple[str, tuple[str, ...]]:
+    """The driver's own text and the order of its parameters. Of these texts there are a dozen, and
+    compiling one costs more than handing it to the database."""
+    compiled = text(sql).compile(dialect=dialect)
+    return compiled.string, tuple(compiled.positiontup or ())
+
+
+def _run(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> CursorResult[Any]:
+    statement, order = _compiled(sql, connection.dialect)
+    return connection.exec_driver_sql(statement, tuple([parameters[name] for name in order]))
+
 
 _OUT_OF_DATE = "The device has not yet applied its newest specification."
 _UP_TO_DATE = "The device has applied its newest specification."
@@ -80,42 +89,40 @@ def bind(tx: Transaction, target: Target, limit: int) -> Bound:
         "spec": target.spec_digest,
         "limit": min(limit, CHUNK),
     }
-    dialect.scratch(tx.connection, "bound", _SCRATCH)
-    taken = tx.connection.execute(
-        text(
-            "INSERT INTO bound (n, uid, namespace, name, labels, owner, old_owner, alias, fleet,"
-            " old_fleet, summary_status, updated_status, old_updated_status, applications_status,"
-            " lifecycle_status, os_mode, connected, render_needed, old_render_needed,"
-            " rendered_version, rerendered, respecified)"
-            " SELECT row_number() OVER (ORDER BY d.name), d.uid, d.namespace, d.name, d.labels,"
-            " d.owner, d.owner, d.alias, d.fleet, d.fleet, d.summary_status,"
-            f" {updated}, d.updated_status, d.applications_status, d.lifecycle_status, d.os_mode,"
-            f" d.connected, 0, d.render_needed, {version},"
-            f" CASE WHEN {rerender} THEN 1 ELSE 0 END,"
-            f" CASE WHEN {differs('d.spec_digest', ':spec')} THEN 1 ELSE 0 END"
-            " FROM device d WHERE d.namespace = :namespace AND d.fleet = :fleet"
-            " AND d.candidates IS NULL AND d.decommissioning = 0"
-            f" AND {unbound}{where} ORDER BY d.name LIMIT :limit"
-        ),
+    dialect.scratch(tx.connection, "bound")
+    taken = _run(
+        tx.connection,
+        "INSERT INTO bound (n, uid, namespace, name, labels, owner, old_owner, alias, fleet,"
+        " old_fleet, summary_status, updated_status, old_updated_status, applications_status,"
+        " lifecycle_status, os_mode, connected, render_needed, old_render_needed,"
+        " rendered_version, rerendered, respecified)"
+        " SELECT row_number() OVER (ORDER BY d.name), d.uid, d.namespace, d.name, d.labels,"
+        " d.owner, d.owner, d.alias, d.fleet, d.fleet, d.summary_status,"
+        f" {updated}, d.updated_status, d.applications_status, d.lifecycle_status, d.os_mode,"
+        f" d.connected, 0, d.render_needed, {version},"
+        f" CASE WHEN {rerender} THEN 1 ELSE 0 END,"
+        f" CASE WHEN {differs('d.spec_digest', ':spec')} THEN 1 ELSE 0 END"
+        " FROM device d WHERE d.namespace = :namespace AND d.fleet = :fleet"
+        " AND d.candidates IS NULL AND d.decommissioning = 0"
+        f" AND {unbound}{where} ORDER BY d.name LIMIT :limit",
         parameters,
     ).rowcount
     if not taken:
         return Bound(0, 0)
     first = tx.next_version(taken)
     _log_scratch(tx, first)
-    rendered = tx.connection.execute(text("SELECT sum(rerendered) FROM bound")).scalar() or 0
-    tx.connection.execute(
-        text(
-            "UPDATE device SET resource_version = :first + b.n - 1,"
-            " generation = device.generation + b.respecified, template_version = :template,"
-            " rendered_template_version = :template, rollout = :rollout, bound_at = :now,"
-            " spec_digest = :spec, rendered_digest = :rendered, os_image = :os_image,"
-            " rendered_version = b.rendered_version, render_needed = 0, render_error = NULL,"
-            " spec_valid = 'True', updated_status = b.updated_status,"
-            " updated_info = CASE b.updated_status WHEN 'OutOfDate' THEN :out_of_date"
-            " WHEN 'UpToDate' THEN :up_to_date ELSE device.updated_info END"
-            " FROM bound b WHERE device.uid = b.uid"
-        ),
+    rendered, waited = _count_scratch(tx)
+    _run(
+        tx.connection,
+        "UPDATE device SET resource_version = :first + b.n - 1,"
+        " generation = device.generation + b.respecified, template_version = :template,"
+        " rendered_template_version = :template, rollout = :rollout, bound_at = :now,"
+        " spec_digest = :spec, rendered_digest = :rendered, os_image = :os_image,"
+        " rendered_version = b.rendered_version, render_needed = 0, render_error = NULL,"
+        " spec_valid = 'True', updated_status = b.updated_status,"
+        " updated_info = CASE b.updated_status WHEN 'OutOfDate' THEN :out_of_date"
+        " WHEN 'UpToDate' THEN :up_to_date ELSE device.updated_info END"
+        " FROM bound b WHERE device.uid = b.uid",
         parameters
         | {
             "first": first,
@@ -128,15 +135,15 @@ def bind(tx: Transaction, target: Target, limit: int) -> Bound:
     )
     if rendered:
         _history(tx, target)
-    _count_scratch(tx)
-    tx.backlog_moved(target.namespace)
-    return Bound(taken, int(rendered))
+    if waited:
+        tx.backlog_moved(target.namespace)
+    return Bound(taken, rendered)
 
 
 def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str, Any]) -> int:
     """Decide again who owns the devices that the SQL `uids_of` selects; one match owns, several
     own nothing new and are listed, none leaves the device without owner (contract 7.4)."""
-    tx.dialect.scratch(tx.connection, "bound", _SCRATCH)
+    tx.dialect.scratch(tx.connection, "bound")
     differs = tx.dialect.distinct_from
     concat = "group_concat(m.fleet, ',')" if tx.dialect.is_sqlite else "string_agg(m.fleet, ',')"
     matches = (
@@ -154,32 +161,30 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
     moved = f"({differs('d.fleet', fleet)} OR {differs('d.candidates', several)})"
     needs = f"CASE WHEN ({fleet}) <> '' AND ({fleet}) <> d.fleet THEN 1 ELSE d.render_needed END"
     owner = "CASE WHEN x.n > 1 THEN d.owner WHEN x.n = 1 THEN 'Fleet/' || x.fleet END"
-    taken = tx.connection.execute(
-        text(
-            "INSERT INTO bound (n, uid, namespace, name, labels, owner, old_owner, alias, fleet,"
-            " old_fleet, candidates, summary_status, updated_status, old_updated_status,"
-            " applications_status, lifecycle_status, os_mode, connected, render_needed,"
-            " old_render_needed)"
-            f" SELECT row_number() OVER (ORDER BY d.name), d.uid, d.namespace, d.name, d.labels,"
-            f" {owner}, d.owner, d.alias, {fleet}, d.fleet, {several}, d.summary_status,"
-            " d.updated_status, d.updated_status, d.applications_status, d.lifecycle_status,"
-            f" d.os_mode, d.connected, {needs}, d.render_needed"
-            f" FROM device d LEFT JOIN ({decided}) x ON x.uid = d.uid"
-            f" WHERE d.namespace = :namespace AND d.uid IN ({uids_of}) AND d.decommissioning = 0"
-            f" AND (d.owner IS NULL OR d.fleet <> '') AND {moved}"
-        ),
+    taken = _run(
+        tx.connection,
+        "INSERT INTO bound (n, uid, namespace, name, labels, owner, old_owner, alias, fleet,"
+        " old_fleet, candidates, summary_status, updated_status, old_updated_status,"
+        " applications_status, lifecycle_status, os_mode, connected, render_needed,"
+        " old_render_needed)"
+        f" SELECT row_number() OVER (ORDER BY d.name), d.uid, d.namespace, d.name, d.labels,"
+        f" {owner}, d.owner, d.alias, {fleet}, d.fleet, {several}, d.summary_status,"
+        " d.updated_status, d.updated_status, d.applications_status, d.lifecycle_status,"
+        f" d.os_mode, d.connected, {needs}, d.render_needed"
+        f" FROM device d LEFT JOIN ({decided}) x ON x.uid = d.uid"
+        f" WHERE d.namespace = :namespace AND d.uid IN ({uids_of}) AND d.decommissioning = 0"
+        f" AND (d.owner IS NULL OR d.fleet <> '') AND {moved}",
         dict(parameters) | {"namespace": namespace},
     ).rowcount
     if not taken:
         return 0
     first = tx.next_version(taken)
     _log_scratch(tx, first)
-    tx.connection.execute(
-        text(
-            "UPDATE device SET resource_version = :first + b.n - 1, owner = b.owner,"
-            " fleet = b.fleet, candidates = b.candidates, render_needed = b.render_needed,"
-            " inputs_version = device.inputs_version + 1 FROM bound b WHERE device.uid = b.uid"
-        ),
+    _run(
+        tx.connection,
+        "UPDATE device SET resource_version = :first + b.n - 1, owner = b.owner,"
+        " fleet = b.fleet, candidates = b.candidates, render_needed = b.render_needed,"
+        " inputs_version = device.inputs_version + 1 FROM bound b WHERE device.uid = b.uid",
         {"first": first},
     )
     _count_scratch(tx)
@@ -202,11 +207,10 @@ UID = "SELECT :uid"
 
 def unbound_by_fleet(snapshot: Snapshot, namespace: str) -> dict[str, int]:
     """fleet → devices that wait to be rendered; '' for those of no fleet."""
-    rows = snapshot.connection.execute(
-        text(
-            "SELECT fleet, count(*) AS n FROM device"
-            " WHERE namespace = :namespace AND render_needed = 1 GROUP BY fleet"
-        ),
+    rows = _run(
+        snapshot.connection,
+        "SELECT fleet, count(*) AS n FROM device"
+        " WHERE namespace = :namespace AND render_needed = 1 GROUP BY fleet",
         {"namespace": namespace},
     )
     return {row.fleet: row.n for row in rows}
@@ -224,18 +228,17 @@ def progress(snapshot: Snapshot, namespace: str, fleet: str, template: str) -> d
     failed = f"({rendered} AND failed_version = rendered_version AND NOT {done})"
     away = f"({rendered} AND connected = 0 AND NOT {done} AND NOT {failed})"
     row = (
-        snapshot.connection.execute(
-            text(
-                "SELECT count(*) AS total,"
-                f" coalesce(sum(CASE WHEN {bound} THEN 1 ELSE 0 END), 0) AS bound,"
-                f" coalesce(sum(CASE WHEN {rendered} THEN 1 ELSE 0 END), 0) AS rendered,"
-                f" coalesce(sum(CASE WHEN {done} THEN 1 ELSE 0 END), 0) AS done,"
-                f" coalesce(sum(CASE WHEN {failed} THEN 1 ELSE 0 END), 0) AS failed,"
-                f" coalesce(sum(CASE WHEN {away} THEN 1 ELSE 0 END), 0) AS disconnected,"
-                " coalesce(sum(CASE WHEN candidates IS NOT NULL THEN 1 ELSE 0 END), 0) AS blocked"
-                " FROM device WHERE namespace = :namespace AND fleet = :fleet"
-                " AND decommissioning = 0"
-            ),
+        _run(
+            snapshot.connection,
+            "SELECT count(*) AS total,"
+            f" coalesce(sum(CASE WHEN {bound} THEN 1 ELSE 0 END), 0) AS bound,"
+            f" coalesce(sum(CASE WHEN {rendered} THEN 1 ELSE 0 END), 0) AS rendered,"
+            f" coalesce(sum(CASE WHEN {done} THEN 1 ELSE 0 END), 0) AS done,"
+            f" coalesce(sum(CASE WHEN {failed} THEN 1 ELSE 0 END), 0) AS failed,"
+            f" coalesce(sum(CASE WHEN {away} THEN 1 ELSE 0 END), 0) AS disconnected,"
+            " coalesce(sum(CASE WHEN candidates IS NOT NULL THEN 1 ELSE 0 END), 0) AS blocked"
+            " FROM device WHERE namespace = :namespace AND fleet = :fleet"
+            " AND decommissioning = 0",
             {"namespace": namespace, "fleet": fleet, "template": template},
         )
         .mappings()
@@ -248,13 +251,12 @@ def failures(
     snapshot: Snapshot, namespace: str, fleet: str, template: str, limit: int = 10
 ) -> list[dict[str, Any]]:
     """The causes that devices gave for failing `template`, the most frequent first."""
-    rows = snapshot.connection.execute(
-        text(
-            "SELECT failed_reason AS cause, count(*) AS n, min(name) AS example FROM device"
-            " WHERE namespace = :namespace AND fleet = :fleet AND template_version = :template"
-            " AND failed_version = rendered_version AND reported_version <> rendered_version"
-            " AND failed_version > 0 GROUP BY failed_reason ORDER BY n DESC, cause LIMIT :limit"
-        ),
+    rows = _run(
+        snapshot.connection,
+        "SELECT failed_reason AS cause, count(*) AS n, min(name) AS example FROM device"
+        " WHERE namespace = :namespace AND fleet = :fleet AND template_version = :template"
+        " AND failed_version = rendered_version AND reported_version <> rendered_version"
+        " AND failed_version > 0 GROUP BY failed_reason ORDER BY n DESC, cause LIMIT :limit",
         {"namespace": namespace, "fleet": fleet, "template": template, "limit": limit},
     )
     return [{"cause": r.cause or "", "count": r.n, "example": r.example} for r in rows]
@@ -282,7 +284,12 @@ def _selected(selector: LabelSelector) -> tuple[str, dict[str, Any]]:
 def _log_scratch(tx: Transaction, first: int) -> None:
     """One change row for each scratch row. Labels are there too, unchanged: a watcher's selector
     is matched on labels and fields together."""
+    parameters = {"first": first, "at": tx.now_s}
+    _run(tx.connection, _log_statement(tx.dialect), parameters)
 
+
+@cache
+def _log_statement(dialect: Dialect) -> str:
     def fields(prefix: str) -> str:
         named = {path: f"b.{column}" for path, column in devices.FIELDS.items()}
         for column in ("owner", "updated_status", "render_needed"):
@@ -291,49 +298,43 @@ def _log_scratch(tx: Transaction, first: int) -> None:
         for path, sql in named.items():
             if devices.FIELDS[path] in ("render_needed", "connected"):
                 named[path] = f"CASE WHEN {sql} = 1 THEN 'true' ELSE 'false' END"
-        return tx.dialect.json_object(named)
+        return dialect.json_object(named)
 
-    tx.connection.execute(
-        text(
-            "INSERT INTO change (resource_version, kind, namespace, name, uid, type, old_labels,"
-            " new_labels, old_fields, new_fields, at)"
-            " SELECT :first + b.n - 1, 'Device', b.namespace, b.name, b.uid, 'MODIFIED', b.labels,"
-            f" b.labels, {fields('old_')}, {fields('')}, :at FROM bound b"
-        ),
-        {"first": first, "at": tx.now_s},
+    return (
+        "INSERT INTO change (resource_version, kind, namespace, name, uid, type, old_labels,"
+        " new_labels, old_fields, new_fields, at)"
+        " SELECT :first + b.n - 1, 'Device', b.namespace, b.name, b.uid, 'MODIFIED', b.labels,"
+        f" b.labels, {fields('old_')}, {fields('')}, :at FROM bound b"
     )
 
 
-def _count_scratch(tx: Transaction) -> None:
-    """Counter deltas of the scratch rows, grouped by old and new."""
-    groups = tx.connection.execute(
-        text(
-            "SELECT namespace, fleet, old_fleet, summary_status, applications_status, os_mode,"
-            " updated_status, old_updated_status, count(*) AS n FROM bound"
-            " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
-        )
+def _count_scratch(tx: Transaction) -> tuple[int, int]:
+    """Counter deltas of the scratch rows, grouped by old and new. Returns how many rows got a new
+    version, and how many had waited to be rendered."""
+    groups = _run(
+        tx.connection,
+        "SELECT namespace, fleet, old_fleet, summary_status, applications_status, os_mode,"
+        " updated_status, old_updated_status, count(*) AS n, sum(rerendered) AS rerendered,"
+        " sum(old_render_needed) AS waited FROM bound GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
+        {},
     )
+    rendered = waited = 0
     for row in groups.mappings():
+        rendered, waited = rendered + (row["rerendered"] or 0), waited + row["waited"]
         for dimension, column in devices.COUNTED.items():
             old = row["old_updated_status"] if column == "updated_status" else row[column]
             tx.tally((row["namespace"], row["old_fleet"], dimension, old), -row["n"])
             tx.tally((row["namespace"], row["fleet"], dimension, row[column]), row["n"])
+    return int(rendered), int(waited)
 
 
 def _history(tx: Transaction, target: Target) -> None:
-    tx.connection.execute(
-        text(
-            "UPDATE device_history SET until_at = :now WHERE until_at IS NULL"
-            " AND uid IN (SELECT uid FROM bound WHERE rerendered = 1)"
-        ),
-        {"now": tx.now_s},
-    )
-    tx.connection.execute(
-        text(
-            "INSERT INTO device_history (uid, rendered_version, spec_digest, rendered_digest,"
-            " template_version, from_at) SELECT uid, rendered_version, :spec, :rendered, :template,"
-            " :now FROM bound WHERE rerendered = 1"
-        ),
+    # A version ends when the next one of the device begins; so ends are not written.
+    _run(
+        tx.connection,
+        "INSERT INTO device_history (uid, rendered_version, spec_digest, rendered_digest,"
+        " template_version, from_at) SELECT uid, rendered_version, :spec, :rendered, :template,"
+        " :now FROM bound WHERE rerendered = 1",
         {
             "spec": target.spec_digest,
             "rendered": target.rendered_digest,

@@ -13,14 +13,20 @@ from typing import Any
 from uuid import uuid4
 
 import orjson
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from apiserver.store import contents, devices, objects, watchrule
 from apiserver.store.contents import Documents
 from apiserver.store.dialect import Dialect
 from apiserver.store.tables import CHANGE, COUNTER, DEVICE, META, OBJECT
+from resources import digest
 from resources.kind import Json, Kind
 from resources.selectors import EVERYTHING, FieldSelector, LabelSelector
+
+_META = select(META)
+_NEW_META = update(META).values(
+    version=bindparam("now_at"), writer=bindparam("by"), batch=META.c.batch + 1
+)
 
 CounterKey = tuple[str, str, str, str]
 ChangeKey = tuple[str, str, str, str]
@@ -42,7 +48,7 @@ class Snapshot:
         self.connection = connection
         self.dialect = dialect
         self.documents = documents
-        meta = connection.execute(select(META)).one()
+        meta = connection.execute(_META).one()
         self.version: int = meta.version
         self.compacted: int = meta.compacted
         self.store_uid: str = meta.store_uid
@@ -92,8 +98,9 @@ class Snapshot:
             fields = {uid: devices.fields_of(row) for uid, row in rows.items()}
         return {uid: (document, _current(document, fields[uid])) for uid, document in found.items()}
 
-    def content(self, digest: str) -> bytes | None:
-        return contents.get(self.connection, digest)
+    def content(self, name: str) -> bytes | None:
+        """The blob under the digest `name`."""
+        return contents.get(self.connection, name)
 
     def changes(
         self, kind: Kind, namespace: str | None, after: int, limit: int
@@ -231,9 +238,11 @@ class Transaction(Snapshot):
         self.log_change(version, _key(values), "DELETED", old=old, new=None, body=body)
         return last
 
-    def put_content(self, blob: bytes) -> str:
+    def put_content(self, *blobs: bytes) -> str:
+        """Store blobs under their digests; returns the last one's."""
         self.writes += 1
-        return contents.put(self.connection, self.dialect, blob, self.now_s)
+        contents.put(self.connection, self.dialect, blobs, self.now_s)
+        return digest.of_bytes(blobs[-1])
 
     def log_change(
         self,
@@ -281,11 +290,7 @@ class Transaction(Snapshot):
         if moved:
             add_counts(self.connection, self.dialect, moved)
         if self.version != self._started_at:
-            self.connection.execute(
-                update(META).values(
-                    version=self.version, writer=self._writer, batch=META.c.batch + 1
-                )
-            )
+            self.connection.execute(_NEW_META, {"now_at": self.version, "by": self._writer})
         return self.version
 
 

@@ -319,3 +319,13 @@ CONTENT_REF = table(ContentRef)
 CHANGE = table(Change)
 EVENT = table(EventRow)
 LEASE = table(Lease)
+
+# Tables of one connection, in which set changes gather the rows that they affect: name → columns.
+SCRATCH = {
+    "bound": """n INTEGER, uid TEXT, namespace TEXT, name TEXT, labels TEXT,
+    owner TEXT, alias TEXT, old_owner TEXT, fleet TEXT, old_fleet TEXT, candidates TEXT,
+    summary_status TEXT, updated_status TEXT, old_updated_status TEXT, updated_info TEXT,
+    applications_status TEXT, lifecycle_status TEXT, os_mode TEXT, connected INTEGER,
+    render_needed INTEGER, old_render_needed INTEGER, rendered_version INTEGER,
+    rerendered INTEGER, respecified INTEGER"""
+}
