@@ -305,7 +305,7 @@ def _v2_operation(operation: Json) -> Json:
 
 
 def _v2_schema(node: Any) -> Any:
-    """References point to `definitions`; a reference wrapped in allOf stands alone, as v2 has it."""
+    """References point to `definitions`; one wrapped in allOf stands alone, as v2 has it."""
     if isinstance(node, list):
         return [_v2_schema(inner) for inner in node]
     if not isinstance(node, dict):

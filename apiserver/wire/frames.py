@@ -89,7 +89,7 @@ class Writer:
         return _line(type_, shapes.partial(document) if self._shape else document)
 
     def _table(self, documents: list[Json], metadata: Json) -> Json:
-        kept = {k: metadata[k] for k in ("resourceVersion", "annotations") if k in metadata}
+        kept: Json = {k: metadata[k] for k in ("resourceVersion", "annotations") if k in metadata}
         if documents:
             kept.pop("annotations", None)
         made = table.table(

@@ -1,0 +1,36 @@
+"""What a document says it is, compared with where it was sent; before anything else is looked at.
+
+A document of another kind or for another namespace is a mistake of the address, not of the
+document: 400, as Kubernetes has it, and never 422 with a list of fields that would not fit anyway.
+"""
+
+from __future__ import annotations
+
+from apiserver.errors import BadRequest
+from resources.kind import Json, Kind
+
+
+def identified(kind: Kind, document: Json, namespace: str, name: str = "") -> Json:
+    """The document, whose apiVersion and kind are those of the path. Raises BadRequest."""
+    for field, expected in (("apiVersion", kind.api_version), ("kind", kind.kind)):
+        said = document.get(field)
+        if said in (None, ""):
+            raise BadRequest(f"{field} is missing: write {field}: {expected}")
+        if said != expected:
+            raise BadRequest(
+                f'the {field} in the data ("{said}") does not match the expected {field} '
+                f'("{expected}")'
+            )
+    metadata = document.get("metadata")
+    if isinstance(metadata, dict):
+        _same("name", metadata.get("name"), name)
+        _same("namespace", metadata.get("namespace"), namespace)
+    return document
+
+
+def _same(field: str, said: object, expected: str) -> None:
+    if said not in (None, "") and expected and said != expected:
+        raise BadRequest(
+            f'the {field} of the object ("{said}") does not match the {field} on the URL '
+            f'("{expected}")'
+        )

@@ -1,0 +1,42 @@
+"""Who calls: the transport's proof handed to the authenticators, before any handler runs.
+
+The invariant: a handler finds a caller on the request, or is one of the few that anybody may ask:
+health and version. Headers in which a proxy would name users are not read here at all.
+"""
+
+from __future__ import annotations
+
+from ssl import SSLObject
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from apiserver.auth.chain import Evidence
+from apiserver.auth.identity import Caller
+from apiserver.errors import Unauthorized
+from apiserver.kube.face import FACE
+
+CALLER: web.RequestKey[Caller] = web.RequestKey("CALLER", Caller)
+
+_OPEN = frozenset({"healthz", "livez", "readyz", "version"})
+
+
+def is_open(path: str) -> bool:
+    """Paths that say nothing of anybody's objects."""
+    return path.split("/", 2)[1] in _OPEN
+
+
+def evidence_of(request: web.Request) -> Evidence:
+    tls: SSLObject | None = request.get_extra_info("ssl_object")
+    certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+    return Evidence(certificate, request.headers.get("Authorization", ""))
+
+
+@web.middleware
+async def authenticating(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if not is_open(request.path):
+        caller = await request.app[FACE].authenticate(evidence_of(request))
+        if caller is None:
+            raise Unauthorized("Unauthorized")
+        request[CALLER] = caller
+    return await handler(request)

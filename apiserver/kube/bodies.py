@@ -1,0 +1,70 @@
+"""Bodies of requests: read up to a limit and within a time, then decoded.
+
+The invariant: no body larger than its limit is ever held, whatever its Content-Length says and
+however it was compressed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from apiserver.errors import BadRequest, Timeout, TooLarge
+from apiserver.wire import body, options
+from resources.kind import Json
+
+READ_S_MAX = 60.0
+
+
+async def raw(request: web.Request, limit: int = body.BODY_BYTES_MAX) -> bytes:
+    """The bytes. Raises TooLarge, and Timeout for a client that does not go on."""
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(READ_S_MAX):
+            async for chunk in request.content.iter_any():
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(limit)
+                chunks.append(chunk)
+    except TimeoutError as error:
+        raise Timeout("the body of the request did not arrive in time") from error
+    return b"".join(chunks)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body of the request is larger than {limit} bytes")
+
+
+async def document(request: web.Request, write: options.WriteQuery) -> tuple[Json, list[str]]:
+    """The object in the body, and warnings about fields that stand twice in it."""
+    found, duplicates = body.decode(request.headers.get("Content-Type", ""), await raw(request))
+    return found, judged(duplicates, write)
+
+
+async def value(
+    request: web.Request, media: str, write: options.WriteQuery
+) -> tuple[Any, list[str]]:
+    """The JSON in the body, of whatever type, read as `media`."""
+    found, duplicates = body.decode_value(media, await raw(request))
+    return found, judged(duplicates, write)
+
+
+async def optional(request: web.Request) -> Json:
+    """The object in the body; an empty one where there is no body."""
+    content = await raw(request)
+    if not content.strip():
+        return {}
+    return body.decode(request.headers.get("Content-Type", ""), content)[0]
+
+
+def judged(duplicates: list[str], write: options.WriteQuery) -> list[str]:
+    """Duplicate fields as `fieldValidation` wants them taken."""
+    said = [f'duplicate field "{path}"' for path in duplicates]
+    if said and write.field_validation == "Strict":
+        raise BadRequest(f"strict decoding error: {', '.join(said)}")
+    return said if write.field_validation == "Warn" else []

@@ -1,0 +1,183 @@
+"""Answers: documents and lists in the representation that was asked for, and errors as Status.
+
+The one place where an error becomes bytes. What was not foreseen is 500 with the request's id and
+nothing of its inside; the log has the rest. Big answers are compressed where the client takes it,
+off the event loop, since a list of ten thousand devices would hold everybody up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+import zlib
+from collections.abc import Iterable
+from datetime import datetime
+
+import orjson
+import structlog
+import yaml
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from apiserver.errors import (
+    BadRequest,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    ServiceUnavailable,
+    StatusError,
+    TooLarge,
+    Unauthorized,
+    Unprocessable,
+)
+from apiserver.operations import Page
+from apiserver.store import StoreBusy, StoreUnavailable
+from apiserver.wire import accept, shapes, table, warning
+from resources.errors import Invalid
+from resources.kind import Json, Kind
+
+log = structlog.get_logger()
+
+COMPRESSED_FROM_BYTES = 128 * 1024
+REQUEST_ID = "X-Request-Id"
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+def wanted(request: web.Request) -> accept.Representation:
+    """What the client accepts. Raises NotAcceptable; so ask before anything is written."""
+    return accept.negotiate(request.headers.get("Accept", ""))
+
+
+async def document(
+    request: web.Request,
+    kind: Kind,
+    body: Json,
+    *,
+    now: datetime,
+    status: int = 200,
+    warnings: Iterable[str] = (),
+) -> web.Response:
+    """One object."""
+    representation = wanted(request)
+    include = table.parse_include(request.query.get("includeObject", ""))
+    match representation.shape:
+        case accept.TABLE:
+            version = body.get("metadata", {}).get("resourceVersion", "")
+            body = table.table(
+                kind, [body], now=now, include=include, metadata={"resourceVersion": version}
+            )
+        case accept.PARTIAL | accept.PARTIAL_LIST:
+            body = shapes.partial(body)
+    return await plain(request, body, representation, status=status, warnings=warnings)
+
+
+async def page(
+    request: web.Request, kind: Kind, found: Page, metadata: Json, *, now: datetime
+) -> web.Response:
+    """A list."""
+    representation = wanted(request)
+    include = table.parse_include(request.query.get("includeObject", ""))
+    match representation.shape:
+        case accept.TABLE:
+            body = table.table(kind, found.items, now=now, include=include, metadata=metadata)
+        case accept.PARTIAL | accept.PARTIAL_LIST:
+            body = shapes.partial_list(found.items, metadata)
+        case _:
+            body = shapes.listed(kind, found.items, metadata)
+    return await plain(request, body, representation)
+
+
+async def plain(
+    request: web.Request,
+    body: Json | None,
+    representation: accept.Representation = accept.PLAIN,
+    *,
+    status: int = 200,
+    warnings: Iterable[str] = (),
+) -> web.Response:
+    """A document as it is."""
+    if representation.media == accept.YAML:
+        text = yaml.dump(body, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
+        raw = text.encode()
+    else:
+        raw = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
+    response = web.Response(status=status, content_type=representation.content_type)
+    for value in warning.headers(warnings):
+        response.headers.add("Warning", value)
+    if len(raw) > COMPRESSED_FROM_BYTES and "gzip" in request.headers.get("Accept-Encoding", ""):
+        raw = await asyncio.to_thread(_gzip, raw)
+        response.headers["Content-Encoding"] = "gzip"
+        response.headers["Vary"] = "Accept-Encoding"
+    response.body = raw
+    return response
+
+
+def _gzip(raw: bytes) -> bytes:
+    # Level 1: the wire is rarely the narrow place, the processor is.
+    return zlib.compress(raw, 1, wbits=31)
+
+
+def status(error: StatusError) -> web.Response:
+    """The `Status` of a refusal."""
+    response = web.Response(
+        status=error.code,
+        body=orjson.dumps(error.document(), option=orjson.OPT_APPEND_NEWLINE),
+        content_type=accept.JSON,
+    )
+    if error.retry_after_s:
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+@web.middleware
+async def answering(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Gives each request an id and turns what handlers raise into Status."""
+    given = request.headers.get(REQUEST_ID, "")
+    request_id = given if _SANE_ID.fullmatch(given) else str(uuid.uuid4())
+    try:
+        response = await handler(request)
+    except Exception as problem:
+        error = as_status(problem)
+        if error.code == 500:
+            log.exception("request failed", id=request_id, method=request.method, path=request.path)
+        response = status(error)
+    if not response.prepared:
+        response.headers[REQUEST_ID] = request_id
+    return response
+
+
+def as_status(problem: Exception) -> StatusError:
+    """The refusal that an exception means to a client."""
+    match problem:
+        case StatusError():
+            return problem
+        case Invalid():
+            return Unprocessable(str(problem), causes=problem.errors)
+        case StoreBusy():
+            return ServiceUnavailable(str(problem), retry_after_s=1)
+        case StoreUnavailable():
+            return ServiceUnavailable("the database is not available", retry_after_s=5)
+        case web.HTTPException():
+            return _of_http(problem)
+        case _:
+            return InternalError("an internal error occurred; the log has more under X-Request-Id")
+
+
+def _of_http(problem: web.HTTPException) -> StatusError:
+    """aiohttp's own refusals: of paths, methods and malformed requests."""
+    match problem.status:
+        case 404:
+            return NotFound("the server could not find the requested resource")
+        case 405:
+            return MethodNotAllowed(
+                "the server does not allow this method on the requested resource"
+            )
+        case 413:
+            return TooLarge("the body of the request is too large")
+        case code if 400 <= code < 500:
+            return BadRequest(problem.reason)
+        case _:
+            return InternalError(problem.reason)

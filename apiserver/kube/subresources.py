@@ -1,0 +1,127 @@
+"""Subresources: status as any kind has it, and the few that are verbs of our own.
+
+A subresource is a name in the table below and nothing else; which kinds have it, and with which
+verbs, is said where the kind is declared, and was checked before a handler here runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+from apiserver.errors import BadRequest, Unprocessable
+from apiserver.kube import bodies, reading, rendering, writing
+from apiserver.kube.face import FACE
+from apiserver.kube.target import Target
+from apiserver.wire import options
+from resources.errors import REQUIRED, FieldError
+from resources.kind import Json
+
+Handler = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
+
+_DECIDED = ("approvedBy", "approvedAt")
+
+
+async def handle(request: web.Request, target: Target) -> web.StreamResponse:
+    handler = _HANDLERS.get((target.kind.kind, target.subresource, target.verb))
+    if handler is None:
+        # What is declared without a row of its own is a part of the document, as status is.
+        handler = _PARTS[target.verb]
+    return await handler(request, target)
+
+
+# --- approval ------------------------------------------------------------------------------------
+
+
+async def _show_approval(request: web.Request, target: Target) -> web.StreamResponse:
+    return await rendering.plain(request, await _approval(request, target))
+
+
+async def _approval(request: web.Request, target: Target) -> Json:
+    face = request.app[FACE]
+    found = await face.operations.get(target.caller, target.kind, target.place, target.name)
+    approval = (found.get("status") or {}).get("approval")
+    return approval if isinstance(approval, dict) else {}
+
+
+async def _approve(request: web.Request, target: Target) -> web.StreamResponse:
+    """The reference's EnrollmentRequestApproval as body, and its EnrollmentRequestApprovalStatus
+    as answer; `null` where there is none."""
+    face = request.app[FACE]
+    query = _not_rehearsed(request)
+    if target.verb == "patch":
+        change, warnings = await writing.change(request, query)
+        current = await _approval(request, target)
+        approval = change({k: v for k, v in current.items() if k not in _DECIDED})
+    else:
+        approval, warnings = await bodies.document(request, query)
+    decided = await face.approvals.approve_enrollment(
+        target.caller, target.place, target.name, approval
+    )
+    return await rendering.plain(request, decided, warnings=warnings)
+
+
+async def _sign(request: web.Request, target: Target) -> web.StreamResponse:
+    """The whole request as body, its conditions saying Approved or Denied."""
+    face = request.app[FACE]
+    query = _not_rehearsed(request)
+    if target.verb == "patch":
+        change, warnings = await writing.change(request, query)
+        current = await face.operations.get(target.caller, target.kind, target.place, target.name)
+        document = change(current)
+    else:
+        document, warnings = await bodies.document(request, query)
+    signed = await face.approvals.sign_csr(target.caller, target.place, target.name, document)
+    return await rendering.document(request, target.kind, signed, now=face.now(), warnings=warnings)
+
+
+def _not_rehearsed(request: web.Request) -> options.WriteQuery:
+    query = writing.write_query(request)
+    if query.dry_run:
+        # A certificate that nobody was meant to get would be out in the world.
+        complaint = FieldError("dryRun", REQUIRED, "can't be used where a certificate is signed")
+        raise Unprocessable(f"dryRun: {complaint.detail}", causes=[complaint])
+    return query
+
+
+# --- fleets and devices --------------------------------------------------------------------------
+
+
+async def _bind(request: web.Request, target: Target) -> web.StreamResponse:
+    face = request.app[FACE]
+    body, warnings = await bodies.document(request, writing.write_query(request))
+    answer = await face.operations.bind(target.caller, target.place, target.name, body)
+    return await rendering.plain(request, answer, warnings=warnings)
+
+
+async def _progress(request: web.Request, target: Target) -> web.StreamResponse:
+    face = request.app[FACE]
+    rollout = request.query.get("rollout", "")
+    if not rollout:
+        raise BadRequest("name the rollout: progress?rollout=NAME")
+    answer = await face.operations.progress(target.caller, target.place, target.name, rollout)
+    return await rendering.plain(request, answer)
+
+
+async def _rendered(request: web.Request, target: Target) -> web.StreamResponse:
+    face = request.app[FACE]
+    found = await face.operations.rendered(target.caller, target.place, target.name)
+    return await rendering.document(request, target.kind, found, now=face.now())
+
+
+_PARTS: Mapping[str, Handler] = {
+    "get": reading.get,
+    "update": writing.update,
+    "patch": writing.patch_,
+}
+_HANDLERS: Mapping[tuple[str, str, str], Handler] = {
+    ("EnrollmentRequest", "approval", "get"): _show_approval,
+    ("EnrollmentRequest", "approval", "update"): _approve,
+    ("EnrollmentRequest", "approval", "patch"): _approve,
+    ("CertificateSigningRequest", "approval", "update"): _sign,
+    ("CertificateSigningRequest", "approval", "patch"): _sign,
+    ("Fleet", "bindings", "create"): _bind,
+    ("Fleet", "progress", "get"): _progress,
+    ("Device", "rendered", "get"): _rendered,
+}

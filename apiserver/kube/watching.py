@@ -1,0 +1,129 @@
+"""watch: a stream of events over a response that is open for minutes.
+
+Headers go out before the first event exists, or clients think the server hangs. From then on a
+failure is an ERROR event inside the stream; a version that is too old above all must be one, for
+clients relist on that and give up on an HTTP error. The stream ends without a word at its timeout,
+when the process drains, and when the client no longer takes bytes: all of them resume.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+from aiohttp.client_exceptions import ClientConnectionResetError
+
+from apiserver.errors import StatusError, Timeout
+from apiserver.kube.face import FACE, Face
+from apiserver.kube.target import Target
+from apiserver.operations import WatchEvent, WatchOptions
+from apiserver.wire import accept, options, table
+from apiserver.wire.frames import Writer
+
+# kopf reconnects after 70 s of silence.
+BOOKMARK_S = (45.0, 55.0)
+DEFAULT_TIMEOUT_S = (1800.0, 3600.0)
+# A client that takes nothing for so long is gone, or will be better off resuming.
+STALLED_S = 30.0
+# How often a stream without events looks whether its client is still there.
+LOOK_S = 5.0
+FUTURE_WAIT_S = 3.0
+
+
+async def watch(request: web.Request, target: Target) -> web.StreamResponse:
+    face = request.app[FACE]
+    representation = accept.negotiate(request.headers.get("Accept", ""), watching=True)
+    query = options.watch_query(target.kind, request.query, target.name)
+    include = table.parse_include(request.query.get("includeObject", ""))
+    await _reached(face, query)
+    writer = Writer(target.kind, representation.shape, face.frames, now=face.now, include=include)
+    events = face.registry(target.kind).watch(
+        target.caller, target.kind, target.namespace, _options(face, query)
+    )
+    response = web.StreamResponse()
+    response.content_type = representation.content_type
+    response.headers["Cache-Control"] = "no-cache, private"
+    await response.prepare(request)
+    pump: asyncio.Future[object] = asyncio.ensure_future(_pump(response, writer, events, query))
+    try:
+        await _until_over(request, face, pump)
+    finally:
+        pump.cancel()
+        await asyncio.wait([pump])
+    problem = None if pump.cancelled() else pump.exception()
+    if problem is not None and not _nobody_reads(problem):
+        raise problem
+    return response
+
+
+def _options(face: Face, query: options.WatchQuery) -> WatchOptions:
+    version = query.resource_version
+    if not version and not query.initial_state:
+        # sendInitialEvents=false without a version: from now on.
+        version = face.operations.store.hub.version
+    timeout_s = query.timeout_s or face.jitter(*DEFAULT_TIMEOUT_S)
+    return WatchOptions(
+        labels=query.selection.labels,
+        fields=query.selection.fields,
+        resource_version=version,
+        send_initial=query.initial_end,
+        bookmarks=query.bookmarks,
+        timeout_s=timeout_s,
+        bookmark_s=face.jitter(*BOOKMARK_S),
+    )
+
+
+async def _reached(face: Face, query: options.WatchQuery) -> None:
+    """A version that this store has not reached is of another store, or of a replica ahead."""
+    version = query.resource_version
+    hub = face.operations.store.hub
+    if version and version > hub.version and await hub.wait(version - 1, FUTURE_WAIT_S) < version:
+        raise Timeout(
+            f"Too large resource version: {version}, current: {hub.version}", retry_after_s=1
+        )
+
+
+async def _pump(
+    response: web.StreamResponse,
+    writer: Writer,
+    events: AsyncIterator[WatchEvent],
+    query: options.WatchQuery,
+) -> None:
+    try:
+        async for event in events:
+            frame = _frame(writer, event, query)
+            if frame:
+                await _write(response, frame)
+    except StatusError as error:
+        await _write(response, writer.error(error))
+
+
+def _frame(writer: Writer, event: WatchEvent, query: options.WatchQuery) -> bytes:
+    if event.type != "BOOKMARK":
+        return writer.event(event.type, event.document)
+    if not query.bookmarks:
+        return b""
+    version = event.document["metadata"]["resourceVersion"]
+    return writer.bookmark(version, initial_end=event.initial_end)
+
+
+async def _write(response: web.StreamResponse, frame: bytes) -> None:
+    async with asyncio.timeout(STALLED_S):
+        await response.write(frame)
+
+
+async def _until_over(request: web.Request, face: Face, pump: asyncio.Future[object]) -> None:
+    draining: asyncio.Future[object] = asyncio.ensure_future(face.draining.wait())
+    awaited: set[asyncio.Future[object]] = {pump, draining}
+    try:
+        while not pump.done() and not draining.done():
+            await asyncio.wait(awaited, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            if request.transport is None or request.transport.is_closing():
+                return
+    finally:
+        draining.cancel()
+
+
+def _nobody_reads(problem: BaseException) -> bool:
+    return isinstance(problem, ClientConnectionResetError | ConnectionError | TimeoutError)
