@@ -1,0 +1,187 @@
+"""Configuration files on the disk, and what was there before they came.
+
+For each path that the agent manages there is one record under `originals/`, written before the
+first write to the path and removed after the path was given back. The set of records is the list
+of managed paths: there is no second list to disagree with it. A record holds the file that was
+there (content, mode, owner), or the link, or says that nothing was; it is as secret as the file, so
+it is 0600.
+
+Refuses a path that is a directory, a device or a socket, and everything below the agent's own data
+directory: a specification must not be able to rewrite the agent's memory.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import json
+import logging
+import posixpath
+from typing import Any
+
+from agent import errors, world
+from agent.planner import FileState, WantedFile
+from agent.specs import FileSpec
+
+log = logging.getLogger("agent.files")
+
+Json = dict[str, Any]
+
+ABSENT = "absent"
+PARENT_MODE = 0o755
+
+
+class Files:
+    def __init__(self, where: world.World, data_dir: str, own_dir: str) -> None:
+        self._world = where
+        self._data_dir = data_dir
+        self._originals = f"{own_dir}/originals"
+
+    def managed(self) -> frozenset[str]:
+        found = set()
+        for name in self._world.listdir(self._originals):
+            record = self._record(f"{self._originals}/{name}")
+            if record is not None:
+                found.add(str(record["path"]))
+        return frozenset(found)
+
+    def state(self, path: str) -> FileState | None:
+        """What is at `path`; None = nothing. Raises OSError."""
+        found = self._world.stat(path)
+        if found is None:
+            return None
+        if found.kind == world.FILE:
+            data = self._world.read(path)
+            if data is None:
+                return None
+            return FileState(found.kind, digest_of(data), found.mode, found.uid, found.gid)
+        return FileState(found.kind, "", found.mode, found.uid, found.gid)
+
+    def wanted(self, spec: FileSpec) -> WantedFile:
+        """`spec` with the names of its owners looked up on this device. Raises Reject."""
+        uid, gid = self._world.uid_of(spec.user), self._world.gid_of(spec.group)
+        if uid is None:
+            raise reject(spec.path, errors.NOT_FOUND, f"there is no user {spec.user!r}")
+        if gid is None:
+            raise reject(spec.path, errors.NOT_FOUND, f"there is no group {spec.group!r}")
+        return WantedFile(spec.path, digest_of(spec.content), spec.mode, uid, gid)
+
+    def objection(self, spec: FileSpec) -> errors.Reject | None:
+        """Why this file cannot be written here, seen before anything is changed."""
+        try:
+            self.wanted(spec)
+            self._refuse_what_is_in_the_way(spec.path)
+        except errors.Reject as error:
+            return error
+        return None
+
+    def back_up(self, path: str) -> None:
+        """Keeps what is at `path`. A record that is there already is the older truth and stays."""
+        if self._world.stat(self._place(path)) is not None:
+            return
+        self._refuse_what_is_in_the_way(path)
+        found = self._world.stat(path)
+        record: Json = {"path": path, "kind": ABSENT}
+        if found is not None:
+            record |= {"kind": found.kind, "mode": found.mode, "uid": found.uid, "gid": found.gid}
+            if found.kind == world.LINK:
+                record["target"] = self._world.read_link(path)
+            else:
+                content = self._world.read(path) or b""
+                record["content"] = base64.b64encode(content).decode()
+        self._keep(path, record)
+
+    def adopt(self, path: str) -> None:
+        """`path` was written by an agent before us: there is no original to give back."""
+        if self._world.stat(self._place(path)) is None:
+            self._keep(path, {"path": path, "kind": ABSENT})
+
+    def write(self, spec: FileSpec) -> None:
+        wanted = self.wanted(spec)
+        self._refuse_what_is_in_the_way(spec.path)
+        self._world.mkdir(posixpath.dirname(spec.path), mode=PARENT_MODE)
+        self._world.write(spec.path, spec.content, mode=spec.mode, uid=wanted.uid, gid=wanted.gid)
+
+    def restore(self, path: str) -> None:
+        """Gives `path` back as it was. Repeating it after a crash does the same again."""
+        place = self._place(path)
+        record = self._record(place)
+        found = self._world.stat(path)
+        if found is not None and found.kind not in (world.FILE, world.LINK):
+            # Somebody has made a directory of it: it is his now, and not ours to remove.
+            log.warning("path not given back, it is a %s now path=%s", found.kind, path)
+        elif record is None or record["kind"] == ABSENT:
+            self._world.remove(path)
+        elif record["kind"] == world.LINK:
+            self._world.mkdir(posixpath.dirname(path), mode=PARENT_MODE)
+            self._world.symlink(path, record["target"])
+        else:
+            self._world.mkdir(posixpath.dirname(path), mode=PARENT_MODE)
+            content = base64.b64decode(record["content"])
+            self._world.write(
+                path, content, mode=record["mode"], uid=record["uid"], gid=record["gid"]
+            )
+        self._world.remove(place)
+
+    def _refuse_what_is_in_the_way(self, path: str) -> None:
+        if path == self._data_dir or path.startswith(f"{self._data_dir}/"):
+            raise reject(path, errors.PERMISSION_DENIED, "the agent keeps its own data there")
+        found = self._world.stat(path)
+        if found is not None and found.kind not in (world.FILE, world.LINK):
+            what = "a directory" if found.kind == world.DIRECTORY else "no regular file"
+            raise reject(path, errors.INVALID_ARGUMENT, f"{path} is {what}")
+
+    def _place(self, path: str) -> str:
+        return f"{self._originals}/{hashlib.sha256(path.encode()).hexdigest()[:40]}.json"
+
+    def _keep(self, path: str, record: Json) -> None:
+        self._world.mkdir(self._originals, mode=0o700)
+        data = json.dumps(record, separators=(",", ":")).encode()
+        self._world.write(self._place(path), data, mode=0o600, uid=0, gid=0)
+
+    def _record(self, place: str) -> Json | None:
+        raw = self._world.read(place)
+        if raw is None:
+            return None
+        try:
+            record = json.loads(raw)
+            if isinstance(record, dict) and isinstance(record.get("path"), str):
+                return record
+        except ValueError:
+            pass
+        # Disk rot: what was there before is lost; a file of ours stays where it is.
+        log.error("record of an original is damaged, dropped record=%s", place)
+        self._world.remove(place)
+        return None
+
+
+def digest_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def reject(path: str, cause: str, detail: str) -> errors.Reject:
+    return errors.Reject(cause, detail, component=errors.CONFIG, element=path)
+
+
+_FINAL = {
+    errno.EROFS: errors.PERMISSION_DENIED,
+    errno.EPERM: errors.PERMISSION_DENIED,
+    errno.EACCES: errors.PERMISSION_DENIED,
+    errno.ENOTDIR: errors.INVALID_ARGUMENT,
+    errno.EISDIR: errors.INVALID_ARGUMENT,
+    errno.ELOOP: errors.INVALID_ARGUMENT,
+    errno.ENAMETOOLONG: errors.INVALID_ARGUMENT,
+    errno.EINVAL: errors.INVALID_ARGUMENT,
+}
+
+
+def error_of(path: str, error: OSError) -> errors.Retry | errors.Reject:
+    """A disk that is full may have room later; a path that is none will never be one."""
+    detail = error.strerror or str(error)
+    final = _FINAL.get(error.errno or 0)
+    if final is not None:
+        return reject(path, final, detail)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    cause = errors.RESOURCE_EXHAUSTED if full else errors.INTERNAL
+    return errors.Retry(cause, detail, component=errors.CONFIG, element=path)

@@ -1,0 +1,296 @@
+"""The real world: Linux, with `root` in front of every path (`--root`, FLIGHTCTL_TEST_ROOT_DIR).
+
+What it promises in `world.World` it keeps by: temporary file in the same directory, chmod, chown,
+fsync, rename, fsync of the directory. Commands run in a session of their own; at their time limit
+the whole group is killed. A child that outlives a killed agent does no harm, since the executor
+names containers by id, so that a late command can only reach what it was meant for.
+
+Refuses nothing and decides nothing. Under a root that is not `/` and without being root, whoever
+runs the agent plays root, so that a developer can watch it work in a directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import hashlib
+import logging
+import os
+import pwd
+import random
+import signal
+import stat as stat_bits
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agent import world
+
+log = logging.getLogger("agent.linux")
+
+# A command that prints without end must not eat the device's memory.
+OUTPUT_BYTES_MAX = 4 << 20
+SHRED_BYTES_MAX = 1 << 20
+TEMPORARY_PREFIX = ".homeport-"
+
+
+class LinuxWorld:
+    def __init__(self, root: str = "/") -> None:
+        self._root = Path(root).absolute()
+        self._plays_root = str(self._root) != "/" and os.geteuid() != 0
+        self._woken = threading.Event()
+
+    def path(self, path: str) -> Path:
+        """Where the device's `path` is for this process."""
+        assert path.startswith("/"), path
+        return self._root / path.lstrip("/")
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        self._woken.wait(max(0.0, seconds))
+        self._woken.clear()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def random(self) -> float:
+        return random.random()  # noqa: S311 - jitter, not a secret
+
+    def read(self, path: str) -> bytes | None:
+        try:
+            return self.path(path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def stat(self, path: str) -> world.Stat | None:
+        try:
+            found = self.path(path).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        kind = world.OTHER
+        if stat_bits.S_ISREG(found.st_mode):
+            kind = world.FILE
+        elif stat_bits.S_ISDIR(found.st_mode):
+            kind = world.DIRECTORY
+        elif stat_bits.S_ISLNK(found.st_mode):
+            kind = world.LINK
+        mode = stat_bits.S_IMODE(found.st_mode)
+        return world.Stat(kind, mode, found.st_uid, found.st_gid, found.st_size)
+
+    def listdir(self, path: str) -> list[str]:
+        try:
+            names = sorted(entry.name for entry in self.path(path).iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        # What a crash left of an unfinished write is nobody's file.
+        return [name for name in names if not name.startswith(TEMPORARY_PREFIX)]
+
+    def read_link(self, path: str) -> str:
+        return str(self.path(path).readlink())
+
+    def write(self, path: str, data: bytes, *, mode: int, uid: int, gid: int) -> None:
+        place = self.path(path)
+        temporary = self._temporary(place)
+        # A name that is known beforehand and never followed: no litter after a crash, and no way
+        # for another user to slip a link under it in a directory that he may write to.
+        handle = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(data)
+                out.flush()
+                # After the bytes and after chown, for both of them clear setuid and setgid.
+                self._chown(out.fileno(), uid, gid)
+                os.fchmod(out.fileno(), mode)
+                os.fsync(out.fileno())
+            temporary.replace(place)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        self._sync_directory(place.parent)
+
+    def append(self, path: str, data: bytes) -> None:
+        place = self.path(path)
+        is_new = not place.exists()
+        handle = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        if is_new:
+            self._sync_directory(place.parent)
+
+    def symlink(self, path: str, target: str) -> None:
+        place = self.path(path)
+        temporary = self._temporary(place)
+        temporary.symlink_to(target)
+        temporary.replace(place)
+        self._sync_directory(place.parent)
+
+    def remove(self, path: str) -> None:
+        place = self.path(path)
+        try:
+            if place.is_dir() and not place.is_symlink():
+                place.rmdir()
+            else:
+                place.unlink()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        self._sync_directory(place.parent)
+
+    def shred(self, path: str) -> None:
+        place = self.path(path)
+        found = self.stat(path)
+        if found is not None and found.kind == world.FILE:
+            with place.open("r+b") as out:
+                out.write(os.urandom(min(found.size, SHRED_BYTES_MAX)))
+                out.flush()
+                os.fsync(out.fileno())
+        self.remove(path)
+
+    def mkdir(self, path: str, *, mode: int = 0o755) -> None:
+        place = self.path(path)
+        missing = []
+        while not place.is_dir():
+            missing.append(place)
+            place = place.parent
+        for folder in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+            if not folder.is_dir():
+                raise NotADirectoryError(20, "a file is in the way", str(folder))
+            folder.chmod(mode)
+            self._sync_directory(folder.parent)
+
+    def boot_id(self) -> str:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+    def uid_of(self, user: str) -> int | None:
+        return self._id_of(user, "/etc/passwd", lambda name: pwd.getpwnam(name).pw_uid)
+
+    def gid_of(self, group: str) -> int | None:
+        return self._id_of(group, "/etc/group", lambda name: grp.getgrnam(name).gr_gid)
+
+    def cgroup_controllers(self) -> frozenset[str]:
+        names: set[str] = set()
+        with contextlib.suppress(OSError):
+            names.update(Path("/sys/fs/cgroup/cgroup.controllers").read_text().split())
+        # Version 1 and the hybrid mount one directory for each controller.
+        names.update(n for n in ("cpu", "memory", "pids") if Path("/sys/fs/cgroup", n).is_dir())
+        return frozenset(names)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+    ) -> world.Completed:
+        # Output goes to files: a grandchild that keeps a pipe open would hold us for ever.
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            try:
+                child = self._start(argv, out.fileno(), err.fileno(), env=env, cwd=cwd)
+            except OSError as error:
+                return world.Completed(tuple(argv), world.NOT_STARTED, "", str(error))
+            status, trouble = _finish(child, stdin, timeout_s)
+            complaint = trouble or _text(err.fileno())
+            return world.Completed(tuple(argv), status, _text(out.fileno()), complaint)
+
+    def _start(
+        self,
+        argv: Sequence[str],
+        out: int,
+        err: int,
+        *,
+        env: Mapping[str, str] | None,
+        cwd: str | None,
+    ) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            list(argv),
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=err,
+            env={**os.environ, **(env or {})},
+            cwd=self.path(cwd) if cwd else None,
+            start_new_session=True,
+        )
+
+    def reboot(self) -> None:
+        if str(self._root) != "/":
+            log.warning("a reboot is due; under a root of its own the agent leaves it to others")
+            return
+        self.run(["systemctl", "reboot"], timeout_s=60)
+
+    def _chown(self, handle: int, uid: int, gid: int) -> None:
+        found = os.fstat(handle)
+        if (found.st_uid, found.st_gid) != (uid, gid):
+            os.fchown(handle, uid, gid)
+
+    def _temporary(self, place: Path) -> Path:
+        """One name for each path, free: what an earlier life left there is taken away."""
+        name = TEMPORARY_PREFIX + hashlib.sha256(place.name.encode()).hexdigest()[:16]
+        temporary = place.with_name(name)
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        return temporary
+
+    def _sync_directory(self, folder: Path) -> None:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def _id_of(self, name: str, table: str, look_up: Callable[[str], int]) -> int | None:
+        if name.isascii() and name.isdigit():
+            return int(name)
+        if self._plays_root and name == "root":
+            return os.geteuid() if table == "/etc/passwd" else os.getegid()
+        own = self.read(table) if str(self._root) != "/" else None
+        if own is not None:
+            for line in own.decode(errors="replace").splitlines():
+                fields = line.split(":")
+                if len(fields) > 2 and fields[0] == name and fields[2].isdigit():
+                    return int(fields[2])
+            return None
+        try:
+            return look_up(name)
+        except KeyError:
+            return None
+
+
+def _finish(child: subprocess.Popen[bytes], stdin: bytes, timeout_s: float) -> tuple[int, str]:
+    """(exit status, our own words where the command did not end by itself)."""
+    try:
+        child.communicate(stdin, timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        if child.stdin is not None:
+            with contextlib.suppress(OSError):
+                child.stdin.close()
+        return world.TIMED_OUT, "context deadline exceeded"
+    status = child.returncode
+    return (128 - status, "") if status < 0 else (status, "")
+
+
+def _text(handle: int) -> str:
+    size = os.fstat(handle).st_size
+    # The end says why; the beginning of a flood does not.
+    return os.pread(handle, OUTPUT_BYTES_MAX, max(0, size - OUTPUT_BYTES_MAX)).decode(
+        errors="replace"
+    )

@@ -1,0 +1,501 @@
+"""The reconcile loop: observe, decide, write down, do, write down, tell. Synchronous, one thread.
+
+One pass does one thing and returns how long to rest. It raises only `Fatal`: whatever fails on the
+way (podman, the disk, a bad specification) is an answer, is told to the service where it should
+know, and is tried again at a pace that lets a small box breathe.
+
+The order in a commit: the journal's record first, the specification files after it. A crash in
+between is mended at the start, for the files follow the journal (`specs.SpecFiles.load`). The order
+when a specification arrives is the other way round: `desired.json` first, so that the journal never
+names a target that is not on the disk.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from agent import errors, journal, leaving, machine, planner, specs, states, telling, world
+from agent.executor import Executor
+from agent.files import Files
+from agent.mailbox import Mailbox
+from agent.observer import Observer, Starts
+from agent.settings import LoopSettings
+from agent.verifying import Verifier
+
+log = logging.getLogger("agent.loop")
+
+Json = dict[str, Any]
+
+JITTER = 0.2
+# After this many repairs in a row that did not last, the pace of repair is the usual one.
+REPAIRS_AT_ONCE = 2
+BACKOFF_DOUBLINGS_MAX = 20
+
+
+class Stop(Protocol):
+    def is_set(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A specification that has come and is waiting for the machine to take it."""
+
+    device: Json
+    spec: specs.Spec
+
+
+class Reconciler:
+    def __init__(
+        self,
+        where: world.World,
+        settings: LoopSettings,
+        mailbox: Mailbox,
+        service_reachable: Callable[[], bool | None],
+    ) -> None:
+        self._world = where
+        self._settings = settings
+        self._mailbox = mailbox
+        self._probe = service_reachable
+        own_dir = settings.own_dir
+        self._files = Files(where, settings.data_dir, own_dir)
+        self._starts = Starts(where, own_dir)
+        self._observer = Observer(where, settings, self._files, self._starts)
+        self._executor = Executor(where, settings, self._files, self._starts, self._observer)
+        self._verifier = Verifier(where, settings)
+        self._specs = specs.SpecFiles(where, settings.data_dir, own_dir)
+        self._journal = journal.Journal(where, f"{own_dir}/journal.jsonl")
+        self._teller = telling.Teller(mailbox)
+        self._bounds = machine.Bounds(
+            repair_interval_s=settings.repair_interval_s,
+            verify_interval_s=settings.verify_interval_s,
+            start_grace_s=settings.start_grace_s,
+            reach_s=settings.reach_s,
+            reach_interval_s=settings.reach_interval_s,
+        )
+        self._current = specs.Spec(states.Target(specs.NOTHING))
+        self._desired = self._current
+        self._offer: Offer | None = None
+        self._repairs = 0
+        self._repair_not_before = 0.0
+        self._is_begun = False
+        self._is_over = False
+        self._stop: Stop | None = None
+        mailbox.on_offer = where.wake
+
+    @property
+    def state(self) -> states.State:
+        return self._journal.memory.state
+
+    def run(self, stop: Stop) -> None:
+        """Until `stop`. Wake the world after setting it."""
+        self._stop = stop
+        while not stop.is_set() and not self._is_over:
+            rest_s = self.run_once()
+            if rest_s > 0:
+                self._world.sleep(rest_s)
+
+    def run_once(self) -> float:
+        """One pass; the seconds to rest before the next."""
+        if self._is_over:
+            return self._settings.repair_interval_s
+        try:
+            if not self._is_begun:
+                self._begin()
+            return self._pass()
+        except (errors.Retry, errors.Reject) as error:
+            return self._stumbled(error)
+        except OSError as error:
+            # The journal or a specification file could not be written. What of it reached the disk
+            # is not known, so memory is not to be trusted either: begin as after a crash.
+            self._is_begun = False
+            return self._trouble(f"the agent's own data: {error.strerror or error}")
+
+    def _stumbled(self, error: errors.Retry | errors.Reject) -> float:
+        words = f"{error.component}: {error.element}: {error.detail}"
+        if isinstance(self.state, states.Applying | states.Verifying | states.RollingBack):
+            # Between two specifications every failure counts, or we would stay there for ever.
+            pause = self._backoff(self.state.stumbles + 1)
+            try:
+                self._happen(states.Postponed(self._world.monotonic() + pause))
+            except OSError:
+                self._is_begun = False
+            return pause
+        return self._trouble(words)
+
+    def _trouble(self, words: str) -> float:
+        log.warning("not in sync: %s", errors.one_line(words))
+        self._teller.trouble("sync", errors.one_line(words))
+        self._repairs += 1
+        pause = self._backoff(self._repairs, most_s=self._settings.repair_interval_s)
+        # Only repair waits; a new specification may be what mends it.
+        self._repair_not_before = self._world.monotonic() + pause
+        return pause
+
+    # The start of a life. -------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._world.mkdir(self._settings.data_dir)
+        self._world.mkdir(self._settings.own_dir, mode=0o700)
+        memory = self._journal.load()
+        refused = memory.state.target if isinstance(memory.state, states.Refused) else None
+        self._specs.load(memory.committed, refused)
+        self._current = specs.parse(self._specs.current)
+        self._desired = specs.parse(self._specs.desired)
+        if self._current.target not in (memory.committed, states.Target(specs.NOTHING)):
+            self._take_over()
+        boot_id = self._world.boot_id()
+        if memory.boot_id != boot_id:
+            self._journal.append(journal.booted(boot_id))
+        self._resume()
+        self._teller.committed(self._current)
+        self._teller.state(self.state, self._world.now(), current=self._current.target)
+        self._is_begun = True
+        log.info("loop begins state=%s current=%s", type(self.state).__name__, self._current.target)
+
+    def _take_over(self) -> None:
+        """Another agent has run this device: its files are ours now, without originals."""
+        for one in self._current.files:
+            self._files.adopt(one.path)
+        self._journal.append(journal.commit(self._current.target, self._at()))
+
+    def _resume(self) -> None:
+        self._set(states.resumed(self.state))
+        target = states.target_of(self.state)
+        desired = self._desired.target
+        is_new = desired != self._current.target and not self._is_refused(desired)
+        if isinstance(self.state, states.Decommissioning | states.Refused | states.Idle):
+            if is_new and specs.number(desired.version) >= 0:
+                self._offer = Offer(self._specs.desired, self._desired)
+        elif target != desired and states.heads_for_target(self.state):
+            # Its specification has rotted away: what is there is not whole, so we go back.
+            detail = "the specification was lost"
+            failure = errors.Failure(
+                errors.APPLYING, errors.LIFECYCLE, "", errors.NOT_FOUND, detail, self._at()
+            )
+            self._happen(states.Failed(failure))
+        elif target != desired and not isinstance(self.state, states.RollingBack):
+            # Cut off between `desired.json` and the journal, or lost; nothing was begun with it.
+            self._journal.append(journal.entered(states.Idle()))
+            if is_new:
+                self._offer = Offer(self._specs.desired, self._desired)
+        self._learn(desired)
+
+    # One pass. ------------------------------------------------------------------------------------
+
+    def _pass(self) -> float:
+        self._take()
+        self._screen()
+        state = self.state
+        goal = self._desired if states.heads_for_target(state) else self._current
+        facts = self._facts(state, goal)
+        decision = machine.decide(state, facts, self._bounds)
+        match decision:
+            case machine.Happen(event):
+                self._happen(event)
+                return 0.0
+            case machine.Do(steps):
+                return self._do(steps, goal)
+            case machine.Rest(seconds):
+                return seconds
+            case machine.Farewell():
+                leaving.say_farewell(
+                    self._world, self._mailbox, self._teller, self._settings.farewell_s
+                )
+                self._happen(states.Announced())
+                return 0.0
+            case machine.Wipe():
+                leaving.wipe(self._world, self._settings.data_dir, self._settings.own_dir)
+                self._is_over = True
+                self._world.reboot()
+                return self._settings.repair_interval_s
+
+    def _take(self) -> None:
+        """Looks at what the service says, and lets through what is new and not refused."""
+        device = self._mailbox.take_spec()
+        if device is None:
+            return
+        spec = specs.parse(device)
+        version = specs.number(spec.target.version)
+        self._learn(spec.target)
+        if version < 0:
+            log.error("specification without a version passed over")
+            return
+        if version < specs.number(self._current.target.version):
+            log.warning("older specification passed over version=%s", spec.target.version)
+            return
+        if spec.target.version in (self._current.target.version, self._heading_for()):
+            return
+        self._offer = Offer(device, spec)
+
+    def _screen(self) -> None:
+        """The same content under a new number: said at once, without trying it again."""
+        offer = self._offer
+        refusal = self._journal.memory.refusal_of(offer.spec.target) if offer else None
+        if offer is None or refusal is None or not machine.is_open(self.state):
+            return
+        self._offer = None
+        if refusal.target.version == offer.spec.target.version:
+            return
+        self._journal.append(journal.refuse(offer.spec.target, refusal.failure))
+        self._specs.abandoned()
+        self._desired = self._current
+        self._teller.state(self.state, self._world.now(), current=self._current.target)
+
+    def _facts(self, state: states.State, goal: specs.Spec) -> machine.Facts:
+        memory = self._journal.memory
+        offer = self._offer
+        facts = machine.Facts(
+            monotonic=self._world.monotonic(),
+            at=self._at(),
+            arrived=offer.spec.target if offer and not self._is_dismissal(offer) else None,
+            dismissed=offer.spec.target if offer and self._is_dismissal(offer) else None,
+            boot_id=self._world.boot_id(),
+            steps_in_target=memory.steps_in_target,
+            boots_without_commit=memory.boots_without_commit,
+        )
+        match state:
+            case states.Staging():
+                return replace(facts, objection=self._objection(state.target))
+            case states.Staged():
+                return replace(facts, is_reachable=self._probe())
+            case states.Decommissioning() | states.Rebooting():
+                return facts
+            case states.Fetching():
+                facts = self._with_plan(facts, state, goal)
+                if facts.plan or facts.monotonic < state.not_before or offer:
+                    return facts
+                objection = self._objection(state.target)
+                missing = () if objection else self._observer.missing(self._desired)
+                if not objection:
+                    self._tell_fetching(missing)
+                return replace(facts, objection=objection, missing=missing)
+            case states.RollingBack() if state.stumbles > machine.ROLLBACK_ATTEMPTS_MAX:
+                # Enough. The rest is repaired at leisure, once podman or the disk let us.
+                return replace(facts, is_reachable=self._probe())
+            case _:
+                return self._with_plan(facts, state, goal)
+
+    def _with_plan(
+        self, facts: machine.Facts, state: states.State, goal: specs.Spec
+    ) -> machine.Facts:
+        observed = self._observer.observed(goal)
+        self._teller.applications(goal, observed.containers)
+        try:
+            plan = planner.plan(self._observer.wanted(goal), observed)
+        except errors.Reject as error:
+            if not states.heads_for_target(state):
+                raise
+            return replace(facts, objection=self._failure(error, state))
+        if states.heads_for_target(state) or isinstance(state, states.RollingBack):
+            return self._with_judgement(replace(facts, plan=plan), state, goal, observed)
+        return replace(facts, plan=self._repair(plan, facts, goal, observed))
+
+    def _with_judgement(
+        self,
+        facts: machine.Facts,
+        state: states.State,
+        goal: specs.Spec,
+        observed: planner.Observed,
+    ) -> machine.Facts:
+        if isinstance(state, states.Verifying):
+            facts = replace(facts, verdict=self._verifier.verdict(goal, observed.containers))
+            is_asked = facts.verdict.is_well is True and state.deadline is not None
+        else:
+            is_asked = not facts.plan
+        if is_asked and machine.wants_probe(state):
+            return replace(facts, is_reachable=self._probe())
+        return facts
+
+    def _repair(
+        self,
+        plan: tuple[planner.Step, ...],
+        facts: machine.Facts,
+        goal: specs.Spec,
+        observed: planner.Observed,
+    ) -> tuple[planner.Step, ...]:
+        """Drift. Nothing is repaired before anything was ever committed."""
+        if goal.target.version == specs.NOTHING or facts.monotonic < self._repair_not_before:
+            return ()
+        if not plan:
+            self._repairs = 0
+            self._teller.trouble("sync", "")
+            self._teller.trouble("limits", self._unlimited(goal))
+            self._look_after_health(observed)
+        return plan
+
+    def _look_after_health(self, observed: planner.Observed) -> None:
+        """Where nothing runs the health checks (no systemd), a start is never called healthy."""
+        for one in observed.containers:
+            is_checked = one.is_ours and one.state == "running" and one.has_healthcheck
+            if is_checked and one.health in ("", "starting"):
+                self._verifier.check(one)
+
+    # Doing. ---------------------------------------------------------------------------------------
+
+    def _do(self, steps: tuple[planner.Step, ...], goal: specs.Spec) -> float:
+        state = self.state
+        is_pull = any(isinstance(step, planner.PullImage) for step in steps)
+        spec = self._desired if is_pull else goal
+        for step in steps:
+            if self._stop is not None and self._stop.is_set():
+                return 0.0
+            try:
+                self._perform(step, spec)
+            except (errors.Retry, errors.Reject) as error:
+                return self._failed(state, error, is_pull=is_pull)
+        match state:
+            case states.Applying() | states.RollingBack():
+                # Whether it is done is seen, not assumed; rounds that do not end it get slower.
+                pause = self._backoff(state.stumbles) if state.stumbles else 0.0
+                self._happen(states.Postponed(self._world.monotonic() + pause))
+                return 0.0
+            case states.Verifying():
+                return self._bounds.verify_interval_s
+            case _ if is_pull:
+                return 0.0
+        return self._repaired()
+
+    def _perform(self, step: planner.Step, spec: specs.Spec) -> None:
+        words = planner.words(step)
+        self._journal.append(journal.intent(words))
+        log.info("step %s", words)
+        try:
+            self._executor.perform(step, spec)
+        except (errors.Retry, errors.Reject) as error:
+            log.warning("step failed %s: %s", words, error)
+            self._journal.append(journal.outcome(words, error.cause))
+            raise
+        self._journal.append(journal.outcome(words))
+
+    def _failed(
+        self, state: states.State, error: errors.Retry | errors.Reject, *, is_pull: bool
+    ) -> float:
+        is_final = isinstance(error, errors.Reject)
+        match state:
+            case states.Applying() | states.Verifying() if is_final:
+                self._happen(states.Failed(self._failure(error, state)))
+            case states.Fetching() if is_pull and is_final:
+                self._happen(states.Failed(self._failure(error, state)))
+            case states.Fetching() if is_pull:
+                pause = self._backoff(state.attempt + 1)
+                self._happen(states.Postponed(self._world.monotonic() + pause))
+                missing = self._observer.missing(self._desired)
+                self._tell_fetching(missing, trouble=error.detail)
+            case states.Applying() | states.RollingBack():
+                pause = self._backoff(state.stumbles + 1)
+                self._happen(states.Postponed(self._world.monotonic() + pause))
+                failure = self._failure(error, state)
+                if isinstance(state, states.Applying):
+                    self._teller.retrying(failure, state.target, self._world.now())
+            case states.Verifying():
+                return self._bounds.verify_interval_s
+            case _:
+                raise error
+        return 0.0
+
+    def _repaired(self) -> float:
+        self._repairs += 1
+        if self._repairs > REPAIRS_AT_ONCE:
+            self._repair_not_before = self._world.monotonic() + self._settings.repair_interval_s
+            self._teller.trouble("sync", "repairs do not last")
+        return 0.0
+
+    def _happen(self, event: states.Event) -> None:
+        """Follows the table; the journal is written before anything acts on the new state."""
+        before = self.state
+        after = machine.follow(before, event)
+        if isinstance(event, states.Arrived):
+            assert self._offer is not None
+            self._specs.want(self._offer.device)
+            self._desired, self._offer = self._offer.spec, None
+        if isinstance(event, states.Dismissed):
+            self._offer = None
+        if isinstance(event, states.Blameless) and self._desired.target != states.target_of(before):
+            # It is lost; the service has it still, and is asked as one that does not know it.
+            after = states.Idle()
+            self._journal.append(journal.entered(after))
+            self._mailbox.set_known_version(self._current.target.version)
+            return
+        now = self._world.now()
+        match after:
+            case states.Idle():
+                target = states.target_of(before)
+                assert target is not None
+                self._journal.append(journal.commit(target, self._at()))
+                self._specs.committed()
+                self._current = self._desired
+                self._teller.committed(self._current)
+            case states.Refused():
+                self._journal.append(journal.refuse(after.target, after.failure))
+                self._specs.abandoned()
+                self._desired = self._current
+            case _ if isinstance(event, states.Begun):
+                self._set(after)
+            case _:
+                self._journal.append(journal.entered(after))
+                self._set(after)
+        if type(before) is not type(after):
+            log.info("state %s target=%s", type(after).__name__, states.target_of(after))
+        if not isinstance(event, states.Begun | states.Postponed):
+            self._teller.state(after, now, current=self._current.target)
+        if isinstance(event, states.Blameless) and isinstance(before, states.RollingBack):
+            self._teller.retrying(before.failure, before.target, now)
+
+    def _set(self, state: states.State) -> None:
+        """With the clocks of this life, which the journal does not keep."""
+        self._journal.memory = replace(self._journal.memory, state=state)
+
+    # Small answers. -------------------------------------------------------------------------------
+
+    def _objection(self, target: states.Target) -> errors.Failure | None:
+        assert self._desired.target == target
+        error = self._observer.objection(self._desired)
+        if error is None:
+            return None
+        return errors.failure_of(error, phase=errors.PREPARING, at=self._at())
+
+    def _failure(self, error: errors.AgentError, state: states.State) -> errors.Failure:
+        is_early = isinstance(state, states.Fetching | states.Staging)
+        phase = errors.PREPARING if is_early else errors.APPLYING
+        return errors.failure_of(error, phase=phase, at=self._at())
+
+    def _tell_fetching(self, missing: tuple[planner.PullImage, ...], *, trouble: str = "") -> None:
+        images = {app.image for app in self._desired.applications}
+        pending = tuple(one.app for one in missing)
+        self._teller.fetching(
+            len(images) - len(missing), pending, self._world.now(), trouble=trouble
+        )
+
+    def _unlimited(self, spec: specs.Spec) -> str:
+        names = self._observer.unenforced(spec)
+        return f"without their resource limits: {', '.join(names)}" if names else ""
+
+    def _is_dismissal(self, offer: Offer) -> bool:
+        return offer.spec.is_dismissed and not self._current.is_dismissed
+
+    def _is_settled(self) -> bool:
+        return isinstance(self.state, states.Idle | states.Refused)
+
+    def _is_refused(self, target: states.Target) -> bool:
+        return self._journal.memory.refusal_of(target) is not None
+
+    def _heading_for(self) -> str:
+        target = None if self._is_settled() else states.target_of(self.state)
+        return target.version if target else ""
+
+    def _learn(self, target: states.Target) -> None:
+        """The newest version that need not be told again."""
+        refused = [r.target.version for r in self._journal.memory.refusals]
+        known = [self._mailbox.known_version(), self._current.target.version, target.version]
+        self._mailbox.set_known_version(max([*known, *refused], key=specs.number))
+
+    def _backoff(self, attempt: int, *, most_s: float | None = None) -> float:
+        most_s = self._settings.retry_max_s if most_s is None else most_s
+        pause = self._settings.retry_base_s * 2.0 ** min(max(attempt - 1, 0), BACKOFF_DOUBLINGS_MAX)
+        return min(pause, most_s) * (1 + JITTER * (2 * self._world.random() - 1))
+
+    def _at(self) -> str:
+        return telling.local(self._world.now())

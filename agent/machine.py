@@ -1,0 +1,412 @@
+"""The agent's life as one table: states, events, and what follows what. Pure.
+
+Theory of operation. The device is always whole on one specification or on its way to one. The way
+forward is Fetching (images, while the old keeps running), Staging (can it work here at all?),
+Staged (waiting for leave), Applying (files and containers, step by step), Verifying (does it live?
+can we still be reached?) and, by one journal record, Idle. Everything that fails before Applying
+leaves nothing behind and is Refused at once; everything after it goes through RollingBack, which is
+the same work towards the old specification, and ends in Refused too. From Refused and Idle the
+device is kept as the committed specification says; that is all that drift repair is.
+
+No state says how far the work is: what is left to do is planned anew from what is observed. So
+any of them may be entered after a crash, and steps may be repeated. What the journal adds is the
+direction (forward or back), the verdict on versions that failed, and the budgets that turn a loop
+into a refusal.
+
+A newer target waits while the device is between two specifications (Applying to RollingBack): all
+of these end within a bound. Before that it simply replaces the older one.
+
+Two laws: all that changes state is in TRANSITIONS, and a pair that is not in it is a bug. `decide`
+says what to do next and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agent import errors
+from agent.states import (
+    SERVICE,
+    Announced,
+    Applied,
+    Applying,
+    Arrived,
+    Begun,
+    Blameless,
+    Booted,
+    Checked,
+    Decommissioning,
+    Dismissed,
+    Event,
+    Failed,
+    Fetched,
+    Fetching,
+    Idle,
+    Opened,
+    Postponed,
+    Rebooting,
+    RebootOrdered,
+    Refused,
+    Restored,
+    RollingBack,
+    Staged,
+    Staging,
+    State,
+    Target,
+    Unchanged,
+    Verified,
+    Verifying,
+)
+
+# Three boots of the health checks of an image-based system, and two power cuts beside them.
+BOOTS_MAX = 5
+# Repeating after crashes is fine, for ever is not: this many times the size of the plan, and some.
+STEPS_PER_PLANNED = 20
+STEPS_MAX_LEAST = 200
+# Stumbles of the tools (a lock, a full disk) while applying; with the back-off about a minute.
+APPLY_ATTEMPTS_MAX = 6
+# The way back gets more: there is nowhere else to go.
+ROLLBACK_ATTEMPTS_MAX = 12
+# Between attempts after which the service was unreachable through no fault of the update.
+AGAIN_BASE_S = 60.0
+AGAIN_MAX_S = 900.0
+
+
+def _fetch(state: Any, event: Any) -> State:
+    return Fetching(event.target)
+
+
+def _fetch_later(state: Any, event: Any) -> State:
+    return Fetching(state.target, state.attempt + 1, event.not_before)
+
+
+def _stage(state: Any, event: Any) -> State:
+    return Staging(state.target, state.attempt)
+
+
+def _staged(state: Any, event: Any) -> State:
+    return Staged(state.target, state.attempt)
+
+
+def _apply(state: Any, event: Any) -> State:
+    return Applying(state.target, event.was_reachable, state.attempt)
+
+
+def _stumble(state: Any, event: Any) -> State:
+    return replace(state, stumbles=state.stumbles + 1, not_before=event.not_before)  # type: ignore[no-any-return]
+
+
+def _reboot(state: Any, event: Any) -> State:
+    return Rebooting(state.target, event.boot_id, state.was_reachable, state.attempt)
+
+
+def _go_on(state: Any, event: Any) -> State:
+    return Applying(state.target, state.was_reachable, state.attempt)
+
+
+def _verify(state: Any, event: Any) -> State:
+    return Verifying(state.target, state.was_reachable, state.attempt)
+
+
+def _begin(state: Any, event: Any) -> State:
+    return replace(state, deadline=event.deadline)  # type: ignore[no-any-return]
+
+
+def _idle(state: Any, event: Any) -> State:
+    return Idle()
+
+
+def _roll_back(state: Any, event: Any) -> State:
+    return RollingBack(state.target, event.failure, state.attempt)
+
+
+def _refuse(state: Any, event: Any) -> State:
+    return Refused(state.target, event.failure)
+
+
+def _give_up(state: Any, event: Any) -> State:
+    return Refused(state.target, state.failure)
+
+
+def _leave(state: Any, event: Any) -> State:
+    return Decommissioning(event.target)
+
+
+def _wipe(state: Any, event: Any) -> State:
+    return Decommissioning(state.target, is_wiping=True)
+
+
+TRANSITIONS: Mapping[tuple[type[Any], type[Any]], Callable[[Any, Any], State]] = {
+    (Idle, Arrived): _fetch,
+    (Idle, Dismissed): _leave,
+    (Refused, Arrived): _fetch,
+    (Refused, Dismissed): _leave,
+    (Fetching, Arrived): _fetch,
+    (Fetching, Postponed): _fetch_later,
+    (Fetching, Fetched): _stage,
+    (Fetching, Failed): _refuse,
+    (Fetching, Dismissed): _leave,
+    (Staging, Arrived): _fetch,
+    (Staging, Postponed): _fetch_later,
+    (Staging, Checked): _staged,
+    (Staging, Failed): _refuse,
+    (Staging, Dismissed): _leave,
+    (Staged, Arrived): _fetch,
+    (Staged, Opened): _apply,
+    (Staged, Dismissed): _leave,
+    (Applying, Postponed): _stumble,
+    (Applying, Unchanged): _idle,
+    (Applying, Applied): _verify,
+    (Applying, RebootOrdered): _reboot,
+    (Applying, Failed): _roll_back,
+    (Rebooting, Booted): _go_on,
+    (Rebooting, Failed): _roll_back,
+    (Verifying, Postponed): _stumble,
+    (Verifying, Begun): _begin,
+    (Verifying, Verified): _idle,
+    (Verifying, Failed): _roll_back,
+    (RollingBack, Postponed): _stumble,
+    (RollingBack, Begun): _begin,
+    (RollingBack, Restored): _give_up,
+    (RollingBack, Blameless): _fetch_later,
+    (Decommissioning, Announced): _wipe,
+}
+
+
+def follow(state: State, event: Event) -> State:
+    """The next state. A pair that the table does not know is a programmer's error."""
+    transition = TRANSITIONS.get((type(state), type(event)))
+    assert transition is not None, f"no way from {state!r} by {event!r}"
+    return transition(state, event)
+
+
+# What `decide` may look at. ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """On the applications of the target: None in `is_well` = not known yet."""
+
+    is_well: bool | None
+    element: str = ""
+    cause: str = errors.ABORTED
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was observed in this pass. `plan` heads for what `heads_for_target` says."""
+
+    monotonic: float
+    at: str
+    plan: tuple[Any, ...] = ()
+    arrived: Target | None = None
+    dismissed: Target | None = None
+    objection: errors.Failure | None = None
+    missing: tuple[Any, ...] = ()
+    verdict: Verdict = Verdict(None)
+    is_reachable: bool | None = None
+    boot_id: str = ""
+    steps_in_target: int = 0
+    boots_without_commit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The times that `decide` needs of the settings."""
+
+    repair_interval_s: float
+    verify_interval_s: float
+    start_grace_s: float
+    reach_s: float
+    reach_interval_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Do:
+    steps: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Happen:
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """Tell the service, then `Announced`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wipe:
+    pass
+
+
+Decision = Do | Happen | Rest | Farewell | Wipe
+
+
+def is_open(state: State) -> bool:
+    """Whether a newer specification is taken now; otherwise it waits, and not for long."""
+    return isinstance(state, Idle | Refused | Fetching | Staging | Staged)
+
+
+def wants_probe(state: State) -> bool:
+    """Whether `decide` will look at `is_reachable`; a probe costs a connection."""
+    match state:
+        case Staged():
+            return True
+        case Verifying():
+            return state.was_reachable is True
+        case RollingBack():
+            return state.failure.component == SERVICE
+        case _:
+            return False
+
+
+def decide(state: State, facts: Facts, bounds: Bounds) -> Decision:
+    """The next thing to do; the caller does it and comes back."""
+    match state:
+        case Idle() | Refused():
+            return _settled(facts, bounds)
+        case Fetching():
+            return _fetching(state, facts, bounds)
+        case Staging():
+            if replacement := _replacement(facts):
+                return replacement
+            return Happen(Failed(facts.objection) if facts.objection else Checked())
+        case Staged():
+            return _replacement(facts) or Happen(Opened(facts.is_reachable))
+        case Applying():
+            return _applying(state, facts)
+        case Rebooting():
+            if facts.boot_id != state.boot_id:
+                return Happen(Booted())
+            return Rest(bounds.verify_interval_s)
+        case Verifying():
+            return _verifying(state, facts, bounds)
+        case RollingBack():
+            return _rolling_back(state, facts, bounds)
+        case Decommissioning():
+            return Wipe() if state.is_wiping else Farewell()
+
+
+def _replacement(facts: Facts) -> Decision | None:
+    if facts.dismissed:
+        return Happen(Dismissed(facts.dismissed))
+    if facts.arrived:
+        return Happen(Arrived(facts.arrived))
+    return None
+
+
+def _settled(facts: Facts, bounds: Bounds) -> Decision:
+    if replacement := _replacement(facts):
+        return replacement
+    return Do(facts.plan) if facts.plan else Rest(bounds.repair_interval_s)
+
+
+def _fetching(state: Fetching, facts: Facts, bounds: Bounds) -> Decision:
+    if replacement := _replacement(facts):
+        return replacement
+    # The old specification is looked after while the new one is on its way.
+    if facts.plan:
+        return Do(facts.plan)
+    if facts.monotonic < state.not_before:
+        return Rest(min(state.not_before - facts.monotonic, bounds.repair_interval_s))
+    if facts.objection:
+        return Happen(Failed(facts.objection))
+    return Do(facts.missing) if facts.missing else Happen(Fetched())
+
+
+def _applying(state: Applying, facts: Facts) -> Decision:
+    if exhausted := _exhausted(state, facts):
+        return Happen(Failed(exhausted))
+    if facts.objection:
+        return Happen(Failed(facts.objection))
+    if not facts.plan:
+        return Happen(Applied() if facts.steps_in_target else Unchanged())
+    if facts.monotonic < state.not_before:
+        return Rest(state.not_before - facts.monotonic)
+    return Do(facts.plan)
+
+
+def _exhausted(state: Applying | Verifying, facts: Facts) -> errors.Failure | None:
+    reason = ""
+    if facts.boots_without_commit > BOOTS_MAX:
+        reason = f"{facts.boots_without_commit} boots without success"
+    elif facts.steps_in_target > max(STEPS_MAX_LEAST, STEPS_PER_PLANNED * len(facts.plan)):
+        reason = f"{facts.steps_in_target} steps without success"
+    elif state.stumbles > APPLY_ATTEMPTS_MAX:
+        reason = f"{state.stumbles} attempts without success"
+    if not reason:
+        return None
+    return errors.Failure(errors.APPLYING, errors.LIFECYCLE, "", errors.ABORTED, reason, facts.at)
+
+
+def _verifying(state: Verifying, facts: Facts, bounds: Bounds) -> Decision:
+    verdict = facts.verdict
+    if exhausted := _exhausted(state, facts):
+        return Happen(Failed(exhausted))
+    if facts.objection:
+        return Happen(Failed(facts.objection))
+    if state.deadline is None:
+        grace = bounds.start_grace_s
+        if state.was_reachable:
+            grace = max(grace, bounds.reach_s)
+        return Happen(Begun(facts.monotonic + grace))
+    out_of_reach = state.was_reachable is True and facts.is_reachable is False
+    # The applications have their own, shorter deadline within the one for both.
+    excess = max(0.0, bounds.reach_s - bounds.start_grace_s) if state.was_reachable else 0.0
+    is_late = facts.monotonic >= state.deadline - excess
+    if verdict.is_well is False or (verdict.is_well is None and is_late):
+        return Happen(Failed(_unwell(verdict, facts.at)))
+    if facts.plan and not is_late:
+        return Do(facts.plan)
+    if verdict.is_well and not facts.plan and not out_of_reach:
+        return Happen(Verified())
+    if facts.monotonic >= state.deadline:
+        if out_of_reach:
+            return Happen(Failed(_unreachable(facts.at)))
+        return Happen(Failed(_unwell(verdict, facts.at)))
+    return Rest(bounds.reach_interval_s if verdict.is_well else bounds.verify_interval_s)
+
+
+def _unwell(verdict: Verdict, at: str) -> errors.Failure:
+    detail = verdict.detail or "did not become healthy in time"
+    return errors.Failure(
+        errors.APPLYING, errors.APPLICATIONS, verdict.element, verdict.cause, detail, at
+    )
+
+
+def _unreachable(at: str) -> errors.Failure:
+    return errors.Failure(
+        errors.APPLYING,
+        SERVICE,
+        "",
+        errors.UNAVAILABLE,
+        "with this update the device no longer reaches the service",
+        at,
+    )
+
+
+def _rolling_back(state: RollingBack, facts: Facts, bounds: Bounds) -> Decision:
+    if facts.plan and state.stumbles <= ROLLBACK_ATTEMPTS_MAX:
+        if facts.monotonic < state.not_before:
+            return Rest(state.not_before - facts.monotonic)
+        return Do(facts.plan)
+    if state.failure.component != SERVICE:
+        return Happen(Restored())
+    if facts.is_reachable is not False:
+        return Happen(Restored())
+    if state.deadline is None:
+        return Happen(Begun(facts.monotonic + bounds.reach_s))
+    if facts.monotonic < state.deadline:
+        return Rest(bounds.reach_interval_s)
+    pause = min(AGAIN_BASE_S * 2.0 ** min(state.attempt, 8), AGAIN_MAX_S)
+    return Happen(Blameless(facts.monotonic + pause))

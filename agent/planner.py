@@ -1,0 +1,249 @@
+"""What is left to do: (wanted, observed) -> steps. Pure, and the same for every direction.
+
+Going forward, going back and repairing drift are one function with another `wanted`. A plan is
+empty exactly if the device is as wanted; every step brings it nearer and may be repeated.
+
+Order. Files first, then containers: an application should find the configuration it was released
+with. Each backup stands right before the first write to its path, so that nothing that a person
+changed meanwhile is lost. All containers that must go are stopped and removed before one is made,
+for a port or a name may pass from one application to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent import world
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PullImage:
+    app: str
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackUp:
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFile:
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """What was at `path` before comes back, or `path` is removed; then it is not ours any more."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopContainer:
+    app: str
+    container: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveContainer:
+    app: str
+    container: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateContainer:
+    app: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartContainer:
+    """`container` empty = the one that the step before has made."""
+
+    app: str
+    container: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RestartContainer:
+    app: str
+    container: str
+    generation: int
+
+
+Step = (
+    PullImage
+    | BackUp
+    | WriteFile
+    | Restore
+    | StopContainer
+    | RemoveContainer
+    | CreateContainer
+    | StartContainer
+    | RestartContainer
+)
+
+
+def words(step: Step) -> Json:
+    """For journal and log: names and digests, never contents."""
+    fields = {name: getattr(step, name) for name in step.__dataclass_fields__}
+    return {"do": type(step).__name__, **{k: v for k, v in fields.items() if v}}
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A path as it is; `digest` of a link is of its target."""
+
+    kind: str
+    digest: str = ""
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WantedFile:
+    path: str
+    digest: str
+    mode: int
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class WantedContainer:
+    """`app` is the application's name, `app_id` the identifier on its containers."""
+
+    app: str
+    container_name: str
+    app_id: str
+    digest: str
+    is_stopped: bool = False
+    restart_generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container of ours, or one that has the name or label that ours need.
+
+    `is_of_this_boot`: it was started since the machine was, so an exit with 0 was its own will.
+    """
+
+    container: str
+    name: str
+    app_id: str
+    digest: str
+    state: str
+    is_ours: bool = True
+    exit_code: int = 0
+    is_of_this_boot: bool = True
+    stopped_by_hand: bool = False
+    restart_generation: int = 0
+    restarts: int = 0
+    started_at: str = ""
+    health: str = ""
+    has_healthcheck: bool = False
+    health_output: str = ""
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    files: tuple[WantedFile, ...] = ()
+    containers: tuple[WantedContainer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """`originals`: paths that are ours now, each with a record of what was there before."""
+
+    files: Mapping[str, FileState] = field(default_factory=dict)
+    originals: frozenset[str] = frozenset()
+    containers: tuple[Container, ...] = ()
+
+
+RUNNING = ("running", "paused", "stopping", "restarting")
+# Made, and never started: podman calls it so before and after a reboot.
+FRESH = ("created", "configured", "initialized")
+
+
+def plan(wanted: Wanted, observed: Observed) -> tuple[Step, ...]:
+    return (*_files(wanted, observed), *_containers(wanted.containers, observed.containers))
+
+
+def _files(wanted: Wanted, observed: Observed) -> Iterable[Step]:
+    paths = {one.path for one in wanted.files}
+    for path in sorted(observed.originals - paths):
+        yield Restore(path)
+    for one in wanted.files:
+        if one.path not in observed.originals:
+            yield BackUp(one.path)
+        if not _is_as_wanted(one, observed.files.get(one.path)):
+            yield WriteFile(one.path, one.digest)
+
+
+def _is_as_wanted(one: WantedFile, found: FileState | None) -> bool:
+    return found == FileState(world.FILE, one.digest, one.mode, one.uid, one.gid)
+
+
+def _containers(
+    wanted: tuple[WantedContainer, ...], found: tuple[Container, ...]
+) -> Iterable[Step]:
+    keep: dict[str, Container] = {}
+    for one in wanted:
+        fits = [c for c in found if _fits(one, c)]
+        if fits:
+            keep[one.app] = fits[0]
+    kept = {c.container for c in keep.values()}
+    names = {one.container_name for one in wanted}
+    for container in found:
+        if container.container in kept or not (container.is_ours or container.name in names):
+            continue
+        if container.state in RUNNING:
+            yield StopContainer(container.app_id, container.container)
+        yield RemoveContainer(container.app_id, container.container)
+    for one in wanted:
+        yield from _container(one, keep.get(one.app))
+
+
+def _fits(one: WantedContainer, found: Container) -> bool:
+    return (
+        found.is_ours
+        and found.app_id == one.app_id
+        and found.name == one.container_name
+        and found.digest == one.digest
+        # What podman cannot start or remove any more is made anew.
+        and found.state not in ("removing", "unknown")
+    )
+
+
+def _container(one: WantedContainer, found: Container | None) -> Iterable[Step]:
+    if found is None:
+        yield CreateContainer(one.app)
+        if not one.is_stopped:
+            yield StartContainer(one.app)
+        return
+    is_running = found.state in RUNNING
+    if one.is_stopped:
+        if is_running:
+            yield StopContainer(one.app, found.container)
+        return
+    if one.restart_generation > found.restart_generation:
+        yield RestartContainer(one.app, found.container, one.restart_generation)
+    elif not is_running and not is_complete(found):
+        yield StartContainer(one.app, found.container)
+
+
+def is_complete(found: Container) -> bool:
+    """It ended by itself, in this boot, and called it a success."""
+    return (
+        found.state in ("exited", "stopped")
+        and found.exit_code == 0
+        and found.is_of_this_boot
+        and not found.stopped_by_hand
+    )

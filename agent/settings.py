@@ -1,0 +1,45 @@
+"""The bounds that the agent's core works within, each with its reason; tests inject shorter ones.
+
+Separate from the configuration file: who reads that file builds one of these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DATA_DIR = "/var/lib/flightctl"
+
+REQUIRE = "require"
+REPORT = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSettings:
+    # Where the spec files are; our own things are in `homeport/` below it.
+    data_dir: str = DATA_DIR
+    # Drift is found at the latest after this.
+    repair_interval_s: float = 30.0
+    # How long an application may take to become healthy after an update.
+    start_grace_s: float = 30.0
+    # How long a container without a health check must run without a restart to count as up.
+    stability_s: float = 3.0
+    # Between two looks at an application that is starting.
+    verify_interval_s: float = 1.0
+    # How long the service may stay out of reach before an update is blamed for it (law 9).
+    reach_s: float = 60.0
+    reach_interval_s: float = 5.0
+    # One attempt to pull an image, and how many of them before the back-off is reported.
+    pull_timeout_s: float = 600.0
+    command_timeout_s: float = 600.0
+    # The reference's back-off between attempts at a download.
+    retry_base_s: float = 5.0
+    retry_max_s: float = 300.0
+    # `require`: an application with a limit that this machine cannot enforce is refused.
+    # `report`: it runs without the limit, and the status says so.
+    limits: str = REQUIRE
+    # How long the news of a decommissioning may take to reach the service before the wipe.
+    farewell_s: float = 60.0
+
+    @property
+    def own_dir(self) -> str:
+        return f"{self.data_dir}/homeport"

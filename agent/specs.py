@@ -1,0 +1,350 @@
+"""A rendered specification, read into what the agent works with; and the three files that keep it.
+
+The files are flightctl's: whole Device documents as they came, readable by its agent too, so that
+either agent can take over from the other, in both directions.
+
+The invariant: no content of these files can keep the agent from starting. One that is empty, torn
+or nonsense is put aside and made again: `current.json` from our copy of the last committed document
+(or from `desired.json`, when the journal says that this one was committed), the others from it.
+Only when all of that is gone is the device on version 0: it then repairs nothing and removes
+nothing until the service has said again what it should be.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent import errors, world
+from agent.states import Target
+
+log = logging.getLogger("agent.specs")
+
+Json = dict[str, Any]
+
+VERSION = "device-controller/renderedVersion"
+HASH = "device-controller/renderedSpecHash"
+NOTHING = "0"
+
+CURRENT, DESIRED, ROLLBACK = "current.json", "desired.json", "rollback.json"
+COMMITTED = "committed.json"
+
+CONTAINER = "container"
+MODE_DEFAULT = 0o644
+MODE_MAX = 0o7777
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpec:
+    """One managed file. `content` may be secret: it is in no repr, log or journal."""
+
+    path: str
+    content: bytes = field(repr=False)
+    mode: int
+    user: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    name: str
+    mount: str
+    image: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """`digest_of` is what makes two containers the same; state and restarts are not in it."""
+
+    name: str
+    app_type: str
+    image: str = ""
+    env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    ports: tuple[str, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    cpu: str = ""
+    memory: str = ""
+    run_as: str = ""
+    is_stopped: bool = False
+    restart_generation: int = 0
+    is_catalog_item: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    target: Target
+    files: tuple[FileSpec, ...] = ()
+    applications: tuple[Application, ...] = ()
+    os_image: str = ""
+    is_dismissed: bool = False
+    has_windows: bool = False
+    # What is wrong with it; a specification that cannot be read still has a version to refuse.
+    objection: errors.Reject | None = None
+
+
+def parse(device: Json) -> Spec:
+    """Never raises for what is in the document; what is wrong is the `objection`."""
+    target = target_of(device)
+    raw = device.get("spec")
+    spec: Json = raw if isinstance(raw, dict) else {}
+    try:
+        return _parse(target, spec)
+    except errors.Reject as error:
+        return Spec(target, objection=error, is_dismissed=bool(spec.get("decommissioning")))
+
+
+def target_of(device: Json) -> Target:
+    found = annotations_of(device)
+    return Target(str(found.get(VERSION, "")), str(found.get(HASH, "")))
+
+
+def annotations_of(device: Json) -> Mapping[str, Any]:
+    metadata = device.get("metadata")
+    found = metadata.get("annotations") if isinstance(metadata, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def number(version: str) -> int:
+    """-1 = not a version."""
+    return int(version) if version.isascii() and version.isdigit() else -1
+
+
+def _parse(target: Target, spec: Json) -> Spec:
+    policy = _table(spec, "updatePolicy", "spec.updatePolicy", errors.LIFECYCLE)
+    os = _table(spec, "os", "spec.os", errors.OS)
+    return Spec(
+        target,
+        files=_files(spec),
+        applications=_applications(spec),
+        os_image=str(os.get("image") or os.get("catalogItemRef") or ""),
+        is_dismissed=bool(spec.get("decommissioning")),
+        has_windows=any(policy.get(k) for k in ("downloadSchedule", "updateSchedule")),
+    )
+
+
+def _files(spec: Json) -> tuple[FileSpec, ...]:
+    """Of the first provider only, as the contract says; of one path twice, the last."""
+    providers = _list(spec, "config", "spec.config", errors.CONFIG)
+    if not providers:
+        return ()
+    if not isinstance(providers[0], dict):
+        raise _wrong(errors.CONFIG, "", "spec.config[0] is not an object")
+    found: dict[str, FileSpec] = {}
+    for entry in _list(providers[0], "inline", "spec.config[0].inline", errors.CONFIG):
+        one = _file(entry)
+        found.pop(one.path, None)
+        found[one.path] = one
+    return tuple(found.values())
+
+
+def _file(entry: Any) -> FileSpec:
+    if not isinstance(entry, dict):
+        raise _wrong(errors.CONFIG, "", "an entry of spec.config[0].inline is not an object")
+    path = entry.get("path")
+    if not isinstance(path, str) or not _is_absolute(path):
+        raise _wrong(errors.CONFIG, str(path), "not an absolute path of a file")
+    mode = entry.get("mode", MODE_DEFAULT)
+    if mode is None:
+        mode = MODE_DEFAULT
+    if not isinstance(mode, int) or isinstance(mode, bool) or not 0 <= mode <= MODE_MAX:
+        raise _wrong(errors.CONFIG, path, f"{mode!r} is not a file mode")
+    return FileSpec(
+        path,
+        _content(entry, path),
+        mode,
+        str(entry.get("user") or "root"),
+        str(entry.get("group") or "root"),
+    )
+
+
+def _is_absolute(path: str) -> bool:
+    parts = path.split("/")
+    return (
+        path.startswith("/")
+        and "\0" not in path
+        and all(part not in ("", ".", "..") for part in parts[1:])
+    )
+
+
+def _content(entry: Json, path: str) -> bytes:
+    text = entry.get("content") or ""
+    if not isinstance(text, str):
+        raise _wrong(errors.CONFIG, path, "the content is not a string")
+    encoding = entry.get("contentEncoding") or "plain"
+    if encoding == "plain":
+        return text.encode()
+    if encoding != "base64":
+        raise _wrong(errors.CONFIG, path, f"content encoding {encoding!r} is unknown")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _wrong(errors.CONFIG, path, "the content is not base64") from error
+
+
+def _applications(spec: Json) -> tuple[Application, ...]:
+    found: dict[str, Application] = {}
+    for entry in _list(spec, "applications", "spec.applications", errors.APPLICATIONS):
+        if not isinstance(entry, dict):
+            raise _wrong(errors.APPLICATIONS, "", "an entry of spec.applications is not an object")
+        one = _application(entry)
+        if one.name in found:
+            raise _wrong(errors.APPLICATIONS, one.name, "two applications have this name")
+        found[one.name] = one
+    return tuple(found.values())
+
+
+def _application(entry: Json) -> Application:
+    image = str(entry.get("image") or "")
+    name = str(entry.get("name") or image)
+    if not name:
+        raise _wrong(errors.APPLICATIONS, "", "an application has neither name nor image")
+    env = _table(entry, "envVars", name, errors.APPLICATIONS)
+    resources = _table(entry, "resources", name, errors.APPLICATIONS)
+    limits = _table(resources, "limits", name, errors.APPLICATIONS)
+    volumes = _list(entry, "volumes", name, errors.APPLICATIONS)
+    return Application(
+        name=name,
+        app_type=str(entry.get("appType") or ""),
+        image=image,
+        env=tuple(sorted((str(k), str(v)) for k, v in env.items())),
+        ports=tuple(str(p) for p in _list(entry, "ports", name, errors.APPLICATIONS)),
+        volumes=tuple(_volume(v, name) for v in volumes),
+        cpu=str(limits.get("cpu") or ""),
+        memory=str(limits.get("memory") or ""),
+        run_as=str(entry.get("runAs") or ""),
+        is_stopped=entry.get("desiredState") == "stopped",
+        restart_generation=_whole(entry.get("restartGeneration")),
+        is_catalog_item=bool(entry.get("catalogItemRef")),
+    )
+
+
+def _volume(entry: Any, app: str) -> Volume:
+    if not isinstance(entry, dict) or not entry.get("name"):
+        raise _wrong(errors.APPLICATIONS, app, "a volume has no name")
+    mount = _table(entry, "mount", app, errors.APPLICATIONS)
+    image = _table(entry, "image", app, errors.APPLICATIONS)
+    return Volume(
+        str(entry["name"]), str(mount.get("path") or ""), str(image.get("reference") or "")
+    )
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _table(document: Json, key: str, element: str, component: str) -> Json:
+    found = document.get(key)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise _wrong(component, element, f"{key} is not an object")
+    return found
+
+
+def _list(document: Json, key: str, element: str, component: str) -> list[Any]:
+    found = document.get(key)
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        raise _wrong(component, element, f"{key} is not a list")
+    return found
+
+
+def _wrong(component: str, element: str, detail: str) -> errors.Reject:
+    return errors.Reject(errors.INVALID_ARGUMENT, detail, component=component, element=element)
+
+
+# The files. ---------------------------------------------------------------------------------------
+
+
+def empty(version: str = NOTHING) -> Json:
+    return {
+        "apiVersion": "v1beta1",
+        "kind": "Device",
+        "metadata": {"annotations": {VERSION: version}},
+        "spec": {},
+    }
+
+
+class SpecFiles:
+    """`current`, `desired` in memory and on disk; the disk is always written first."""
+
+    def __init__(self, where: world.World, data_dir: str, own_dir: str) -> None:
+        self._world = where
+        self._data_dir = data_dir
+        self._own_dir = own_dir
+        self.current: Json = empty()
+        self.desired: Json = empty()
+
+    def load(self, committed: Target | None, refused: Target | None) -> None:
+        """Reads and heals. `committed` and `refused` are what the journal is sure of."""
+        current = self._read(self._data_dir, CURRENT)
+        desired = self._read(self._data_dir, DESIRED)
+        last = self._read(self._own_dir, COMMITTED)
+        if committed is not None and (current is None or target_of(current) != committed):
+            # Cut off between the commit and the files that follow it; or the file rotted.
+            by_journal = [d for d in (desired, last) if d is not None and target_of(d) == committed]
+            if by_journal:
+                current = by_journal[0]
+            elif current is None and last is not None:
+                current = last
+        if current is None:
+            current = last if last is not None else empty()
+        if desired is None or (refused is not None and target_of(desired) == refused):
+            desired = current
+        self.current, self.desired = current, desired
+        self._write_if_other(CURRENT, current)
+        self._write_if_other(DESIRED, desired)
+        if self._read(self._data_dir, ROLLBACK) is None:
+            self._write(self._data_dir, ROLLBACK, empty(""))
+        if target_of(current).version != NOTHING and last != current:
+            self._write(self._own_dir, COMMITTED, current)
+
+    def want(self, device: Json) -> None:
+        """A new specification is to be made true."""
+        self._write(self._data_dir, DESIRED, device)
+        self.desired = device
+
+    def committed(self) -> None:
+        """After the journal's commit record: the files follow it."""
+        self._write(self._data_dir, CURRENT, self.desired)
+        self.current = self.desired
+        self._write(self._own_dir, COMMITTED, self.current)
+        self._write(self._data_dir, ROLLBACK, empty(""))
+
+    def abandoned(self) -> None:
+        """After the journal's refusal: what is wanted is what was."""
+        self._write(self._data_dir, DESIRED, self.current)
+        self.desired = self.current
+
+    def _write_if_other(self, name: str, document: Json) -> None:
+        if self._world.read(f"{self._data_dir}/{name}") != _bytes(document):
+            self._write(self._data_dir, name, document)
+
+    def _write(self, folder: str, name: str, document: Json) -> None:
+        # 0600 and not the reference's 0644: contents of secret files are in it. It runs as root.
+        self._world.write(f"{folder}/{name}", _bytes(document), mode=0o600, uid=0, gid=0)
+
+    def _read(self, folder: str, name: str) -> Json | None:
+        raw = self._world.read(f"{folder}/{name}")
+        if raw is None:
+            return None
+        try:
+            document = json.loads(raw)
+            if isinstance(document, dict) and isinstance(document.get("metadata"), dict):
+                return document
+        except ValueError:
+            pass
+        log.error("specification file damaged, put aside file=%s bytes=%d", name, len(raw))
+        self._world.write(f"{self._own_dir}/{name}.damaged", raw, mode=0o600, uid=0, gid=0)
+        self._world.remove(f"{folder}/{name}")
+        return None
+
+
+def _bytes(document: Json) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()

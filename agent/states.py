@@ -1,0 +1,293 @@
+"""The states that a device can be in and the events that move it, with the journal's form of them.
+
+Only words: what follows what is in `machine`. Each state carries its target and its budgets; none
+carries progress, which is always observed. Clocks of one life of the process are not written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from agent import errors
+
+Json = dict[str, Any]
+
+# Whose fault it is that the device cannot be managed any more (law 9).
+SERVICE = "service"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One specification: the version counts deliveries, the hash names the content."""
+
+    version: str
+    spec_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    target: Target
+    attempt: int = 0
+    not_before: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    target: Target
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    target: Target
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Applying:
+    """`was_reachable` is what the probe just before the first effect said (law 9)."""
+
+    target: Target
+    was_reachable: bool | None = None
+    attempt: int = 0
+    stumbles: int = 0
+    not_before: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rebooting:
+    """Ends when the boot id is another one. Entered by the adapters of OS images (issue 4)."""
+
+    target: Target
+    boot_id: str
+    was_reachable: bool | None = None
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verifying:
+    """`deadline` None = the clock has not started in this life of the process."""
+
+    target: Target
+    was_reachable: bool | None = None
+    attempt: int = 0
+    stumbles: int = 0
+    not_before: float = 0.0
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RollingBack:
+    target: Target
+    failure: errors.Failure
+    attempt: int = 0
+    stumbles: int = 0
+    not_before: float = 0.0
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    target: Target
+    failure: errors.Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Decommissioning:
+    target: Target
+    is_wiping: bool = False
+
+
+State = (
+    Idle
+    | Fetching
+    | Staging
+    | Staged
+    | Applying
+    | Rebooting
+    | Verifying
+    | RollingBack
+    | Refused
+    | Decommissioning
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    not_before: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    was_reachable: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """Nothing was done and nothing is to do: there is nothing to verify either."""
+
+
+@dataclass(frozen=True, slots=True)
+class RebootOrdered:
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Booted:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The clock of a deadline starts."""
+
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    failure: errors.Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Blameless:
+    """Back on the old one the service is out of reach too: the update was not at fault."""
+
+    not_before: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dismissed:
+    """The service has asked this device to leave."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    pass
+
+
+Event = (
+    Arrived
+    | Postponed
+    | Fetched
+    | Checked
+    | Opened
+    | Applied
+    | Unchanged
+    | RebootOrdered
+    | Booted
+    | Begun
+    | Verified
+    | Failed
+    | Restored
+    | Blameless
+    | Dismissed
+    | Announced
+)
+
+
+def target_of(state: State) -> Target | None:
+    return getattr(state, "target", None)
+
+
+def heads_for_target(state: State) -> bool:
+    """Whether work is towards the target; otherwise it is towards the committed specification."""
+    return isinstance(state, Applying | Rebooting | Verifying)
+
+
+def counts_steps(state: State) -> bool:
+    """Whether steps and boots count against the budget of a target."""
+    return heads_for_target(state)
+
+
+def resumed(state: State) -> State:
+    """`state` in a new life of the process, where clocks of the old one mean nothing."""
+    match state:
+        case Verifying() | RollingBack():
+            return replace(state, deadline=None, not_before=0.0)
+        case Fetching() | Applying():
+            return replace(state, not_before=0.0)
+        case _:
+            return state
+
+
+_STATES: Mapping[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (
+        Idle,
+        Fetching,
+        Staging,
+        Staged,
+        Applying,
+        Rebooting,
+        Verifying,
+        RollingBack,
+        Refused,
+        Decommissioning,
+    )
+}
+# Clocks of one life of the process; another one must not read them.
+_FLEETING = ("not_before", "deadline")
+
+
+def encode(state: State) -> Json:
+    fields = {k: v for k, v in asdict(state).items() if k not in _FLEETING}
+    return {"name": type(state).__name__, **fields}
+
+
+def decode(document: Json) -> State:
+    fields = dict(document)
+    kind = _STATES[fields.pop("name")]
+    if "target" in fields:
+        fields["target"] = Target(**fields["target"])
+    if "failure" in fields:
+        fields["failure"] = decode_failure(fields["failure"])
+    state: State = kind(**fields)
+    return state
+
+
+def encode_failure(failure: errors.Failure) -> Json:
+    return asdict(failure)
+
+
+def decode_failure(document: Json) -> errors.Failure:
+    return errors.Failure(**document)
