@@ -6,6 +6,8 @@ request and who may ask are the signers' business.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from resources import formats, pem
@@ -38,6 +40,9 @@ _ELSEWHERE = {
 USAGES = ("clientAuth", "CA:false")
 
 
+_Values = Annotated[list[str], Field(json_schema_extra=ATOMIC)]
+
+
 class CertificateSigningRequestSpec(Model):
     request: str = Field(
         description="The certificate request: PEM, and that once more in base64.",
@@ -54,7 +59,7 @@ class CertificateSigningRequestSpec(Model):
     )
     username: str | None = Field(None, description="Who asked. Set by the service.")
     uid: str | None = Field(None, description="Identity of who asked. Set by the service.")
-    extra: dict[str, list[str]] | None = Field(
+    extra: dict[str, _Values] | None = Field(
         None, description="More about who asked. Set by the service."
     )
 

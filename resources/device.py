@@ -50,7 +50,7 @@ class AlertRule(Model):
     severity: Literal["Info", "Warning", "Critical"] = Field(
         description="What the device reports while the rule is met."
     )
-    duration: Annotated[str, Field(pattern=r"^[0-9]+[smh]$")] = Field(
+    duration: Annotated[str, Field(pattern=formats.ALERT_DURATION)] = Field(
         description="How long the use must stay above the threshold, such as 10m."
     )
     percentage: float = Field(ge=0, le=100, description="Threshold in percent of what there is.")

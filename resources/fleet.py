@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from resources import device, formats
-from resources.errors import INVALID, REQUIRED, TYPE_INVALID, FieldError
+from resources.errors import INVALID, REQUIRED, FieldError
 from resources.kind import Json
 from resources.meta import (
     ATOMIC,
@@ -18,6 +18,7 @@ from resources.meta import (
     Count,
     Document,
     Duration,
+    IntOrString,
     LabelSelector,
     Model,
     Percentage,
@@ -42,8 +43,7 @@ class Batch(Model):
         description="Devices of the fleet that belong to this batch; all that are left if absent.",
         json_schema_extra=_MATCH_ATOMIC,
     )
-    # The rules check it: a union of types would complain twice.
-    limit: int | str | None = Field(
+    limit: IntOrString | None = Field(
         None,
         description="How many of them: a number of at least 1, or a percentage such as 10%.",
         json_schema_extra=INT_OR_STRING,
@@ -184,8 +184,6 @@ def check_policy(policy: Json, path: str) -> Complaints:
 def _check_limit(limit: object, path: str) -> Complaints:
     if isinstance(limit, str):
         yield from complain(path, formats.percentage(limit))
-    elif isinstance(limit, bool):
-        yield FieldError(path, TYPE_INVALID, "must be a number or a percentage such as 10%")
     elif isinstance(limit, int) and limit < 1:
         yield FieldError(path, INVALID, "must be at least 1; leave it out for no limit")
 

@@ -27,6 +27,7 @@ GIT_REVISION = r"^[a-zA-Z0-9]([a-zA-Z0-9./_-])*$"
 PERCENTAGE = r"^(100|[1-9]?[0-9])%$"
 # One number and one unit, as the contract publishes it; a Go duration of that shape.
 DURATION = r"^([1-9][0-9]*)?[0-9][smh]$"
+ALERT_DURATION = r"^[0-9]+[smh]$"
 INTERVAL = r"^[1-9][0-9]*[smh]$"
 PORT_PAIR = r"^[0-9]+:[0-9]+$"
 PORT_PAIR_PROTOCOL = r"^[0-9]+:[0-9]+(/(tcp|udp|sctp))?$"
@@ -56,6 +57,15 @@ _TEMPLATED_IMAGE = re.compile(rf"{_IMAGE_NAME}:{_TEMPLATED_TAG}(?:@{_DIGEST})?")
 _REGISTRY = re.compile(
     rf"(?:{LABEL_NAME}(?:\.{LABEL_NAME})*|\[[a-f0-9:]+\])(?::(?P<port>[0-9]{{1,5}}))?"
 )
+
+# What to write, where a pattern alone would have to say it.
+PATTERN_WORDS = {
+    PERCENTAGE: "write 0% to 100%",
+    DURATION: "write a whole number and s, m or h, like 30s or 2h",
+    INTERVAL: "write a whole number from 1 and s, m or h, like 30s",
+    ALERT_DURATION: "write a whole number and s, m or h, like 10m",
+    MATCH_PATTERN: "write the name of a unit, with * and ? where it may vary",
+}
 
 # What belongs to the agent itself: a template that could write there could unseat it.
 FORBIDDEN_DIRECTORIES = ("/var/lib/flightctl", "/usr/lib/flightctl", "/etc/flightctl/certs")

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from resources import formats
 from resources.errors import DUPLICATE, INVALID, REQUIRED, TOO_LONG, FieldError, Invalid
@@ -35,6 +36,16 @@ Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1, json_schema_extra={"form
 Count = Annotated[int, Field(ge=0, le=2**63 - 1, json_schema_extra={"format": "int64"})]
 Percentage = Annotated[str, Field(pattern=formats.PERCENTAGE)]
 Duration = Annotated[str, Field(pattern=formats.DURATION)]
+
+
+def _int_or_string(value: object) -> object:
+    # Asked before the union, which would complain once for each of its types.
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise PydanticCustomError("int_or_string", "must be a number or a text")
+    return value
+
+
+IntOrString = Annotated[int | str, BeforeValidator(_int_or_string)]
 
 ATOMIC: Json = {"x-kubernetes-list-type": "atomic"}
 SET: Json = {"x-kubernetes-list-type": "set"}

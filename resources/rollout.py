@@ -23,6 +23,7 @@ from resources.meta import (
     Count,
     Document,
     Int64,
+    IntOrString,
     LabelSelector,
     Model,
     Timestamp,
@@ -83,7 +84,7 @@ class RolloutBatch(Model):
     number: int = Field(ge=0, description="Place in the sequence, from 0.")
     phase: Phase = Field(description="What the batch is doing.")
     selector: LabelSelector | None = Field(None, description="Devices that it takes.")
-    limit: int | str | None = Field(
+    limit: IntOrString | None = Field(
         None, description="How many of them, or what share.", json_schema_extra=INT_OR_STRING
     )
     counts: RolloutCounts | None = Field(None, description="Its devices by state.")

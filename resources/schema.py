@@ -26,6 +26,10 @@ _KEPT = (
     "type", "format", "description", "enum", "pattern", "minLength", "maxLength", "minimum",
     "maximum", "minItems", "maxItems", "required",
 )  # fmt: skip
+_FORMAT_LIMITS = {
+    "int32": (-(2**31), 2**31 - 1),
+    "int64": (-(2**63), 2**63 - 1),
+}
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _INT_OR_STRING = "x-kubernetes-int-or-string"
 # What Kubernetes allows in one version of a CRD.
@@ -51,6 +55,10 @@ def _convert(node: Json, defs: Json, where: str) -> Json:
     if "oneOf" in node:
         return _merged(node, defs, where)
     schema: Json = {key: node[key] for key in _KEPT if key in node}
+    for bound in ("minimum", "maximum"):
+        # The format says so already.
+        if schema.get(bound) in _FORMAT_LIMITS.get(schema.get("format", ""), ()):
+            del schema[bound]
     if "const" in node:
         schema["enum"] = [node["const"]]
     schema |= {key: value for key, value in node.items() if key.startswith("x-kubernetes-")}

@@ -120,7 +120,9 @@ def _complaint(error: ErrorDetails, document: Json, root: Json) -> FieldError:
         case "string_too_short" | "too_short":
             return FieldError(path, INVALID, "must not be empty")
         case "string_pattern_mismatch":
-            detail = f"{formats.shown(given)} must match {context['pattern']}"
+            pattern = context["pattern"]
+            words = formats.PATTERN_WORDS.get(pattern, f"must match {pattern}")
+            detail = f"{formats.shown(given)}: {words}"
             return FieldError(path, INVALID, detail)
         case "greater_than_equal" | "less_than_equal":
             return FieldError(path, INVALID, f"{given}: {_bound(context)}")
@@ -168,19 +170,18 @@ def _choice(node: Json, context: Json) -> str:
 
 
 def _bound(context: Json) -> str:
-    return (
-        f"must be at least {context['ge']}"
-        if "ge" in context
-        else f"must be at most {context['le']}"
-    )
+    if "ge" in context:
+        return f"must be at least {context['ge']:g}"
+    return f"must be at most {context['le']:g}"
 
 
 def _unknown(path: str, root: Json) -> FieldError:
     """An unknown field, with the name that was probably meant; or one of another branch."""
     parent, _, name = path.rpartition(".")
-    known = list(_node_at(root, parent).get("properties", {}))
+    known = _node_at(root, parent).get("properties", {})
     if name in known:
-        detail = "does not go with the rest of this object, which is of another type; remove it"
+        words = known[name].get("description", "")
+        detail = f"does not go with the rest of this object, which is of another type. ({words})"
         return FieldError(path, FORBIDDEN, detail)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     hint = f"; did you mean {near[0]}?" if near else ""
