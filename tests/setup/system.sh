@@ -23,7 +23,7 @@ say() { printf 'setup: %s\n' "$*"; }
 missing_packages() {
   local installed
   installed=" $(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${PACKAGES[@]}" 2>/dev/null \
-    | sed -n 's/^installed //p' | tr '\n' ' ') "
+    | sed -n "s/^installed //p" | tr "\n" " " || true) "
   for package in "${PACKAGES[@]}"; do
     [[ $installed == *" $package "* ]] || echo "$package"
   done
