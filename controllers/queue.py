@@ -4,6 +4,8 @@ Level-triggered: a key says *look there*, never *what happened*. Asking for a ke
 worked on makes it run once more afterwards. A worker answers when to look again, or fails: then it
 is looked at again after a back-off that grows to five minutes. Nothing is lost by losing an
 `add`, since everything is added again at every resync.
+
+All of it belongs to one event loop; `add` from another thread goes through `call_soon_threadsafe`.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ Key = tuple[str, ...]
 Worker = Callable[[Key], Awaitable[float | None]]
 
 FIRST_S, LONGEST_S = 0.2, 300.0
+# How soon a key is tried again that failed while something about it changed.
+CHANGED_S = 1.0
 
 log = structlog.get_logger()
 
@@ -28,32 +32,48 @@ class Terminal(Exception):
     """Trying again does not help; what stands in the way is told on the object."""
 
 
+def backoff_s(failures: int) -> float:
+    """How long to wait after so many failures in a row, before jitter."""
+    grown: float = FIRST_S * 2.0 ** min(failures, 16)
+    return min(LONGEST_S, grown)
+
+
+def _jitter() -> float:
+    return random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries, protects nothing
+
+
 class KeyedQueue:
     """Runs `worker` for keys, `parallel` at a time. `worker` returns seconds until it wants to look
-    again, or None."""
+    again, or None. The clock is that of the running loop."""
 
-    def __init__(self, worker: Worker, *, parallel: int = 4) -> None:
+    def __init__(
+        self, worker: Worker, *, parallel: int = 4, jitter: Callable[[], float] = _jitter
+    ) -> None:
         self._worker = worker
         self._parallel = parallel
+        self._jitter = jitter
         self._due: list[tuple[float, int, Key]] = []
         self._when: dict[Key, float] = {}
         self._running: set[Key] = set()
         self._again: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._sequence = 0
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
 
-    async def add(self, key: Key, after_s: float = 0.0) -> None:
+    def add(self, key: Key, after_s: float = 0.0) -> None:
         """Look at `key` after `after_s`; an earlier appointment stays."""
-        async with self._changed:
-            self._schedule(key, asyncio.get_running_loop().time() + after_s)
-            self._changed.notify_all()
+        self._schedule(key, asyncio.get_running_loop().time() + after_s)
+        self._changed.set()
 
     async def run(self) -> None:
-        """Works until cancelled."""
+        """Works until cancelled; cancels what is being worked on then."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(self._parallel):
-                group.create_task(self._work())
+            while True:
+                self._changed.clear()
+                while len(self._running) < self._parallel and (key := self._pop()) is not None:
+                    self._running.add(key)
+                    group.create_task(self._work(key), name=f"reconcile {'/'.join(key)}")
+                await self._wait()
 
     def _schedule(self, key: Key, when: float) -> None:
         if key in self._running:
@@ -66,58 +86,54 @@ class KeyedQueue:
         self._sequence += 1
         heapq.heappush(self._due, (when, self._sequence, key))
 
-    async def _work(self) -> None:
-        while True:
-            key = await self._next()
-            after_s = await self._attempt(key)
-            async with self._changed:
-                self._running.discard(key)
-                now = asyncio.get_running_loop().time()
-                if key in self._again:
-                    self._again.discard(key)
-                    self._schedule(key, now)
-                elif after_s is not None:
-                    self._schedule(key, now + after_s)
-                self._changed.notify_all()
-
-    async def _next(self) -> Key:
-        loop = asyncio.get_running_loop()
-        async with self._changed:
-            while True:
-                self._drop_stale()
-                timeout = None if not self._due else self._due[0][0] - loop.time()
-                if timeout is not None and timeout <= 0:
-                    _, _, key = heapq.heappop(self._due)
-                    del self._when[key]
-                    self._running.add(key)
-                    return key
-                try:
-                    async with asyncio.timeout(timeout):
-                        await self._changed.wait()
-                except TimeoutError:
-                    continue
-
-    def _drop_stale(self) -> None:
-        """Appointments that an earlier one replaced."""
-        while self._due and self._when.get(self._due[0][2]) != self._due[0][0]:
+    def _pop(self) -> Key | None:
+        """The key that is due, if any, without the appointments that an earlier one replaced."""
+        now = asyncio.get_running_loop().time()
+        while self._due:
+            when, _, key = self._due[0]
+            if self._when.get(key) == when:
+                if when > now:
+                    return None
+                del self._when[key]
+                heapq.heappop(self._due)
+                return key
             heapq.heappop(self._due)
+        return None
+
+    async def _wait(self) -> None:
+        """Until something was added or ended, or the next key is due."""
+        due = self._due[0][0] if self._due and len(self._running) < self._parallel else None
+        try:
+            async with asyncio.timeout_at(due):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    async def _work(self, key: Key) -> None:
+        after_s = await self._attempt(key)
+        self._running.discard(key)
+        now = asyncio.get_running_loop().time()
+        if key in self._again:
+            self._again.discard(key)
+            # A failing worker that causes a change of its own must not spin.
+            after_s = min(CHANGED_S, after_s or 0.0) if key in self._failures else 0.0
+        if after_s is not None:
+            self._schedule(key, now + after_s)
+        self._changed.set()
 
     async def _attempt(self, key: Key) -> float | None:
         try:
             after_s = await self._worker(key)
         except Terminal as problem:
             log.warning("reconcile refused", key=key, error=str(problem))
+            after_s = None
         except Exception as error:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
-            grown_s: float = min(LONGEST_S, FIRST_S * 2.0 ** min(failures, 16))
-            wait_s = grown_s * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+            wait_s = backoff_s(failures) * self._jitter()
             log.warning("reconcile failed", key=key, error=repr(error), retry_s=round(wait_s, 1))
             return wait_s
-        else:
-            self._failures.pop(key, None)
-            return after_s
         self._failures.pop(key, None)
-        return None
+        return after_s
 
 
 def key_of(kind: str, document: Any) -> Key:

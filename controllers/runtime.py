@@ -1,30 +1,34 @@
-"""Kopf watches the few kinds; a keyed queue does the work. In its own thread with its own loop.
+"""All controllers of one process: kopf says where to look, a keyed queue looks.
 
-Kopf wants a loop of its own (it cancels strangers' tasks when it ends) and keeps its bookkeeping in
-annotations; our handlers are on raw events only, so it writes nothing anywhere. What it tells us is
-a key, and a key is all that we take.
+Two threads: one for kopf (`watching` says why), one with the queue, the client and the resync. A
+key is all that goes from one to the other. Stopping ends the watching first, then what is being
+worked on; each reconciler is level-triggered, so being cancelled anywhere only delays.
+
+There is no leader election here yet: one process of controllers at a time. Two do each other's work
+twice, which is waste and not harm, for every binding is counted where it is made. The Lease comes
+with the shape of deployment that has replicas.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import kopf
 import structlog
 
 from controllers import fleets, rollouts, worklist
-from controllers.client import FLIGHTCTL, HOMEPORT, Client
+from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client, Unreachable
 from controllers.queue import Key, KeyedQueue, key_of
 from controllers.session import Endpoint
+from controllers.watching import Watching
 
 RESYNC_S = 300.0
+START_S = 30.0
 STOP_S = 8.0
-# plural → (group version, kind), of what is watched.
+PARALLEL = 4
 WATCHED = {
     "fleets": (FLIGHTCTL, "Fleet"),
     "rollouts": (HOMEPORT, "Rollout"),
@@ -39,84 +43,86 @@ def utc_now() -> str:
 
 
 class Controllers:
-    """All controllers of one process."""
+    """All controllers of one process, in threads of their own."""
 
-    def __init__(self, endpoint: Endpoint, *, now: Callable[[], str] = utc_now) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        now: Callable[[], str] = utc_now,
+        resync_s: float = RESYNC_S,
+    ) -> None:
         self._endpoint = endpoint
         self._now = now
-        self._stop = threading.Event()
-        self._ready = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self, timeout_s: float = 30.0) -> None:
-        """Start the thread and wait until kopf watches. Raises TimeoutError."""
+        self._resync_s = resync_s
+        self._watching = Watching(endpoint, WATCHED, self._see)
         self._thread = threading.Thread(target=self._main, name="controllers", daemon=True)
-        self._thread.start()
-        if not self._ready.wait(timeout_s):
-            raise TimeoutError("the controllers did not start")
+        self._serving = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._queue: KeyedQueue | None = None
+        self._finish: asyncio.Event | None = None
 
-    def stop(self, timeout_s: float = STOP_S) -> None:
-        self._stop.set()
-        if self._thread is not None:
+    def start(self, timeout_s: float = START_S) -> None:
+        """Start, and wait until kopf begins to watch. Raises TimeoutError."""
+        self._thread.start()
+        if not (self._serving.wait(timeout_s) and self._watching.ready.wait(timeout_s)):
+            self.stop()
+            raise TimeoutError("the controllers did not start")
+        log.info("controllers started", server=self._endpoint.server)
+
+    def stop(self, timeout_s: float = STOP_S) -> bool:
+        """Stop; whether everything ended in time. What did not ends with the process."""
+        ended = self._watching.stop(timeout_s)
+        if self._loop is not None and self._finish is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._finish.set)
+        if self._thread.ident is not None:
             self._thread.join(timeout_s)
+        ended = ended and not self._thread.is_alive()
+        log.info("controllers stopped", cleanly=ended)
+        return ended
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
 
     def _main(self) -> None:
-        logging.getLogger("kopf").setLevel(logging.ERROR)
-        asyncio.run(self.run())
+        asyncio.run(self._serve())
 
-    async def run(self) -> None:
-        """Until `stop`."""
+    async def _serve(self) -> None:
         async with self._endpoint.session() as session:
             client = Client(session, self._endpoint.server)
-            queue = KeyedQueue(lambda key: self._reconcile(client, queue, key))
+            self._loop, self._finish = asyncio.get_running_loop(), asyncio.Event()
+            self._queue = KeyedQueue(lambda key: self._reconcile(client, key), parallel=PARALLEL)
             async with asyncio.TaskGroup() as group:
                 helpers = [
-                    group.create_task(queue.run()),
-                    group.create_task(self._resync(client, queue)),
+                    group.create_task(self._queue.run()),
+                    group.create_task(self._resync(client, self._queue)),
                 ]
-                await self._operate(queue)
+                self._watching.start()
+                self._serving.set()
+                await self._finish.wait()
                 for helper in helpers:
                     helper.cancel()
 
-    async def _operate(self, queue: KeyedQueue) -> None:
-        settings = kopf.OperatorSettings()
-        settings.posting.enabled = False
-        settings.scanning.disabled = True
-        settings.peering.standalone = True
-        settings.queueing.worker_limit = 200
-        settings.process.ultimate_exiting_timeout = None
-        settings.networking.error_backoffs = (0.5, 1, 1, 2, 2)
-        await kopf.operator(
-            registry=self._registry(queue),
-            settings=settings,
-            clusterwide=True,
-            stop_flag=self._stop,
-            ready_flag=self._ready,
-        )
+    def _see(self, kind: str, document: Mapping[str, Any]) -> None:
+        """In kopf's thread: what was seen becomes keys."""
+        keys = [key_of(kind, document)]
+        if kind == "Rollout":
+            # How a rollout goes is told on its fleet too.
+            metadata, target = document["metadata"], document["spec"]["target"]
+            keys.append(("Fleet", metadata["namespace"], target["fleet"]))
+        assert self._loop is not None, "kopf is started by our loop"
+        try:
+            self._loop.call_soon_threadsafe(self._add, keys)
+        except RuntimeError:
+            # Our loop has ended: the process is stopping, and the next one lists everything.
+            log.debug("event dropped", keys=keys)
 
-    def _registry(self, queue: KeyedQueue) -> kopf.OperatorRegistry:
-        registry = kopf.OperatorRegistry()
+    def _add(self, keys: list[Key]) -> None:
+        assert self._queue is not None, "made before kopf is started"
+        for key in keys:
+            self._queue.add(key)
 
-        @kopf.on.login(registry=registry)
-        async def login(**_: Any) -> kopf.AiohttpSession:
-            session = self._endpoint.session(total_s=None)
-            return kopf.AiohttpSession(server=self._endpoint.server, aiohttp_session=session)
-
-        for plural, (api, kind) in WATCHED.items():
-            group, version = api.split("/")
-
-            @kopf.on.event(group, version, plural, registry=registry, id=f"see-{plural}")
-            async def see(body: kopf.Body, kind: str = kind, **_: Any) -> None:
-                await queue.add(key_of(kind, body))
-                if kind == "Rollout":
-                    # How a rollout ends is told on its fleet too.
-                    metadata = body["metadata"]
-                    fleet = body["spec"]["target"]["fleet"]
-                    await queue.add(("Fleet", metadata["namespace"], fleet))
-
-        return registry
-
-    async def _reconcile(self, client: Client, queue: KeyedQueue, key: Key) -> float | None:
+    async def _reconcile(self, client: Client, key: Key) -> float | None:
         kind, namespace, name = key
         match kind:
             case "Fleet":
@@ -131,12 +137,12 @@ class Controllers:
     async def _resync(self, client: Client, queue: KeyedQueue) -> None:
         """Everything again, every five minutes: what an event was lost for is found then."""
         while True:
-            await asyncio.sleep(RESYNC_S)
+            await asyncio.sleep(self._resync_s)
             for plural, (api, kind) in WATCHED.items():
                 try:
                     found = await client.list_all(api, plural)
-                except Exception as error:
+                except (ApiError, Unreachable) as error:
                     log.warning("resync failed", plural=plural, error=repr(error))
                     continue
                 for document in found:
-                    await queue.add(key_of(kind, document))
+                    queue.add(key_of(kind, document))

@@ -36,7 +36,7 @@ async def test_asking_many_times_works_once() -> None:
 
     queue = KeyedQueue(work)
     for _ in range(10):
-        await queue.add(A)
+        queue.add(A)
     task = asyncio.create_task(queue.run())
     await until(lambda: bool(seen))
     await asyncio.sleep(0.02)
@@ -58,10 +58,10 @@ async def test_a_key_is_never_worked_on_twice_at_once_and_runs_again_if_asked_me
         runs.append(key)
 
     async with running(work) as queue:
-        await queue.add(A)
+        queue.add(A)
         await until(lambda: A in busy)
-        await queue.add(A)
-        await queue.add(A)
+        queue.add(A)
+        queue.add(A)
         go.set()
         await until(lambda: len(runs) == 2)
         await asyncio.sleep(0.02)
@@ -78,8 +78,8 @@ async def test_keys_do_not_wait_for_each_other() -> None:
         done.append(key)
 
     async with running(work) as queue:
-        await queue.add(A)
-        await queue.add(B)
+        queue.add(A)
+        queue.add(B)
         await until(lambda: done == [B])
 
 
@@ -94,8 +94,8 @@ async def test_a_failure_is_tried_again_and_a_terminal_one_is_not() -> None:
             raise RuntimeError("not yet")
 
     async with running(work) as queue:
-        await queue.add(A)
-        await queue.add(B)
+        queue.add(A)
+        queue.add(B)
         await until(lambda: tries[A] == 2)
     assert tries == {A: 2, B: 1}
 
@@ -108,7 +108,7 @@ async def test_a_worker_says_when_it_wants_to_look_again() -> None:
         return 0.05 if len(seen) == 1 else None
 
     async with running(work) as queue:
-        await queue.add(A)
+        queue.add(A)
         await until(lambda: len(seen) == 2)
     assert seen[1] - seen[0] >= 0.045
 
@@ -120,8 +120,8 @@ async def test_an_earlier_appointment_wins() -> None:
         seen.append(key)
 
     async with running(work) as queue:
-        await queue.add(A, after_s=60)
-        await queue.add(A)
+        queue.add(A, after_s=60)
+        queue.add(A)
         await until(lambda: seen == [A])
-        await queue.add(A, after_s=0.01)
+        queue.add(A, after_s=0.01)
         await until(lambda: seen == [A, A])
