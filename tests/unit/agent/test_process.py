@@ -1,0 +1,147 @@
+"""The whole agent as a process, against a service on loopback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.fakes import agent_rig
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PATIENCE_S = 30.0
+
+
+class Agent:
+    def __init__(self, rig: agent_rig.Rig, log: Path) -> None:
+        self.rig = rig
+        self.root = rig.world.path("/")
+        self.log = log
+        self.child: subprocess.Popen[bytes] | None = None
+
+    def start(self, **environ: str) -> None:
+        command = [sys.executable, "-m", "agent", "--root", str(self.root)]
+        with self.log.open("ab") as out:
+            self.child = subprocess.Popen(
+                command,
+                cwd="/",
+                stdout=out,
+                stderr=out,
+                env={
+                    "PATH": os.environ["PATH"],
+                    "PYTHONPATH": str(REPOSITORY),
+                    "FLIGHTCTL_DISABLE_CONSOLE_BANNER": "1",
+                    **environ,
+                },
+            )
+
+    def signal(self, number: int) -> None:
+        assert self.child is not None
+        self.child.send_signal(number)
+
+    def wait(self, seconds: float = PATIENCE_S) -> int:
+        assert self.child is not None
+        return self.child.wait(seconds)
+
+    def until(self, what: Callable[[], object]) -> None:
+        assert self.child is not None
+        deadline = time.monotonic() + PATIENCE_S
+        while not what():
+            assert self.child.poll() is None, self.words()
+            assert time.monotonic() < deadline, self.words()
+            time.sleep(0.05)
+
+    def words(self) -> str:
+        return self.log.read_text()
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Agent]:
+    with agent_rig.rigged(tmp_path) as rig:
+        rig.service.hold_s = 20
+        rig.settings(**{"enrollment-verify-interval": "2s", "status-update-interval": "2s"})
+        made = Agent(rig, tmp_path / "agent.log")
+        yield made
+        if made.child is not None and made.child.poll() is None:
+            made.child.kill()
+            made.child.wait()
+
+
+def reported(agent: Agent, version: str) -> Callable[[], bool]:
+    def found() -> bool:
+        bodies: list[dict[str, Any]] = agent.rig.service.statuses
+        return any(b["status"]["config"]["renderedVersion"] == version for b in bodies)
+
+    return found
+
+
+def test_a_device_enrols_reports_and_stops_within_five_seconds(agent: Agent) -> None:
+    service = agent.rig.service
+    agent.start()
+    agent.until(lambda: service.enrollments)
+    (name,) = service.enrollments
+    service.approve(name)
+    agent.until(reported(agent, "1"))
+    (body, *_) = service.statuses
+    assert body["metadata"]["name"] == name
+    started = time.monotonic()
+    agent.signal(signal.SIGTERM)
+    assert agent.wait() == 0, agent.words()
+    assert time.monotonic() - started < 5
+
+    agent.start()
+    service.render(name, 2)
+    agent.until(reported(agent, "2"))
+    assert len(service.seen("POST", "/enrollmentrequests")) == 1
+    agent.signal(signal.SIGINT)
+    assert agent.wait() == 0, agent.words()
+
+
+def test_only_one_agent_runs_on_a_data_directory(agent: Agent, tmp_path: Path) -> None:
+    agent.start()
+    agent.until(lambda: agent.rig.service.enrollments)
+    second = Agent(agent.rig, tmp_path / "second.log")
+    second.start()
+    assert second.wait() == 1
+    assert "another agent" in second.words()
+
+
+def test_a_denial_ends_the_process_with_1_and_the_reason(agent: Agent) -> None:
+    service = agent.rig.service
+    agent.start()
+    agent.until(lambda: service.enrollments)
+    (name,) = service.enrollments
+    condition = {"type": "Denied", "status": "True", "reason": "R", "message": "stolen goods"}
+    service.enrollments[name]["status"]["conditions"] = [condition]
+    assert agent.wait() == 1
+    assert "stolen goods" in agent.words()
+
+
+def test_hangup_reads_the_configuration_again_and_a_bad_one_changes_nothing(
+    agent: Agent,
+) -> None:
+    service = agent.rig.service
+    agent.start()
+    agent.until(lambda: service.enrollments)
+    (name,) = service.enrollments
+    service.approve(name)
+    agent.until(lambda: service.statuses)
+    assert "kernel" in service.statuses[-1]["status"]["systemInfo"]
+    config = agent.rig.world.path("/etc/flightctl/config.yaml")
+    document = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump({**document, "system-info": ["cpuCores"]}))
+    agent.signal(signal.SIGHUP)
+    agent.until(lambda: "kernel" not in service.statuses[-1]["status"]["systemInfo"])
+    config.write_text("a: [")
+    agent.signal(signal.SIGHUP)
+    agent.until(lambda: "not reloaded" in agent.words())
+    agent.signal(signal.SIGTERM)
+    assert agent.wait() == 0
