@@ -13,6 +13,9 @@ Json = dict[str, Any]
 FLIGHTCTL = "flightctl.io/v1beta1"
 HOMEPORT = "homeport.dev/v1alpha1"
 MERGE_PATCH = "application/merge-patch+json"
+METADATA_ONLY = (
+    "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json;q=0.5"
+)
 
 
 class ApiError(Exception):
@@ -51,9 +54,19 @@ class Client:
         items: Sequence[Json] = answer["items"]
         return items
 
-    async def list(self, api: str, namespace: str, plural: str, fields: str = "") -> list[Json]:
+    async def list_in(self, api: str, namespace: str, plural: str, fields: str = "") -> list[Json]:
+        return await self._list(api, namespace, plural, fields, "application/json")
+
+    async def names(self, api: str, namespace: str, plural: str, fields: str = "") -> list[str]:
+        """The names of what `list_in` would give, without the bodies."""
+        found = await self._list(api, namespace, plural, fields, METADATA_ONLY)
+        return [item["metadata"]["name"] for item in found]
+
+    async def _list(
+        self, api: str, namespace: str, plural: str, fields: str, accept: str
+    ) -> list[Json]:
         query = {"fieldSelector": fields} if fields else {}
-        answer = await self._ask("GET", _path(api, namespace, plural), query=query)
+        answer = await self._ask("GET", _path(api, namespace, plural), query=query, accept=accept)
         items: list[Json] = answer["items"]
         return items
 
@@ -82,9 +95,14 @@ class Client:
         query: Mapping[str, str] | None = None,
         body: Json | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> Json:
         data = None if body is None else orjson.dumps(body)
-        headers = {"Content-Type": content_type, "User-Agent": "homeport-controllers"}
+        headers = {
+            "Content-Type": content_type,
+            "Accept": accept,
+            "User-Agent": "homeport-controllers",
+        }
         try:
             async with self._session.request(
                 method, self._server + path, params=query, data=data, headers=headers

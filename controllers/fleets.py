@@ -13,23 +13,32 @@ from resources.errors import Invalid
 Json = dict[str, Any]
 Now = Callable[[], str]
 
+# Phases of a rollout that goes on, as flightctl names them on the fleet; all others are Active.
+_IN_PROGRESS = {"Waiting": "Waiting", "Suspended": "Suspended"}
+
 
 async def reconcile(client: Client, namespace: str, name: str, *, now: Now) -> None:
     """Bring one fleet's versions and rollouts up to its template."""
     fleet = await client.get(FLIGHTCTL, namespace, "fleets", name)
     if fleet is None or fleet["metadata"].get("deletionTimestamp"):
         return
+    names = await client.names(FLIGHTCTL, namespace, "templateversions", f"spec.fleet={name}")
+    newest = freezing.newest(names)
+    rollouts = await client.list_in(HOMEPORT, namespace, "rollouts", f"spec.target.fleet={name}")
     try:
         template = freezing.frozen(fleet)
     except Invalid as problem:
-        await _tell(client, fleet, valid=str(problem), rollout=None, now=now())
+        # What was rolling out before the template broke goes on.
+        under_way = freezing.latest_attempt(rollouts, newest)
+        await _tell(client, fleet, valid=str(problem), rollout=under_way, now=now())
         return
-    versions = await client.list(FLIGHTCTL, namespace, "templateversions", f"spec.fleet={name}")
-    version = freezing.newest(versions)
-    if not freezing.is_same(template, version):
+    version = newest and await client.get(FLIGHTCTL, namespace, "templateversions", newest)
+    if not version or not freezing.is_same(template, version):
         version = await _create_version(client, fleet, template, now=now())
-    assert version is not None
-    rollout = await _rollout_for(client, fleet, version)
+    target = version["metadata"]["name"]
+    rollout = freezing.latest_attempt(rollouts, target)
+    if rollout is None:
+        rollout = await _create_rollout(client, fleet, target)
     await _tell(client, fleet, valid="", rollout=rollout, now=now())
 
 
@@ -56,14 +65,9 @@ async def _create_version(client: Client, fleet: Json, template: Json, *, now: s
         return existing
 
 
-async def _rollout_for(client: Client, fleet: Json, version: Json) -> Json:
+async def _create_rollout(client: Client, fleet: Json, target: str) -> Json:
     metadata = fleet["metadata"]
     namespace, fleet_name = metadata["namespace"], metadata["name"]
-    target = version["metadata"]["name"]
-    rollouts = await client.list(HOMEPORT, namespace, "rollouts", f"spec.target.fleet={fleet_name}")
-    for rollout in rollouts:
-        if rollout["spec"]["target"]["templateVersion"] == target:
-            return rollout
     policy = fleet["spec"].get("rolloutPolicy")
     wanted: Json = {"fleet": fleet_name, "templateVersion": target}
     if policy:
@@ -123,22 +127,25 @@ def conclude(
     put("Valid", not valid, "Invalid" if valid else "Valid", valid)
     phase = ((rollout or {}).get("status") or {}).get("phase", "Pending")
     active = rollout is not None and phase not in rollout_plan.ENDED
+    said = [_why(rollout, "Progressing")] if active else []
     later = rollout_plan.unplanned(fleet["spec"].get("rolloutPolicy"))
-    message = "All devices are one batch"
     if later:
-        named = " and ".join(later)
-        message += f": {named} of the rollout policy is not carried out yet"
-    put("RolloutInProgress", active, "Active" if active else "Inactive", message if active else "")
+        said.append(
+            f"{' and '.join(later)} of the rollout policy cannot be carried out yet: all devices "
+            "are one batch."
+        )
+    reason = _IN_PROGRESS.get(phase, "Active") if active else "Inactive"
+    put("RolloutInProgress", reason == "Active", reason, " ".join(filter(None, said)))
     put("Reconciling", active, "RollingOut" if active else "Idle", "")
     if valid:
         put("Ready", False, "Invalid", "The template cannot be rolled out.")
     elif active:
         put("Ready", False, "RollingOut", "Devices are being updated.")
     else:
-        put("Ready", phase == "Completed", phase, _why(rollout))
+        put("Ready", phase == "Completed", phase, _why(rollout, "Succeeded"))
     return known
 
 
-def _why(rollout: Json | None) -> str:
-    found = conditions.get(((rollout or {}).get("status") or {}).get("conditions"), "Succeeded")
+def _why(rollout: Json | None, type_: str) -> str:
+    found = conditions.get(((rollout or {}).get("status") or {}).get("conditions"), type_)
     return str((found or {}).get("message") or "")

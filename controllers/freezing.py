@@ -6,6 +6,7 @@ fleet then says so in its condition `Valid`, and its devices keep what they have
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from resources import digest, render
@@ -38,5 +39,17 @@ def number_of(name: str) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def newest(versions: list[Json]) -> Json | None:
-    return max(versions, key=lambda v: number_of(v["metadata"]["name"]), default=None)
+def newest(names: Iterable[str]) -> str | None:
+    """The name of the version that was made last."""
+    return max(names, key=number_of, default=None)
+
+
+def latest_attempt(rollouts: Iterable[Json], version: str | None) -> Json | None:
+    """Of the rollouts of one fleet, the last that brings `version`: `web.v3-2` after `web.v3-1`."""
+    attempts = [r for r in rollouts if r["spec"]["target"]["templateVersion"] == version]
+    return max(attempts, key=lambda r: _attempt(r["metadata"]["name"]), default=None)
+
+
+def _attempt(name: str) -> int:
+    text = name.rpartition("-")[2]
+    return int(text) if text.isdigit() else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -16,7 +16,7 @@ from resources.rollout_plan import Bind, Finish, Wait
 Json = dict[str, Any]
 Now = Callable[[], str]
 
-DEFAULT_TIMEOUT = timedelta(hours=24)
+DEFAULT_TIMEOUT_S = 24 * 3600
 # A hundred thousand devices at the planner's limit, and a bound on one look.
 BINDS_A_LOOK = 20
 
@@ -30,19 +30,25 @@ async def reconcile(client: Client, namespace: str, name: str, *, now: Now) -> f
         return None
     fleet = rollout["spec"]["target"]["fleet"]
     superseded = await _is_superseded(client, namespace, rollout)
+    age_s, overdue = ages(rollout, now())
+    stuck = False
     for _ in range(BINDS_A_LOOK):
         progress = await client.progress(namespace, fleet, name)
         decision = rollout_plan.plan(
-            rollout, progress, superseded=superseded, overdue=_is_overdue(rollout, now())
+            rollout, progress, superseded=superseded, overdue=overdue, stuck=stuck, age_s=age_s
         )
         if not isinstance(decision, Bind):
             await _tell(client, rollout, decision, progress, now())
             return None if isinstance(decision, Finish) else decision.recheck_s
-        await _bind(client, namespace, rollout, decision)
+        bound = await _bind(client, namespace, rollout, decision)
+        if bound is None:
+            return rollout_plan.BUSY_S
+        stuck = bound == 0
     return rollout_plan.BUSY_S
 
 
-async def _bind(client: Client, namespace: str, rollout: Json, decision: Bind) -> None:
+async def _bind(client: Client, namespace: str, rollout: Json, decision: Bind) -> int | None:
+    """How many were bound; None if the API server knows better than what we read of the rollout."""
     target = rollout["spec"]["target"]
     name = rollout["metadata"]["name"]
     request = {
@@ -51,27 +57,39 @@ async def _bind(client: Client, namespace: str, rollout: Json, decision: Bind) -
         "stage": decision.stage,
         "limit": decision.limit,
     }
-    answer = await client.bind(namespace, target["fleet"], request)
+    if decision.selector is not None:
+        request["selector"] = dict(decision.selector)
+    try:
+        answer = await client.bind(namespace, target["fleet"], request)
+    except ApiError as error:
+        if error.code != 409:
+            raise
+        log.info("binding refused", rollout=name, reason=error.message)
+        return None
     log.info("devices bound", rollout=name, bound=answer["bound"], remaining=answer["remaining"])
+    return int(answer["bound"])
 
 
 async def _is_superseded(client: Client, namespace: str, rollout: Json) -> bool:
     target = rollout["spec"]["target"]
-    versions = await client.list(
+    names = await client.names(
         FLIGHTCTL, namespace, "templateversions", f"spec.fleet={target['fleet']}"
     )
-    newest = freezing.newest(versions)
-    return newest is None or newest["metadata"]["name"] != target["templateVersion"]
+    return freezing.newest(names) != str(target["templateVersion"])
 
 
-def _is_overdue(rollout: Json, now: str) -> bool:
-    started = (rollout.get("status") or {}).get("startedAt")
-    if not started:
-        return False
+def ages(rollout: Json, now: str) -> tuple[float, bool]:
+    """How long the attempt has been under way, and whether that is more than its policy allows.
+
+    Counted from when it last began to progress, so that a pause is not held against it.
+    """
+    progressing = conditions.get((rollout.get("status") or {}).get("conditions"), "Progressing")
+    if progressing is None or progressing.get("status") != conditions.TRUE:
+        return 0.0, False
     policy = rollout["spec"]["target"].get("policy") or {}
-    text = policy.get("defaultUpdateTimeout")
-    limit = timedelta(seconds=formats.seconds(text) or 0) if text else DEFAULT_TIMEOUT
-    return _moment(now) - _moment(started) > limit
+    limit_s = formats.seconds(policy.get("defaultUpdateTimeout")) or DEFAULT_TIMEOUT_S
+    age = _moment(now) - _moment(progressing["lastTransitionTime"])
+    return age.total_seconds(), age.total_seconds() > limit_s
 
 
 def _moment(text: str) -> datetime:
@@ -114,7 +132,7 @@ def conclude(
     known = conditions.set_condition(
         old.get("conditions"),
         "Progressing",
-        "False" if ended else "True",
+        "True" if decision.phase == "Active" else "False",
         decision.reason,
         decision.message,
         now,

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from controllers import freezing
-from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client
+from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client, Unreachable
 
 Json = dict[str, Any]
 
@@ -25,17 +25,25 @@ async def reconcile(client: Client, namespace: str, name: str) -> float | None:
     """Work off a namespace's backlog. Returns seconds until the next look, or None."""
     backlog = await client.get(HOMEPORT, namespace, "backlogs", name)
     waiting: Json = ((backlog or {}).get("status") or {}).get("fleets") or {}
+    problems: list[Exception] = []
     for fleet in sorted(waiting):
-        await _bind_fleet(client, namespace, fleet)
+        try:
+            await _bind_fleet(client, namespace, fleet)
+        except (ApiError, Unreachable) as problem:
+            # One fleet that cannot be bound must not keep the others waiting.
+            problem.add_note(f"fleet {fleet}")
+            problems.append(problem)
+    if problems:
+        raise ExceptionGroup("fleets were left", problems)
     return RECHECK_S if waiting else None
 
 
 async def _bind_fleet(client: Client, namespace: str, fleet: str) -> None:
-    versions = await client.list(FLIGHTCTL, namespace, "templateversions", f"spec.fleet={fleet}")
-    version = freezing.newest(versions)
-    rollouts = await client.list(HOMEPORT, namespace, "rollouts", f"spec.target.fleet={fleet}")
-    target = version and version["metadata"]["name"]
-    rollout = next((r for r in rollouts if r["spec"]["target"]["templateVersion"] == target), None)
+    target = freezing.newest(
+        await client.names(FLIGHTCTL, namespace, "templateversions", f"spec.fleet={fleet}")
+    )
+    rollouts = await client.list_in(HOMEPORT, namespace, "rollouts", f"spec.target.fleet={fleet}")
+    rollout = freezing.latest_attempt(rollouts, target)
     if rollout is None:
         # The fleet's own reconciliation makes both; its rollout then takes these devices along.
         return

@@ -81,11 +81,8 @@ def test_what_cannot_be_frozen_yet_is_named_by_field(
 
 
 def test_the_newest_version_is_the_one_with_the_highest_number() -> None:
-    names = ["web.v2", "web.v10", "web.v9"]
-    versions = [{"metadata": {"name": name}} for name in names]
-    newest = freezing.newest(versions)
-    assert newest is not None
-    assert newest["metadata"]["name"] == "web.v10"
+    assert freezing.newest(["web.v2", "web.v10", "web.v9"]) == "web.v10"
+    assert freezing.newest([]) is None
 
 
 def test_a_template_is_compared_without_what_stands_beside_it() -> None:
