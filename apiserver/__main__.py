@@ -1,0 +1,75 @@
+"""`python -m apiserver`: the API server as a process of its own.
+
+Says on standard error what is wrong when it can't start, and one line beginning with `ready` on
+standard output when it serves. SIGTERM and SIGINT drain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from apiserver import app, config, credentials
+from apiserver.pki.authority import AuthorityDamaged
+from apiserver.store import StoreLocked, StoreTooNew, StoreUnavailable
+
+# What a person can mend; everything else is a defect, and shows where.
+REFUSALS = (config.ConfigError, StoreLocked, StoreTooNew, StoreUnavailable, AuthorityDamaged)
+
+
+def options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="apiserver", description="Homeport's API server.")
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="directory of the database, keys and kubeconfig")
+    add("--listen", default=config.DEFAULT_LISTEN, help="HOST:PORT for users")
+    add("--agent-listen", default=config.DEFAULT_AGENT_LISTEN, help="HOST:PORT for agents")
+    add("--url", default="", help="https://HOST:PORT by which users reach it")
+    add("--agent-url", default="", help="https://HOST:PORT by which agents reach it")
+    add("--database", default="", help="postgresql://… instead of SQLite in --data")
+    return parser
+
+
+async def run(settings: config.Settings) -> None:
+    """Serve until a signal says otherwise."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    server = await app.serve(settings)
+    kubeconfig = settings.data / credentials.KUBECONFIG
+    print(f"ready {server.url} agents {server.agent_url} kubeconfig {kubeconfig}", flush=True)
+    await stopping.wait()
+    await server.stop()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = options().parse_args(arguments)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    try:
+        settings = config.settings_of(
+            data=given.data,
+            listen=given.listen,
+            agent_listen=given.agent_listen,
+            url=given.url,
+            agent_url=given.agent_url,
+            database=given.database,
+        )
+        uvloop.run(run(settings))
+    except REFUSALS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

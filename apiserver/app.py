@@ -1,0 +1,265 @@
+"""The composition root of the API server: store, authority, faces, listeners; started and stopped.
+
+The invariant: `serve` either returns a server that serves, or raises and leaves nothing open: no
+lock, no socket, no task. `stop` ends in the opposite order: no new connections, open watches and
+polls answered, then the store, so that nothing is acknowledged that was not committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import importlib.metadata
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from apiserver import approvals, credentials, housekeeping
+from apiserver.agentapi import app as agentapi
+from apiserver.auth import certificates, chain
+from apiserver.auth.identity import CONTROLLER, Caller
+from apiserver.builtins.kinds import KINDS as BUILTINS
+from apiserver.builtins.kinds import NAMESPACE
+from apiserver.builtins.namespaces import Namespaces
+from apiserver.catalogue import Catalogue
+from apiserver.config import ConfigError, Settings, url_of
+from apiserver.kube import routes
+from apiserver.kube.face import Face, utc_now
+from apiserver.operations import Operations, WriteOptions, Written
+from apiserver.pki.authority import Authority
+from apiserver.pki.extensions import identity_of
+from apiserver.store import Store
+from resources.kind import Json
+from resources.registry import CERTIFICATE_SIGNING_REQUEST, ENROLLMENT_REQUEST, KINDS
+
+# Together below the 10 s after which a supervisor would kill us.
+DRAIN_S = 8.0
+CONTROLLERS = Caller(
+    name="system:homeport:controllers",
+    groups=frozenset({"system:authenticated"}),
+    role=CONTROLLER,
+    source="socket",
+)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """The decisions that end in a certificate, bound to the authority that signs."""
+
+    operations: Operations
+    authority: Authority
+
+    async def approve_enrollment(
+        self, caller: Caller, namespace: str, name: str, approval: Json
+    ) -> Json | None:
+        return await approvals.approve_enrollment(
+            self.operations, self.authority, caller, namespace, name, approval
+        )
+
+    async def sign_csr(self, caller: Caller, namespace: str, name: str, document: Json) -> Json:
+        return await approvals.sign_csr(
+            self.operations, self.authority, caller, namespace, name, document
+        )
+
+    async def create_csr(
+        self, caller: Caller, namespace: str, document: Json, options: WriteOptions
+    ) -> Written:
+        return await approvals.create_csr(
+            self.operations, self.authority, caller, namespace, document, options
+        )
+
+    async def create_enrollment(
+        self, caller: Caller, namespace: str, document: Json, options: WriteOptions
+    ) -> Written:
+        judged, _ = self.operations.decode(ENROLLMENT_REQUEST, document, options)
+        approvals.verify_enrollment(judged, is_agent=False)
+        return await self.operations.create(
+            caller, ENROLLMENT_REQUEST, namespace, document, options
+        )
+
+
+def release() -> str:
+    return importlib.metadata.version("homeport")
+
+
+def create_face(
+    operations: Operations, authority: Authority, authenticate: chain.Authenticator
+) -> Face:
+    """The Kubernetes face over these operations, for callers that `authenticate` knows."""
+    decisions = Decisions(operations, authority)
+    return Face(
+        operations=operations,
+        catalogue=Catalogue((*BUILTINS, *KINDS)),
+        authenticate=authenticate,
+        approvals=decisions,
+        release=release(),
+        views={NAMESPACE.resource: Namespaces(operations)},
+        creators={
+            CERTIFICATE_SIGNING_REQUEST.resource: decisions.create_csr,
+            ENROLLMENT_REQUEST.resource: decisions.create_enrollment,
+        },
+    )
+
+
+def create_user_app(face: Face) -> web.Application:
+    """The users' API."""
+    return routes.create_app(face)
+
+
+@dataclass(slots=True)
+class Server:
+    """A server that serves. `url` and `agent_url` are how it is reached."""
+
+    settings: Settings
+    url: str
+    agent_url: str
+    operations: Operations
+    _runners: tuple[web.AppRunner, ...]
+    _rest: AsyncExitStack
+
+    async def stop(self, drain_s: float = DRAIN_S) -> None:
+        """Stops accepting, lets what runs come to its end for `drain_s`, closes everything."""
+        try:
+            async with asyncio.timeout(drain_s):
+                await asyncio.gather(*(runner.cleanup() for runner in self._runners))
+        except TimeoutError:
+            log.warning("connections cut", after_s=drain_s)
+        await self._rest.aclose()
+
+
+async def serve(settings: Settings) -> Server:
+    """Start both listeners. Raises ConfigError, StoreLocked, StoreTooNew, StoreUnavailable,
+    AuthorityDamaged."""
+    async with AsyncExitStack() as stack:
+        server = await _start(settings, stack)
+        server._rest = stack.pop_all()
+        return server
+
+
+async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = await Store.open(settings.database, data_dir=settings.data)
+    stack.push_async_callback(store.close)
+    authority = await asyncio.to_thread(
+        Authority.load_or_create, settings.data / "pki", now=utc_now
+    )
+    operations = Operations(store)
+    await operations.prepare()
+    certificate, key = await asyncio.to_thread(
+        authority.server_files, "server", settings.server_names()
+    )
+    house = asyncio.create_task(housekeeping.keep_house(operations, utc_now), name="housekeeping")
+    stack.push_async_callback(_ended, house)
+
+    face = create_face(operations, authority, certificates.by_certificate(identity_of))
+    user, port = await _listen_users(settings, face, authority, certificate, key, stack)
+    agents, agent_port = await _listen_agents(
+        settings, operations, authority, certificate, key, stack
+    )
+    runners = [user, agents]
+    if settings.controllers_socket is not None:
+        trusted = replace(face, authenticate=chain.always(CONTROLLERS))
+        runners.append(await _listen_controllers(settings.controllers_socket, trusted, stack))
+
+    url = settings.url or url_of(settings.listen[0], port)
+    agent_url = settings.agent_url or url_of(settings.agent_listen[0], agent_port)
+    await asyncio.to_thread(
+        credentials.ensure, settings.data, authority, url=url, agent_url=agent_url, now=utc_now
+    )
+    log.info("server started", url=url, agent_url=agent_url, data=str(settings.data))
+    return Server(settings, url, agent_url, operations, tuple(runners), stack)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _listen_users(
+    settings: Settings,
+    face: Face,
+    authority: Authority,
+    certificate: Path,
+    key: Path,
+    stack: AsyncExitStack,
+) -> tuple[web.AppRunner, int]:
+    runner = await _runner(create_user_app(face), stack)
+    host, port = settings.listen
+    context = user_context(certificate, key, authority.client_ca_pem)
+    with _port_errors("--listen", host, port):
+        await web.TCPSite(runner, host, port, ssl_context=context, backlog=1024).start()
+    bound: int = runner.addresses[0][1]
+    return runner, bound
+
+
+async def _listen_agents(
+    settings: Settings,
+    operations: Operations,
+    authority: Authority,
+    certificate: Path,
+    key: Path,
+    stack: AsyncExitStack,
+) -> tuple[web.AppRunner, int]:
+    host, port = settings.agent_listen
+    context = agentapi.server_context(certificate, key, authority.client_ca_pem)
+    app = agentapi.create_agent_app(operations, authority)
+    with _port_errors("--agent-listen", host, port):
+        runner, bound = await agentapi.listen(app, host, port, context)
+    stack.push_async_callback(runner.cleanup)
+    return runner, bound
+
+
+async def _listen_controllers(path: Path, face: Face, stack: AsyncExitStack) -> web.AppRunner:
+    """The socket whose mode is the identity. It is bound before it may be connected to, and gets
+    its mode in between, so there is no moment at which a stranger could come in."""
+    runner = await _runner(create_user_app(face), stack)
+    await web.SockSite(runner, _private_socket(path)).start()
+    stack.callback(path.unlink, missing_ok=True)
+    return runner
+
+
+def _private_socket(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    return listener
+
+
+async def _runner(app: web.Application, stack: AsyncExitStack) -> web.AppRunner:
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=DRAIN_S - 1)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    return runner
+
+
+def user_context(certificate: Path, key: Path, client_ca_pem: bytes) -> ssl.SSLContext:
+    """TLS for users: a client certificate is welcome and not demanded, for some bring a token."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=client_ca_pem.decode())
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+@contextmanager
+def _port_errors(option: str, host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            why = f"{option}: port {port} on {host or 'this machine'} is in use; stop what uses it"
+            raise ConfigError(f"{why}, or give another") from error
+        raise ConfigError(f"{option}: can't listen on {host}:{port}: {error}") from error

@@ -1,0 +1,107 @@
+"""What a server is told at its start: checked once, frozen, the same for everybody inside.
+
+The invariant: a Settings that exists can be served. What is wrong is said before anything is
+opened, with the name of the option.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+DEFAULT_LISTEN = "127.0.0.1:3443"
+DEFAULT_AGENT_LISTEN = "127.0.0.1:7443"
+# What the kernel allows as the path of a UNIX socket, less its terminating zero.
+SOCKET_PATH_BYTES_MAX = 107
+
+Address = tuple[str, int]
+
+
+class ConfigError(ValueError):
+    """The server can't be started as it was told; the message says why and what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`url` and `agent_url` are how others reach us, empty for what is listened on; `database` is a
+    URL, empty for SQLite in `data`; without `controllers_socket` there is no such listener."""
+
+    data: Path
+    listen: Address
+    agent_listen: Address
+    url: str = ""
+    agent_url: str = ""
+    database: str = ""
+    controllers_socket: Path | None = None
+
+    def server_names(self) -> list[str]:
+        """The names and addresses that the server certificate is for."""
+        names = [urlsplit(url).hostname or "" for url in (self.url, self.agent_url)]
+        names += [host for host, _ in (self.listen, self.agent_listen) if host not in _ANY]
+        names += ["localhost", "127.0.0.1"]
+        return [name for name in dict.fromkeys(names) if name]
+
+
+_ANY = ("", "0.0.0.0", "::")  # noqa: S104 - told apart, not listened on
+
+
+def settings_of(
+    *,
+    data: Path,
+    listen: str = DEFAULT_LISTEN,
+    agent_listen: str = DEFAULT_AGENT_LISTEN,
+    url: str = "",
+    agent_url: str = "",
+    database: str = "",
+    with_controllers: bool = True,
+) -> Settings:
+    """The settings that options mean. Raises ConfigError."""
+    data = data.absolute()
+    socket = data / "controllers.sock" if with_controllers else None
+    if socket is not None and len(str(socket).encode()) > SOCKET_PATH_BYTES_MAX:
+        raise ConfigError(f"--data: the path {data} is too long for a socket in it; use a shorter")
+    if database and not database.startswith(("sqlite:///", "postgresql://")):
+        raise ConfigError(
+            f'--database: "{database}" is neither sqlite:///PATH nor postgresql://...'
+        )
+    settings = Settings(
+        data=data,
+        listen=address("--listen", listen),
+        agent_listen=address("--agent-listen", agent_listen),
+        url=_url("--url", url),
+        agent_url=_url("--agent-url", agent_url),
+        database=database,
+        controllers_socket=socket,
+    )
+    if settings.listen == settings.agent_listen and settings.listen[1]:
+        raise ConfigError("--listen and --agent-listen must differ: users and agents meet apart")
+    return settings
+
+
+def address(option: str, text: str) -> Address:
+    """`HOST:PORT`, with IPv6 hosts in brackets; port 0 lets the kernel choose."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ConfigError(f'{option}: "{text}" is not HOST:PORT')
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ConfigError(f"{option}: write the address as [{host}]:{port}")
+    return host, int(port)
+
+
+def _url(option: str, text: str) -> str:
+    if not text:
+        return ""
+    parts = urlsplit(text)
+    if parts.scheme != "https" or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ConfigError(f'{option}: "{text}" is not https://HOST:PORT')
+    return text.rstrip("/")
+
+
+def url_of(host: str, port: int) -> str:
+    """How a server on this machine is reached that listens there."""
+    if host in _ANY:
+        host = "localhost"
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
