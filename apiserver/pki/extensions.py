@@ -8,6 +8,7 @@ is unreadable must not fall into the default one.
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class PeerIdentity:
     common_name: str
     serial: int
     groups: tuple[str, ...] = ()
+    # Unix seconds. A handshake checks it once, but a connection may outlive it by years.
+    expires_at: float = math.inf
 
 
 def encode(text: str) -> bytes:
@@ -124,4 +127,5 @@ def identity_of(cert_der: bytes) -> PeerIdentity:
         common_name=common_name_of(subject),
         serial=certificate.serial_number,
         groups=tuple(groups),
+        expires_at=certificate.not_valid_after_utc.timestamp(),
     )

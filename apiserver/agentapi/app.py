@@ -1,0 +1,194 @@
+"""The agent API: seven endpoints over mutual TLS, and the tasks that serve them.
+
+`create_agent_app` gives the application, `listen` puts it on a socket. What a certificate may do is
+decided here, once for each route; handlers get a `Peer` that was let in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from apiserver.agentapi import answers, middleware
+from apiserver.agentapi.certificates import Certificates
+from apiserver.agentapi.deliveries import Deliveries
+from apiserver.agentapi.enrolling import Enrolling
+from apiserver.agentapi.middleware import Handler, PeerHandler
+from apiserver.agentapi.peers import Organizations, Peers, Shares
+from apiserver.agentapi.presence import Presence
+from apiserver.agentapi.reporting import Reporting
+from apiserver.agentapi.serving import Serving
+from apiserver.agentapi.settings import AgentApiSettings
+from apiserver.errors import Unauthorized
+from apiserver.operations import Operations
+from apiserver.pki.authority import Authority
+
+Clock = Callable[[], float]
+
+log = structlog.get_logger()
+
+
+def create_agent_app(
+    operations: Operations,
+    authority: Authority,
+    settings: AgentApiSettings = AgentApiSettings(),  # noqa: B008 (frozen)
+    *,
+    now: Clock = time.time,
+    monotonic: Clock = time.monotonic,
+) -> web.Application:
+    """The application; its tasks run from its start to its clean-up. It must be gone before the
+    store is closed: what was seen last is written at the end."""
+    store = operations.store
+    presence = Presence(store, settings, now=now)
+    deliveries = Deliveries(store, settings)
+    peers = Peers(
+        Organizations(store, monotonic), remembered=settings.remembered_certificates, now=now
+    )
+    doors = _Doors(peers, settings)
+    serving = Serving(deliveries, presence, hold_s=settings.hold_s)
+    reporting = Reporting(store, presence)
+    enrolling = Enrolling(operations)
+    certificates = Certificates(operations, authority, deliveries, presence)
+
+    app = web.Application(middlewares=[middleware.answer], client_max_size=settings.body_bytes_max)
+    add = app.router.add_route
+    base = answers.BASE
+    add("POST", f"{base}/enrollmentrequests", doors.enrollment(enrolling.create))
+    add("GET", f"{base}/enrollmentrequests/{{name}}", doors.enrollment(enrolling.get))
+    add("GET", f"{base}/devices/{{name}}/rendered", doors.own_device(serving.rendered))
+    add("PUT", f"{base}/devices/{{name}}/status", doors.own_device(reporting.put))
+    add("PATCH", f"{base}/devices/{{name}}/status", doors.own_device(reporting.patch))
+    add("POST", f"{base}/certificatesigningrequests", doors.device(certificates.create))
+    add("GET", f"{base}/certificatesigningrequests/{{name}}", doors.device(certificates.get))
+
+    async def tasks(_: web.Application) -> AsyncIterator[None]:
+        running = _Tasks()
+        running.start("deliveries", deliveries.follow())
+        running.start("marks", deliveries.write_marks())
+        running.start("heartbeats", presence.keep_flushing())
+        running.start("sweep", presence.keep_sweeping())
+        yield
+        await running.stop()
+        try:
+            await presence.flush()
+        except Exception:
+            log.warning("last heartbeats could not be written", exc_info=True)
+
+    async def drain(_: web.Application) -> None:
+        deliveries.release()
+
+    app.cleanup_ctx.append(tasks)
+    app.on_shutdown.append(drain)
+    return app
+
+
+class _Tasks:
+    """The application's own tasks. A group can't span aiohttp's start and clean-up, which may be
+    two tasks, so they are ended here by hand; none of them ends by itself but when the store
+    closes."""
+
+    def __init__(self) -> None:
+        self._running: list[asyncio.Task[None]] = []
+
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._running.append(asyncio.get_running_loop().create_task(work, name=name))
+
+    async def stop(self) -> None:
+        for task in self._running:
+            task.cancel()
+        for task in self._running:
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+class _Doors:
+    """Who may enter which endpoint."""
+
+    def __init__(self, peers: Peers, settings: AgentApiSettings) -> None:
+        self._peers = peers
+        self._shares = Shares()
+        self._settings = settings
+
+    def enrollment(self, handler: PeerHandler) -> Handler:
+        most = self._settings.requests_per_enrollment_certificate
+
+        async def enter(request: web.Request) -> web.StreamResponse:
+            peer = await self._peers.enrollment(request)
+            middleware.negotiate(request)
+            with self._shares.taken(peer.identity.serial, most):
+                return await handler(request, peer)
+
+        return enter
+
+    def device(self, handler: PeerHandler) -> Handler:
+        most = self._settings.requests_per_device
+
+        async def enter(request: web.Request) -> web.StreamResponse:
+            peer = await self._peers.device(request)
+            middleware.negotiate(request)
+            with self._shares.taken(peer.device, most):
+                return await handler(request, peer)
+
+        return enter
+
+    def own_device(self, handler: PeerHandler) -> Handler:
+        most = self._settings.requests_per_device
+
+        async def enter(request: web.Request) -> web.StreamResponse:
+            peer = await self._peers.device(request)
+            if request.match_info["name"] != peer.device:
+                raise Unauthorized("the client certificate is another device's")
+            middleware.negotiate(request)
+            with self._shares.taken(peer.device, most):
+                return await handler(request, peer)
+
+        return enter
+
+
+def server_context(certificate: Path, key: Path, client_ca_pem: bytes) -> ssl.SSLContext:
+    """TLS 1.2 or newer; a client certificate of the client signer is required, or the handshake
+    fails. The signer alone is trusted, not the root above it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=client_ca_pem.decode())
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+async def listen(
+    app: web.Application,
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    settings: AgentApiSettings = AgentApiSettings(),  # noqa: B008 (frozen)
+) -> tuple[web.AppRunner, int]:
+    """Serve until `runner.cleanup()`. Returns the port too, which the kernel chose for 0."""
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        keepalive_timeout=settings.keepalive_s,
+        # A poll whose connection died must not sit there for two minutes.
+        handler_cancellation=True,
+        shutdown_timeout=settings.drain_s,
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port, ssl_context=context, backlog=4096)
+        await site.start()
+    except BaseException:
+        await runner.cleanup()
+        raise
+    bound: int = runner.addresses[0][1]
+    return runner, bound

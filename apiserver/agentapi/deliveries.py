@@ -1,0 +1,323 @@
+"""Which device has what to fetch, and who waits for it.
+
+Theory of operation. A poll registers its waiter first and reads the version second, so a change
+between the two finds the waiter. One task (`follow`) tails the change log for the whole process: it
+reads the names that changed, forgets what was remembered of them, and looks up, all together, those
+that somebody waits for; only a waiter whose version differs is woken. A lost or late round delays
+and loses nothing, since a poll that ends empty is followed by one that looks for itself.
+
+What is remembered of a device is true as of `seen`, the version that the tail has read up to. It is
+used when the store stands at `seen`, or when it says "nothing new", which only leads to waiting,
+and the tail ends that. A look-up older than `seen` is never remembered: what changed since was
+forgotten before it came.
+
+A delivery is marked durably *before* the answer leaves. A mark without a delivery costs nothing,
+for the device asks again; a delivery without a mark could never be told from stored state, and the
+device's later report that this version failed would count for nothing (law 4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import orjson
+import structlog
+
+from apiserver import errors
+from apiserver.agentapi.settings import AgentApiSettings
+from apiserver.store import Snapshot, Store, devices
+from apiserver.store.devices import Delivery
+from resources import registry
+
+Key = tuple[str, str]  # namespace, name
+
+DEVICE = registry.by_kind("Device")
+# Bodies of so many devices are built while nothing else is answered: about 20 ms.
+WAKE_CHUNK = 200
+MARK_CHUNK = 500
+_RETRY_S = 1.0
+_LOOK_AGAIN_S = 30.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a poll is told: the device as it is, and its body where that was built already."""
+
+    delivery: Delivery
+    body: bytes | None = None
+
+    def is_news(self, known: str) -> bool:
+        """Whether a device that knows `known` has something to fetch; versions differ as text."""
+        version = self.delivery.rendered_version
+        return version > 0 and str(version) != known
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """One poll. Its future gives what is new, None for nothing, or Gone."""
+
+    known: str
+    news: asyncio.Future[Found | Gone | None] = field(repr=False)
+
+    def tell(self, news: Found | Gone | None) -> None:
+        if not self.news.done():
+            self.news.set_result(news)
+
+
+class Gone:
+    """The device was deleted."""
+
+
+GONE = Gone()
+
+
+@dataclass(slots=True)
+class _Looked:
+    version: int
+    found: dict[Key, Delivery]
+    bodies: dict[Key, bytes]
+
+
+class Deliveries:
+    """The waiters and the memory of one process."""
+
+    def __init__(self, store: Store, settings: AgentApiSettings) -> None:
+        self._store = store
+        self._settings = settings
+        self._seen = store.hub.version
+        self._known: OrderedDict[Key, Delivery] = OrderedDict()
+        self._bodies: OrderedDict[Key, bytes] = OrderedDict()
+        self._bodies_bytes = 0
+        self._waiters: dict[Key, list[Waiter]] = {}
+        # Changed and waited for, but not looked up yet: survives a round that failed.
+        self._due: set[Key] = set()
+        self._marks = Marks(store)
+        self._closed = False
+
+    # --- polls --------------------------------------------------------------------------------
+
+    def enter(self, key: Key, known: str) -> Waiter:
+        """Register a poll. The oldest of too many of one device ends empty: its connection was
+        most probably lost unseen."""
+        waiter = Waiter(known, asyncio.get_running_loop().create_future())
+        if self._closed:
+            waiter.tell(None)
+        polls = self._waiters.setdefault(key, [])
+        polls.append(waiter)
+        if len(polls) > self._settings.polls_per_device:
+            polls.pop(0).tell(None)
+        return waiter
+
+    def leave(self, key: Key, waiter: Waiter) -> None:
+        polls = self._waiters.get(key)
+        if polls is not None and waiter in polls:
+            polls.remove(waiter)
+            if not polls:
+                del self._waiters[key]
+
+    async def look(self, key: Key, known: str | None) -> Found:
+        """What there is for a device now. Raises NotFound exactly when the device is gone."""
+        delivery = self._known.get(key)
+        if delivery is not None:
+            found = Found(delivery, self._bodies.get(key))
+            is_fresh = self._store.hub.version == self._seen
+            if is_fresh or (known is not None and not found.is_news(known)):
+                return found
+        return await self._read(key, known)
+
+    async def body(self, key: Key, found: Found) -> bytes:
+        """The bytes to answer with. The mark is durable when this returns."""
+        if found.body is None:
+            found = await self._read(key, None)
+        if found.body is None:
+            raise errors.Conflict("no rendered version for device", kind=DEVICE, name=key[1])
+        delivery = found.delivery
+        if delivery.delivered_version < delivery.rendered_version:
+            await self._marks.mark(delivery.uid, delivery.rendered_version)
+            self._note_delivered(key, delivery)
+        return found.body
+
+    async def _read(self, key: Key, known: str | None) -> Found:
+        looked = await self._store.read(lambda s: _look(s, {key: {known}}))
+        self._remember(looked)
+        if key not in looked.found:
+            raise errors.not_found(DEVICE, key[1])
+        return Found(looked.found[key], looked.bodies.get(key))
+
+    # --- the tail -----------------------------------------------------------------------------
+
+    async def follow(self) -> None:
+        """Until the store closes. Failures are logged and retried: this task is the only one that
+        wakes polls."""
+        while not self._store.hub.closed:
+            try:
+                await self._store.hub.wait(self._seen, _LOOK_AGAIN_S)
+                await self._catch_up()
+                await asyncio.sleep(self._settings.coalesce_s)
+            except Exception:
+                log.warning("change log could not be followed", seen=self._seen, exc_info=True)
+                await asyncio.sleep(_RETRY_S)
+        self.release()
+
+    def release(self) -> None:
+        """End every poll, and every later one at once: the process drains."""
+        self._closed = True
+        for polls in self._waiters.values():
+            for waiter in polls:
+                waiter.tell(None)
+
+    async def write_marks(self) -> None:
+        await self._marks.run()
+
+    async def _catch_up(self) -> None:
+        if self._store.hub.version > self._seen:
+            version, changed = await self._store.read(self._changed)
+            if changed is None:
+                # Compacted past us, after a very long pause: nothing remembered can be trusted.
+                changed = [*self._known, *self._waiters]
+            # No await from here to the end of this block: `_remember` compares with `_seen`, and
+            # must not see the new one before everything older is forgotten.
+            for key in changed:
+                self._forget(key)
+                if key in self._waiters:
+                    self._due.add(key)
+            self._seen = version
+        while self._due:
+            chunk = [key for _, key in zip(range(WAKE_CHUNK), self._due, strict=False)]
+            await self._wake(chunk)
+            self._due.difference_update(chunk)
+
+    def _changed(self, snapshot: Snapshot) -> tuple[int, Iterable[Key] | None]:
+        if self._seen < snapshot.compacted:
+            return snapshot.version, None
+        return snapshot.version, snapshot.changed_names(DEVICE, self._seen)
+
+    async def _wake(self, chunk: list[Key]) -> None:
+        knowns: dict[Key, set[str | None]] = {
+            key: {waiter.known for waiter in self._waiters.get(key, ())} for key in chunk
+        }
+        looked = await self._store.read(lambda s: _look(s, knowns))
+        marks = [
+            (found.uid, found.rendered_version)
+            for key, found in looked.found.items()
+            if key in looked.bodies and found.delivered_version < found.rendered_version
+        ]
+        if marks:
+            await self._store.write(lambda tx: devices.mark_delivered(tx, marks))
+        for key in looked.bodies:
+            looked.found[key] = _as_delivered(looked.found[key])
+        self._remember(looked)
+        for key in chunk:
+            self._tell(key, looked)
+
+    def _tell(self, key: Key, looked: _Looked) -> None:
+        delivery = looked.found.get(key)
+        for waiter in self._waiters.get(key, ()):
+            if delivery is None:
+                waiter.tell(GONE)
+            elif Found(delivery).is_news(waiter.known):
+                # Without a body the poll came while we looked; it builds its own, and marks it.
+                waiter.tell(Found(delivery, looked.bodies.get(key)))
+
+    # --- memory -------------------------------------------------------------------------------
+
+    def _remember(self, looked: _Looked) -> None:
+        if looked.version < self._seen:
+            return
+        for key, delivery in looked.found.items():
+            self._forget(key)
+            self._known[key] = delivery
+            body = looked.bodies.get(key)
+            if body is not None:
+                self._bodies[key] = body
+                self._bodies_bytes += len(body)
+        while self._bodies_bytes > self._settings.remembered_bodies_bytes:
+            _, dropped = self._bodies.popitem(last=False)
+            self._bodies_bytes -= len(dropped)
+        while len(self._known) > self._settings.remembered_devices:
+            self._forget(next(iter(self._known)))
+
+    def _forget(self, key: Key) -> None:
+        self._known.pop(key, None)
+        body = self._bodies.pop(key, None)
+        if body is not None:
+            self._bodies_bytes -= len(body)
+
+    def _note_delivered(self, key: Key, delivery: Delivery) -> None:
+        if self._known.get(key) == delivery:
+            self._known[key] = _as_delivered(delivery)
+
+
+def _as_delivered(delivery: Delivery) -> Delivery:
+    return replace(delivery, delivered_version=delivery.rendered_version)
+
+
+def _look(snapshot: Snapshot, wanted: dict[Key, set[str | None]]) -> _Looked:
+    """Deliveries of all these devices, and bodies of those that differ from what one of their
+    polls knows (None: knows nothing), in one snapshot."""
+    found = devices.deliveries(snapshot, wanted)
+    news = {
+        delivery.uid: key
+        for key, delivery in found.items()
+        if delivery.rendered_version
+        and any(str(delivery.rendered_version) != known for known in wanted[key])
+    }
+    rows = devices.rows_by_uid(snapshot.connection, news) if news else {}
+    specs = snapshot.documents.fetch(
+        snapshot.connection, {row["rendered_digest"] for row in rows.values()}
+    )
+    bodies = {
+        news[uid]: orjson.dumps(
+            devices.document_of(DEVICE, row, specs[row["rendered_digest"]]),
+            option=orjson.OPT_APPEND_NEWLINE,
+        )
+        for uid, row in rows.items()
+    }
+    return _Looked(snapshot.version, found, bodies)
+
+
+class Marks:
+    """Marks of single polls, gathered while the last ones are being made durable."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: dict[str, tuple[int, list[asyncio.Future[None]]]] = {}
+        self._work = asyncio.Event()
+
+    async def mark(self, uid: str, version: int) -> None:
+        done = asyncio.get_running_loop().create_future()
+        highest, others = self._waiting.get(uid, (0, []))
+        self._waiting[uid] = max(version, highest), [*others, done]
+        self._work.set()
+        await done
+
+    async def run(self) -> None:
+        while True:
+            await self._work.wait()
+            taken = dict(list(self._waiting.items())[:MARK_CHUNK])
+            for uid in taken:
+                del self._waiting[uid]
+            if not self._waiting:
+                self._work.clear()
+            await self._write(taken)
+
+    async def _write(self, taken: dict[str, tuple[int, list[asyncio.Future[None]]]]) -> None:
+        marks = [(uid, version) for uid, (version, _) in taken.items()]
+        problem: Exception | None = None
+        try:
+            await self._store.write(lambda tx: devices.mark_delivered(tx, marks))
+        except Exception as error:  # belongs to the polls that wait for it, which answer with it
+            problem = error
+        for _, futures in taken.values():
+            for future in futures:
+                if future.done():  # the poll went away
+                    continue
+                if problem is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(problem)

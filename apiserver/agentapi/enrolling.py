@@ -1,0 +1,79 @@
+"""`POST /enrollmentrequests` and `GET /enrollmentrequests/{name}`: becoming a device.
+
+A POST never answers 200: 201 and 409 are what agents take for success. What an agent sends is kept
+whole; what is judged is the form of the rest, the signature, and that the name is the key's.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from apiserver import approvals, errors
+from apiserver.agentapi import answers, bodies
+from apiserver.agentapi.peers import Peer
+from apiserver.approvals import ENROLLMENT_REQUEST
+from apiserver.operations import Operations
+from resources import validation
+from resources.errors import Invalid
+from resources.kind import Json
+
+_API_VERSIONS: Final = frozenset({"", answers.VERSION, answers.API_VERSION})
+
+
+class Enrolling:
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    async def create(self, request: web.Request, peer: Peer) -> web.StreamResponse:
+        document = _own_parts(await bodies.read_object(request))
+        _check(document)
+        approvals.verify_enrollment(document, is_agent=True)
+        stored = await self._operations.store.write(
+            lambda tx: self._operations.insert_in(
+                tx, peer.caller, ENROLLMENT_REQUEST, document, peer.namespace
+            )
+        )
+        return answers.document(_shown(stored), status=201)
+
+    async def get(self, request: web.Request, peer: Peer) -> web.StreamResponse:
+        name = request.match_info["name"]
+        found = await self._operations.get(peer.caller, ENROLLMENT_REQUEST, peer.namespace, name)
+        return answers.document(_shown(found))
+
+
+def _own_parts(body: Json) -> Json:
+    """What a client may write of a request; the rest is the service's."""
+    if body.get("apiVersion") not in _API_VERSIONS:
+        raise errors.BadRequest(
+            "API Error: request body has an error: doesn't match schema: apiVersion must be "
+            f"{answers.API_VERSION}"
+        )
+    metadata = bodies.object_at(body, "metadata")
+    kept = {key: metadata[key] for key in ("name", "labels") if metadata.get(key) is not None}
+    return {
+        "apiVersion": answers.API_VERSION,
+        "kind": ENROLLMENT_REQUEST.kind,
+        "metadata": kept,
+        "spec": bodies.object_at(body, "spec"),
+    }
+
+
+def _check(document: Json) -> None:
+    """Judge all but the device's own report, of which only what hurts others is refused."""
+    spec = document["spec"]
+    if spec.get("deviceStatus") is not None:
+        bodies.check_status(bodies.object_at(spec, "deviceStatus"), "spec.deviceStatus")
+    judged = {key: value for key, value in spec.items() if key != "deviceStatus"}
+    known = validation.prune(ENROLLMENT_REQUEST, document | {"spec": judged})
+    complaints = validation.validate(ENROLLMENT_REQUEST, known)
+    if complaints:
+        raise Invalid(complaints)
+
+
+def _shown(document: Json) -> Json:
+    """An agent that finds no `status.conditions` gives up for ever (contract 15.3)."""
+    status = {"conditions": [], **(document.get("status") or {})}
+    metadata = {"labels": {}, "annotations": {}, **document["metadata"]}
+    return document | {"metadata": metadata, "status": status}

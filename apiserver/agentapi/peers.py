@@ -1,0 +1,155 @@
+"""Whose request it is: the client certificate of the connection, its organisation, its share.
+
+The TLS layer has checked the chain; here the signer decides which endpoints are open. What a
+certificate says never changes, so it is read once and remembered by its digest; what may change
+(expiry, the organisation) is asked again each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from aiohttp import web
+
+from apiserver.auth import identity
+from apiserver.auth.identity import Caller
+from apiserver.errors import BadRequest, Forbidden, TooManyRequests, Unauthorized
+from apiserver.pki import extensions, signers
+from apiserver.pki.extensions import PeerIdentity, Unreadable
+from apiserver.store import Snapshot, Store
+from resources import registry
+
+_ORGANIZATION = registry.by_kind("Organization")
+# An unknown organisation makes us look again, but no flood of them more often than this.
+_REFRESH_S = 1.0
+_RETRY_AFTER_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who calls: `device` is empty for an enrolment certificate."""
+
+    identity: PeerIdentity
+    namespace: str
+    device: str
+
+    @property
+    def caller(self) -> Caller:
+        return Caller(
+            name=self.identity.common_name,
+            role=identity.DEVICE if self.device else identity.ENROLLMENT,
+            namespace=self.namespace,
+            device=self.device,
+            source="certificate",
+        )
+
+
+class Organizations:
+    """UUID → namespace. The pairs are immutable, so only a miss asks the store."""
+
+    def __init__(self, store: Store, monotonic: Callable[[], float]) -> None:
+        self._store = store
+        self._monotonic = monotonic
+        self._namespaces: dict[UUID, str] = {}
+        self._asked_at = float("-inf")
+
+    async def namespace_of(self, organization: UUID) -> str:
+        """Raises Forbidden for one that does not exist: never 404, which means more to agents."""
+        found = self._namespaces.get(organization)
+        if found is None and self._monotonic() - self._asked_at > _REFRESH_S:
+            self._namespaces = await self._store.read(_pairs)
+            self._asked_at = self._monotonic()
+            found = self._namespaces.get(organization)
+        if found is None:
+            raise Forbidden("the organization of the certificate is not known here")
+        return found
+
+
+def _pairs(snapshot: Snapshot) -> dict[UUID, str]:
+    found = snapshot.list(_ORGANIZATION, None)
+    return {UUID(each["metadata"]["uid"]): each["metadata"]["name"] for each in found}
+
+
+class Peers:
+    """Reads certificates of connections."""
+
+    def __init__(
+        self, organizations: Organizations, *, remembered: int, now: Callable[[], float]
+    ) -> None:
+        self._organizations = organizations
+        self._remembered = remembered
+        self._now = now
+        self._known: OrderedDict[bytes, PeerIdentity] = OrderedDict()
+
+    async def device(self, request: web.Request) -> Peer:
+        """The device that calls. Raises Unauthorized for every other certificate."""
+        found = self._identity(request)
+        name = signers.device_of(found)
+        if not name or found.fingerprint not in ("", found.common_name):
+            raise Unauthorized(
+                "this endpoint needs a certificate that was issued to a device by "
+                f"{signers.DEVICE_ENROLLMENT} or {signers.RENEWAL}"
+            )
+        return Peer(found, await self._namespace(found), name)
+
+    async def enrollment(self, request: web.Request) -> Peer:
+        """The holder of an enrolment certificate."""
+        found = self._identity(request)
+        if found.signer != signers.ENROLLMENT:
+            raise Unauthorized(
+                f"this endpoint needs a certificate that was issued by {signers.ENROLLMENT}"
+            )
+        return Peer(found, await self._namespace(found), "")
+
+    async def _namespace(self, found: PeerIdentity) -> str:
+        if found.organization is None:
+            raise BadRequest("no organization ID found in certificate")
+        return await self._organizations.namespace_of(found.organization)
+
+    def _identity(self, request: web.Request) -> PeerIdentity:
+        transport = request.transport
+        tls = None if transport is None else transport.get_extra_info("ssl_object")
+        der = None if tls is None else tls.getpeercert(True)
+        if not der:
+            raise Unauthorized("no client certificate")
+        # A digest, since 50 000 whole certificates would be 40 MB.
+        key = hashlib.sha256(der).digest()
+        found = self._known.get(key)
+        if found is None:
+            try:
+                found = extensions.identity_of(der)
+            except Unreadable as error:
+                raise Unauthorized(f"the client certificate can't be used: {error}") from error
+            self._known[key] = found
+            if len(self._known) > self._remembered:
+                self._known.popitem(last=False)
+        if found.expires_at < self._now():
+            raise Unauthorized("the client certificate has expired")
+        return found
+
+
+class Shares:
+    """How many requests of one identity are under way. More are refused, not queued: what queues
+    here would hold memory for a client that has a retry of its own."""
+
+    def __init__(self) -> None:
+        self._under_way: Counter[int | str] = Counter()
+
+    @contextmanager
+    def taken(self, holder: int | str, most: int) -> Iterator[None]:
+        if self._under_way[holder] >= most:
+            raise TooManyRequests(
+                f"more than {most} requests at a time", retry_after_s=_RETRY_AFTER_S
+            )
+        self._under_way[holder] += 1
+        try:
+            yield
+        finally:
+            self._under_way[holder] -= 1
+            if not self._under_way[holder]:
+                del self._under_way[holder]

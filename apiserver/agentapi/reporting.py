@@ -1,0 +1,108 @@
+"""`PUT` and `PATCH /devices/{name}/status`: what a device says of itself, kept as it came."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from apiserver import errors
+from apiserver.agentapi import answers, bodies
+from apiserver.agentapi.deliveries import DEVICE
+from apiserver.agentapi.peers import Peer
+from apiserver.agentapi.presence import Presence
+from apiserver.store import Store, Transaction, devices
+from apiserver.wire import patch
+from resources.kind import Json
+
+_PATCH_VERBS: Final = frozenset({"add", "replace", "remove", "test"})
+_PATCH_MEMBERS: Final = frozenset({"op", "path", "value"})
+# Parts of a status that the service concludes; a patch sees them, and what it leaves alone is not
+# thereby something that the agent said.
+_CONCLUDED: Final = ("summary", "updated", "applicationsSummary", "lifecycle")
+_OWN_CONDITIONS: Final = frozenset({"SpecValid", "MultipleOwners"})
+
+
+class Reporting:
+    def __init__(self, store: Store, presence: Presence) -> None:
+        self._store = store
+        self._presence = presence
+
+    async def put(self, request: web.Request, peer: Peer) -> web.StreamResponse:
+        body = await bodies.read_object(request)
+        if bodies.object_at(body, "metadata").get("name") != peer.device:
+            raise errors.BadRequest("metadata.name and the name in the path differ")
+        if body.get("status") is None:
+            raise errors.BadRequest("device status is required")
+        status = bodies.object_at(body, "status")
+        bodies.check_status(status, "status")
+
+        def put(tx: Transaction) -> Json | None:
+            stored = devices.put_agent_status(tx, DEVICE, peer.namespace, peer.device, status)
+            return self._noted(tx, stored)
+
+        return self._answer(peer, await self._store.write(put))
+
+    async def patch(self, request: web.Request, peer: Peer) -> web.StreamResponse:
+        operations = await bodies.read(request, patch.JSON_PATCH)
+        _check_operations(operations)
+        change = patch.json_patch(operations)
+
+        def apply(tx: Transaction) -> Json | None:
+            row = devices.row_by_name(tx.connection, peer.namespace, peer.device)
+            before = tx.get(DEVICE, peer.namespace, peer.device)
+            if row is None or before is None:
+                return None
+            after = change(before)
+            status = _said(before, after, orjson.loads(row["agent_status"]))
+            stored = devices.put_agent_status(tx, DEVICE, peer.namespace, peer.device, status)
+            return self._noted(tx, stored)
+
+        return self._answer(peer, await self._store.write(apply))
+
+    def _noted(self, tx: Transaction, stored: Json | None) -> Json | None:
+        if stored is not None and not self._presence.is_durable(stored["metadata"]["uid"]):
+            self._presence.record_first(tx, stored["metadata"]["uid"])
+        return stored
+
+    def _answer(self, peer: Peer, stored: Json | None) -> web.StreamResponse:
+        if stored is None:
+            raise errors.not_found(DEVICE, peer.device)
+        uid = stored["metadata"]["uid"]
+        self._presence.recorded(uid)
+        # The report itself has set it connected.
+        self._presence.saw(uid, is_connected=True)
+        return answers.document(stored)
+
+
+def _check_operations(operations: Any) -> None:
+    """The reference's subset of RFC 6902: four verbs, no other members."""
+    if not isinstance(operations, list):
+        raise errors.BadRequest("API Error: request body has an error: a JSON patch is a list")
+    for index, operation in enumerate(operations):
+        if not isinstance(operation, dict) or operation.get("op") not in _PATCH_VERBS:
+            raise errors.BadRequest(f"operation {index}: op must be add, remove, replace or test")
+        if not operation.keys() <= _PATCH_MEMBERS:
+            raise errors.BadRequest(f"operation {index}: members must be op, path and value")
+
+
+def _said(before: Json, after: Json, stored: Json) -> Json:
+    """The agent's part of the patched status. Raises BadRequest if more than the status changed."""
+    rest = (before.keys() | after.keys()) - {"status"}
+    changed = sorted(key for key in rest if not patch.same(before.get(key), after.get(key)))
+    if changed:
+        raise errors.BadRequest(f"{', '.join(changed)}: only status may be patched here")
+    status = after.get("status")
+    if not isinstance(status, dict):
+        raise errors.BadRequest("device status is required")
+    bodies.check_status(status, "status")
+    said = dict(status)
+    for part in _CONCLUDED:
+        if patch.same(said.get(part), before["status"].get(part)):
+            said.pop(part, None)
+            if part in stored:
+                said[part] = stored[part]
+    conditions = said.get("conditions") or []
+    said["conditions"] = [c for c in conditions if c.get("type") not in _OWN_CONDITIONS]
+    return said

@@ -1,0 +1,62 @@
+"""`GET /devices/{name}/rendered`: what the device should run, at once or when it changes.
+
+The hot path (a poll that finds nothing new) touches no database: the certificate and the version
+are remembered, and what follows is a future and a timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from apiserver import errors
+from apiserver.agentapi import answers
+from apiserver.agentapi.deliveries import DEVICE, Deliveries, Found, Gone, Waiter
+from apiserver.agentapi.peers import Peer
+from apiserver.agentapi.presence import Presence
+
+KNOWN = "knownRenderedVersion"
+
+
+class Serving:
+    def __init__(self, deliveries: Deliveries, presence: Presence, *, hold_s: float) -> None:
+        self._deliveries = deliveries
+        self._presence = presence
+        self._hold_s = hold_s
+
+    async def rendered(self, request: web.Request, peer: Peer) -> web.StreamResponse:
+        key = peer.namespace, peer.device
+        known = request.query.get(KNOWN) if request.query_string else None
+        if known is None:
+            found = await self._deliveries.look(key, None)
+            self._saw(found)
+            if not found.delivery.rendered_version:
+                raise errors.Conflict("no rendered version for device")
+            return answers.encoded(await self._deliveries.body(key, found))
+        waiter = self._deliveries.enter(key, known)
+        try:
+            # After `enter`: a change from here on finds the waiter.
+            found = await self._deliveries.look(key, known)
+            self._saw(found)
+            if not found.is_news(known):
+                news = await self._wait(waiter)
+                if news is None:
+                    return answers.nothing_new()
+                if isinstance(news, Gone):
+                    raise errors.not_found(DEVICE, peer.device)
+                found = news
+            return answers.encoded(await self._deliveries.body(key, found))
+        finally:
+            self._deliveries.leave(key, waiter)
+
+    def _saw(self, found: Found) -> None:
+        self._presence.saw(found.delivery.uid, is_connected=found.delivery.connected)
+
+    async def _wait(self, waiter: Waiter) -> Found | Gone | None:
+        # A timer that ends the wait costs less than a task or a cancellation.
+        timer = asyncio.get_running_loop().call_later(self._hold_s, waiter.tell, None)
+        try:
+            return await waiter.news
+        finally:
+            timer.cancel()

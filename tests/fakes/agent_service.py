@@ -1,0 +1,117 @@
+"""Our API server's agent side, really listening, over a store of its own: what the contract tests
+of the agent API and its bench talk to. No controllers, no user face: a person is played by calls
+of the operations."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from apiserver import approvals
+from apiserver.agentapi.app import create_agent_app, listen, server_context
+from apiserver.agentapi.settings import AgentApiSettings
+from apiserver.auth.identity import ADMIN, Caller
+from apiserver.operations import Operations, WriteOptions
+from apiserver.pki import signers
+from apiserver.pki.authority import Authority
+from apiserver.store import Store
+from resources import registry
+from tests.fakes import agent_client
+from tests.fakes.agent_client import Agent, Connection
+
+Json = dict[str, Any]
+
+DEVICE = registry.by_kind("Device")
+PERSON = Caller(name="ada", role=ADMIN)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class AgentService:
+    operations: Operations
+    authority: Authority
+    url: str
+    directory: Path
+
+    @property
+    def store(self) -> Store:
+        return self.operations.store
+
+    def agent(self) -> Agent:
+        return Agent(self.url, self.authority.server_ca_pem, self.directory)
+
+    def connection(
+        self, common_name: str = "client-enrollment-factory", **grant: Any
+    ) -> Connection:
+        """A connection under a certificate that is signed as told; by default one for enrolment."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        wanted: dict[str, Any] = {
+            "common_name": common_name,
+            "signer": signers.ENROLLMENT,
+            "organization": approvals.UUID(int=0),
+            "fingerprint": None,
+            "lifetime": timedelta(days=1),
+        }
+        csr = agent_client.signing_request(key, common_name).encode()
+        certificate = self.directory / "some.crt"
+        certificate.write_bytes(
+            self.authority.issue_client(csr, **(wanted | grant)) + agent_client.key_pem(key)
+        )
+        return Connection(self.url, self.authority.server_ca_pem, certificate)
+
+    async def approve(self, name: str, **approval: Any) -> Json | None:
+        body = {"approved": True, "labels": {}} | approval
+        return await approvals.approve_enrollment(
+            self.operations, self.authority, PERSON, "default", name, body
+        )
+
+    async def admitted(self, agent: Agent, **spec: Any) -> Connection:
+        """A connection of a device that was enrolled and approved."""
+        async with self.connection() as factory:
+            answer = await agent.enrol(factory, **spec)
+            assert answer.code == 201, answer
+            await self.approve(agent.name)
+            return agent.connection(await agent.wait_for_certificate(factory))
+
+    async def device(self, name: str) -> Json:
+        return await self.operations.get(PERSON, DEVICE, "default", name)
+
+    async def change(self, name: str, **members: Any) -> Json:
+        """Change a device as a person would: `spec=...`."""
+        written = await self.operations.patch(
+            PERSON, DEVICE, "default", name, lambda old: old | members, WriteOptions()
+        )
+        return written.document
+
+    async def delete(self, name: str) -> None:
+        await self.operations.delete(PERSON, DEVICE, "default", name)
+
+
+@asynccontextmanager
+async def serving(
+    directory: Path, settings: AgentApiSettings = AgentApiSettings()
+) -> AsyncIterator[AgentService]:
+    store = await Store.open(data_dir=directory)
+    try:
+        operations = Operations(store)
+        await operations.prepare()
+        authority = Authority.load_or_create(directory / "pki", now=utc_now)
+        files = authority.server_files("agent-server", ["127.0.0.1", "localhost"])
+        context = server_context(*files, authority.client_ca_pem)
+        app = create_agent_app(operations, authority, settings)
+        runner, port = await listen(app, "127.0.0.1", 0, context, settings)
+        try:
+            yield AgentService(operations, authority, f"https://127.0.0.1:{port}", directory)
+        finally:
+            await runner.cleanup()
+    finally:
+        await store.close()
