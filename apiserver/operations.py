@@ -195,20 +195,20 @@ class Operations:
         subresource: str = "",
         create_missing: bool = False,
     ) -> Written:
-        document = _without_status(kind, document, subresource)
-        document, warnings = self.decode(kind, document, options)
+        judged = _without_status(kind, document, subresource)
 
-        def apply(tx: Transaction) -> tuple[Json, bool]:
+        def apply(tx: Transaction) -> Written:
             old = tx.get(kind, namespace, name)
+            if old is None and (not create_missing or subresource):
+                raise errors.not_found(kind, name)
+            ready, warnings = self.decode(kind, judged, options, old)
             if old is None:
-                if not create_missing or subresource:
-                    raise errors.not_found(kind, name)
-                return self.insert_in(tx, caller, kind, document, namespace), True
-            new = strategy.for_update(kind, namespace, old, document, subresource=subresource)
-            return self.update_in(tx, caller, kind, old, new), False
+                made = self.insert_in(tx, caller, kind, ready, namespace)
+                return Written(made, True, warnings)
+            new = strategy.for_update(kind, namespace, old, ready, subresource=subresource)
+            return Written(self.update_in(tx, caller, kind, old, new), False, warnings)
 
-        stored, created = await self._write(apply, options)
-        return Written(stored, created, warnings)
+        return await self._write(apply, options)
 
     async def patch(
         self,
@@ -231,7 +231,7 @@ class Operations:
             if not isinstance(changed, dict):
                 raise errors.BadRequest("the patch does not leave an object")
             changed = _without_status(kind, changed, subresource)
-            changed, warnings = self.decode(kind, changed, options)
+            changed, warnings = self.decode(kind, changed, options, old)
             new = strategy.for_update(kind, namespace, old, changed, subresource=subresource)
             return self.update_in(tx, caller, kind, old, new), warnings
 
@@ -512,9 +512,10 @@ class Operations:
     # --- helpers --------------------------------------------------------------------------
 
     def decode(
-        self, kind: Kind, document: Json, options: WriteOptions
+        self, kind: Kind, document: Json, options: WriteOptions, old: Json | None = None
     ) -> tuple[Json, tuple[str, ...]]:
-        """Validated, without unknown fields, and the warnings about those. Raises StatusError."""
+        """Validated, without unknown fields, and the warnings about those. What was wrong in `old`
+        already and has not changed is let through. Raises StatusError."""
         # A document that says nothing of its kind is of the kind that it was sent to.
         own: Json = {"apiVersion": kind.api_version, "kind": kind.kind}
         document = own | document
@@ -528,8 +529,9 @@ class Operations:
                     f"strict decoding error: {', '.join(said)}".replace("'", '"')
                 )
             warnings = said if options.field_validation == "Warn" else ()
-            document = validation.prune(kind, document)
-        complaints = validation.validate(kind, document)
+        # Nulls of optional fields go too.
+        document = validation.prune(kind, document)
+        complaints = validation.validate(kind, document, old=old)
         if complaints:
             name = str((document.get("metadata") or {}).get("name") or "")
             raise errors.unprocessable(kind, name, Invalid(complaints))

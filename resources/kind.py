@@ -66,7 +66,7 @@ class Kind:
     immutable: tuple[str, ...] = ()
     # People may not write this kind; only the service and its controllers do.
     internal: bool = False
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def api_version(self) -> str:

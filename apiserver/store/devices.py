@@ -215,16 +215,16 @@ def page(
     query = select(DEVICE)
     if namespace is not None:
         query = query.where(DEVICE.c.namespace == namespace)
-    query = selecting.by_labels(query, DEVICE, DEVICE_LABEL, labels)
+    query, name = selecting.by_labels(query, DEVICE, DEVICE_LABEL, labels)
     if fields is not None:
         query = query.where(*conditions_for(fields))
     if after is not None:
-        later = DEVICE.c.name > after[1]
+        later = name > after[1]
         if namespace is None:
             same = (DEVICE.c.namespace == after[0]) & later
             later = (DEVICE.c.namespace > after[0]) | same
         query = query.where(later)
-    order = (DEVICE.c.name,) if namespace is not None else (DEVICE.c.namespace, DEVICE.c.name)
+    order = (name,) if namespace is not None else (DEVICE.c.namespace, name)
     query = query.order_by(*order)
     if limit:
         query = query.limit(limit)

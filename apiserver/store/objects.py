@@ -131,7 +131,7 @@ def page(
     query = select(OBJECT).where(OBJECT.c.kind == kind.kind)
     if namespace is not None:
         query = query.where(OBJECT.c.namespace == namespace)
-    query = selecting.by_labels(query, OBJECT, OBJECT_LABEL, labels)
+    query, _ = selecting.by_labels(query, OBJECT, OBJECT_LABEL, labels)
     if after is not None:
         before = (OBJECT.c.namespace > after[0]) | (
             (OBJECT.c.namespace == after[0]) & (OBJECT.c.name > after[1])

@@ -19,15 +19,15 @@ Condition = ColumnElement[bool]
 
 def by_labels(
     query: Select[Any], objects: Table, labels: Table, wanted: LabelSelector
-) -> Select[Any]:
-    """`query` over `objects`, narrowed to what `wanted` matches."""
-    driver_used = False
+) -> tuple[Select[Any], ColumnElement[str]]:
+    """`query` over `objects`, narrowed to what `wanted` matches, and the name to order by: that of
+    the driving index, which the database then reads in order instead of sorting."""
+    order: ColumnElement[str] = objects.c.name
     for number, requirement in enumerate(wanted.requirements):
         if isinstance(requirement, KeysetRequirement):
             query = query.where(_keyset(objects, labels, requirement))
             continue
-        if requirement.operator == "=" and not driver_used:
-            driver_used = True
+        if requirement.operator == "=" and order is objects.c.name:
             row = labels.alias(f"driver_{number}")
             joined = and_(
                 row.c.uid == objects.c.uid,
@@ -36,9 +36,10 @@ def by_labels(
                 row.c.value == requirement.values[0],
             )
             query = query.join(row, joined)
+            order = row.c.name
             continue
         query = query.where(_label_condition(objects, labels, requirement))
-    return query
+    return query, order
 
 
 def _label_condition(objects: Table, labels: Table, requirement: Requirement) -> Condition:

@@ -1,0 +1,142 @@
+"""`make bench`: figures of the service's core, as a table and as JSON, each beside a comparison.
+
+Measured here is the core alone: operations and store in this process, real SQLite with
+synchronous=FULL, no HTTP and no TLS. Figures of the reference are of its whole service, so a ratio
+here flatters us by what HTTP costs; the column `scope` says so. Work over real mTLS with thousands
+of connected devices has its own measurements once the simulator is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench import fleet
+from bench.fleet import DEVICE
+from resources.kind import Json
+from resources.selectors import parse_fields, parse_labels
+
+CORE = "core, without HTTP"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measurement, beside the goal of architecture §11 and the reference's figure."""
+
+    what: str
+    value: float
+    unit: str
+    goal: str
+    reference: str
+    scope: str = CORE
+
+
+async def main(devices: int, out: Path | None) -> int:
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory() as directory:
+        service = await fleet.Service.start(Path(directory))
+        try:
+            await service.fill(devices)
+            figures += await binding(service, devices)
+            figures += await listing(service)
+            figures += await reporting(service, devices)
+        finally:
+            await service.stop()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    figures.append(Figure(f"memory, peak, {devices} devices stored", peak, "MB", "-", "-"))
+    show(figures)
+    if out is not None:
+        out.write_text(json.dumps([asdict(figure) for figure in figures], indent=1))
+    return 0
+
+
+async def binding(service: fleet.Service, devices: int) -> list[Figure]:
+    """A fleet change until every device is bound; the second one, with warm statements."""
+    await service.change("first")
+    wall, cpu = time.perf_counter(), time.process_time()
+    answer = await service.change("second")
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    assert answer["bound"] == devices, answer
+    return [
+        Figure("fleet change: devices bound", devices / wall, "devices/s", "10 000/s", "150/s"),
+        Figure("CPU for it", cpu / devices * 1000, "ms/device", "≤ 1 ms", "21-23 ms"),
+    ]
+
+
+async def listing(service: fleet.Service) -> list[Figure]:
+    kinds: list[tuple[str, Json]] = [
+        ("by label, all match", {"labels": parse_labels("site=a")}),
+        ("by label, one matches", {"labels": parse_labels("serial=7")}),
+        ("by field", {"fields": parse_fields("status.summary.status=Unknown", DEVICE.selectable)}),
+    ]
+    figures = []
+    for name, selectors in kinds:
+        p50, p99 = await latency(partial(service.page, **selectors), 200)
+        what = f"list of 100 {name}"
+        figures.append(Figure(f"{what}, p50", p50, "ms", "5 ms", "15-25 ms at 2000"))
+        figures.append(Figure(f"{what}, p99", p99, "ms", "25 ms", "64-90 ms at 2000"))
+    p50, _ = await latency(service.summary, 100)
+    figures.append(
+        Figure("summary of all devices, p50", p50, "ms", "< 5 ms, flat", "33 ms at 2000")
+    )
+    return figures
+
+
+async def reporting(service: fleet.Service, devices: int) -> list[Figure]:
+    """Status reports that change something, fifty at a time."""
+    number = 5_000
+    gate = asyncio.Semaphore(50)
+
+    async def one(n: int) -> None:
+        async with gate:
+            await service.report(f"d{n % devices:06}", n)
+
+    wall, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(one(n) for n in range(number)))
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return [
+        Figure(
+            "status reports, changing, 50 at a time", number / wall, "/s", "≥ 2500/s", "~1100/s"
+        ),
+        Figure("CPU for one", cpu / number * 1000, "ms", "≤ 0.4 ms", "1.3 ms"),
+    ]
+
+
+async def latency(work: Callable[[], Awaitable[Any]], rounds: int) -> tuple[float, float]:
+    """p50 and p99 in milliseconds."""
+    taken = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        await work()
+        taken.append((time.perf_counter() - start) * 1000)
+    return statistics.median(taken), statistics.quantiles(taken, n=100)[98]
+
+
+def show(figures: list[Figure]) -> None:
+    width = max(len(figure.what) for figure in figures)
+    print(f"{'what':{width}}  {'ours':>20}  {'goal':>14}  {'reference':>18}  scope")
+    for figure in figures:
+        ours = f"{figure.value:,.2f} {figure.unit}"
+        print(
+            f"{figure.what:{width}}  {ours:>20}  {figure.goal:>14}  {figure.reference:>18}"
+            f"  {figure.scope}"
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--devices", type=int, default=10_000)
+    parser.add_argument("--json", type=Path, default=None, help="write the figures there too")
+    arguments = parser.parse_args()
+    sys.exit(asyncio.run(main(arguments.devices, arguments.json)))
