@@ -1,0 +1,333 @@
+"""Devices for the tests: a Debian 13 with a systemd of its own, booted as a container.
+
+Real: systemd, journal, D-Bus, podman with its own storage and networks, units, the reboot. Shared
+with the host: the kernel. A device has a loopback and nothing else; a `Relay` leads named ports of
+it to the host's loopback, where the service and the registry listen.
+
+Nothing of a device outlives its test: it is one process tree, killed as a whole; its mounts live in
+a mount namespace that goes with it; its control groups are removed. If the test run is killed, the
+kernel kills the devices too, and the next run sweeps up the empty groups.
+
+Where devices cannot be booted (no root), `tests.e2e.standins` has agents as plain processes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e import processes
+from tests.e2e.relay import Relay
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+UNIT = "flightctl-agent.service"
+TOOLS = ("systemd-nspawn", "nsenter", "unshare", "setpriv", "mmdebstrap")
+REBOOT_ASKED = 133
+CGROUPS = Path("/sys/fs/cgroup")
+PREFIX = "homeport-"
+# `bpf` for the device rules of containers, the keyring calls for their runtimes.
+SYSTEM_CALLS = "bpf keyctl add_key request_key"
+
+BOOT = """set -e
+for group in $GROUPS_OF_DEVICE; do mkdir -p "$group"; echo $$ > "$group/cgroup.procs"; done
+mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$STATE/upper,workdir=$STATE/work" "$STATE/root"
+exec systemd-nspawn --directory="$STATE/root" --machine="$MACHINE" --boot --register=no \\
+  --keep-unit --console=pipe --resolv-conf=off --timezone=off --private-network --capability=all \\
+  --system-call-filter="$SYSTEM_CALLS" --bind=/dev/fuse --bind="$STATE/containers:/var/lib/containers" \\
+  --bind-ro="$CHECKOUT:/opt/homeport"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A command that was run in a device."""
+
+    code: int
+    out: str
+    err: str
+
+
+def cannot_boot() -> str:
+    """Why this machine boots no devices; empty if it does."""
+    if os.geteuid():
+        return "not root"
+    if missing := [tool for tool in TOOLS if not shutil.which(tool)]:
+        return f"missing: {', '.join(missing)} (make setup installs them)"
+    if not os.access(_hierarchies()[0], os.W_OK):
+        return "the control groups are read-only"
+    return ""
+
+
+class Device:
+    """One device. `boot()` it, look into it with `exec` and `path`, and `destroy()` it."""
+
+    is_simulated = False
+
+    def __init__(self, name: str, root: Path, folder: Path, ports: Collection[int]) -> None:
+        self.name = name
+        self.machine = f"{PREFIX}{os.getpid()}-{name}"
+        self.boots = 0
+        self._lower = root
+        self._state = folder
+        self._relay = Relay(ports)
+        self._is_up = threading.Event()
+        self._is_wanted = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._init = 0
+        self._keeper: threading.Thread | None = None
+        for part in ("upper", "work", "root", "containers"):
+            (folder / part).mkdir(parents=True)
+        self._provision()
+
+    # Life. ----------------------------------------------------------------------------------------
+
+    def boot(self, timeout_s: float = 60) -> None:
+        """Switch it on and wait until systemd has come up."""
+        self.start()
+        self.wait_up(timeout_s)
+
+    def start(self) -> None:
+        assert self._keeper is None or not self._keeper.is_alive(), "it is on"
+        self._is_wanted = True
+        self._is_up.clear()
+        self._keeper = threading.Thread(target=self._keep, name=self.name, daemon=True)
+        self._keeper.start()
+
+    def wait_up(self, timeout_s: float = 60) -> None:
+        deadline = time.monotonic() + timeout_s
+        if not self._is_up.wait(timeout_s):
+            raise processes.Late(f"{self.name} does not start:\n{self.console()}")
+        processes.until(
+            lambda: self.exec("systemctl", "is-system-running").out.strip()
+            in ("running", "degraded"),
+            f"{self.name} comes up",
+            timeout_s=max(1.0, deadline - time.monotonic()),
+            state=self.console,
+        )
+
+    def reboot(self, timeout_s: float = 60) -> None:
+        """Ask systemd for a reboot, as the agent would, and wait for the next boot."""
+        before = self.boots
+        self.exec("systemctl", "reboot")
+        processes.until(
+            lambda: self.boots > before, f"{self.name} reboots", timeout_s=timeout_s, every_s=0.05
+        )
+        self.wait_up(timeout_s)
+
+    def power_off(self) -> None:
+        """Pull the plug: nothing inside gets to say anything."""
+        self._is_wanted = False
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+        if self._keeper is not None:
+            self._keeper.join(20)
+
+    def destroy(self) -> None:
+        """End it and remove what it was made of."""
+        self.power_off()
+        self._relay.close()
+        shutil.rmtree(self._state, ignore_errors=True)
+
+    def cut(self) -> None:
+        """Take its network away."""
+        self._relay.cut()
+
+    def mend(self) -> None:
+        self._relay.mend()
+
+    # Looking in. ----------------------------------------------------------------------------------
+
+    def exec(self, *argv: str, timeout_s: float = 60, check: bool = False, stdin: str = "") -> Ran:
+        """Run a command inside, as root, with a bare environment."""
+        enter = ["nsenter", "--target", str(self._init), "--all", "env", "-i", "HOME=/root"]
+        enter += ["LANG=C.UTF-8", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"]
+        done = subprocess.run(
+            [*enter, *argv], input=stdin, capture_output=True, text=True, timeout=timeout_s
+        )
+        ran = Ran(done.returncode, done.stdout, done.stderr)
+        assert not check or ran.code == 0, f"{self.name}: {' '.join(argv)}: {ran}"
+        return ran
+
+    def path(self, inside: str) -> Path:
+        """Where a file of the device is seen from here. Symbolic links inside are not followed."""
+        if self._is_up.is_set():
+            return Path(f"/proc/{self._init}/root{inside}")
+        return self._state / "upper" / inside.lstrip("/")
+
+    def read(self, inside: str) -> str:
+        """The file's text; empty if there is none."""
+        try:
+            return self.path(inside).read_text()
+        except OSError:
+            return ""
+
+    def write(self, inside: str, text: str, mode: int = 0o644) -> None:
+        path = self.path(inside)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+
+    def podman(self, *argv: str, check: bool = False) -> Ran:
+        return self.exec("podman", *argv, check=check)
+
+    def http(self, port: int, path: str = "/") -> str:
+        """What its port answers to one of its own; empty if it does not."""
+        url = f"http://127.0.0.1:{port}{path}"
+        return self.exec("curl", "--silent", "--fail", "--max-time", "3", url).out
+
+    def console(self) -> str:
+        return processes.tail(self._state / "console.log")
+
+    # The agent. -----------------------------------------------------------------------------------
+
+    def agent_pid(self) -> int:
+        """Its process number inside; 0 when it does not run."""
+        shown = self.exec("systemctl", "show", "--property=MainPID", "--value", UNIT).out.strip()
+        return int(shown or 0)
+
+    def kill_agent(self) -> None:
+        """kill -9; systemd starts it again."""
+        self.exec("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT, check=True)
+
+    def start_agent(self) -> None:
+        """Now, and not when systemd's patience after a crash has run out."""
+        self.exec("systemctl", "restart", "--no-block", UNIT, check=True)
+
+    def stop_agent(self) -> None:
+        self.exec("systemctl", "stop", UNIT, check=True)
+
+    def journal(self, lines: int = 200) -> str:
+        return self.exec(
+            "journalctl", "--unit", UNIT, "--no-pager", "--output=cat", f"--lines={lines}"
+        ).out
+
+    # Inside. --------------------------------------------------------------------------------------
+
+    def _provision(self) -> None:
+        """What its image has: the unit, switched on, and a name."""
+        units = "/etc/systemd/system"
+        self.write(f"{units}/{UNIT}", (CHECKOUT / "agent" / UNIT).read_text())
+        wants = self.path(f"{units}/multi-user.target.wants/{UNIT}")
+        wants.parent.mkdir(parents=True)
+        wants.symlink_to(f"{units}/{UNIT}")
+        self.write("/etc/hostname", f"{self.name}\n")
+        # One machine identity for each, as the first boot of an image would make it.
+        self.write("/etc/machine-id", f"{os.urandom(16).hex()}\n")
+
+    def _keep(self) -> None:
+        """The power button: boots again after a reboot, and stays off after anything else."""
+        while self._is_wanted:
+            self._process = processes.start(
+                ["unshare", "--mount", "--propagation", "private", "sh", "-c", BOOT],
+                self._state / "console.log",
+                mode="ab",
+                env=os.environ | self._environment(),
+            )
+            self._init = self._find_init(self._process)
+            if self._init:
+                self._relay.attach(self._init)
+                self.boots += 1
+                self._is_up.set()
+            code = self._process.wait()
+            self._is_up.clear()
+            self._relay.detach()
+            remove_groups(self.machine)
+            if code != REBOOT_ASKED:
+                return
+
+    def _environment(self) -> dict[str, str]:
+        groups = " ".join(str(at / self.machine) for at in _hierarchies())
+        return {
+            "GROUPS_OF_DEVICE": groups,
+            "LOWER": str(self._lower),
+            "STATE": str(self._state),
+            "MACHINE": self.machine,
+            "SYSTEM_CALLS": SYSTEM_CALLS,
+            "CHECKOUT": str(CHECKOUT),
+            "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+            # Published ports need to write to the device's own /proc/sys/net.
+            "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1",
+        }
+
+    def _find_init(self, process: subprocess.Popen[bytes]) -> int:
+        """The device's process 1 as seen from here; 0 if the start failed."""
+        while process.poll() is None:
+            for child in _children(process.pid):
+                if _is_init(child):
+                    return child
+            time.sleep(0.01)
+        return 0
+
+
+def sweep() -> None:
+    """Remove the control groups of runs that were killed."""
+    for hierarchy in _hierarchies():
+        for group in hierarchy.glob(f"{PREFIX}*-*"):
+            pid = group.name.split("-")[1]
+            if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+                remove_groups(group.name)
+
+
+def remove_groups(machine: str, patience_s: float = 10) -> None:
+    """Kill what is left in a device's control groups, and remove them."""
+    deadline = time.monotonic() + patience_s
+    for hierarchy in _hierarchies():
+        top = hierarchy / machine
+        while top.exists() and time.monotonic() < deadline:
+            for group in sorted((p for p in top.rglob("*") if p.is_dir()), reverse=True):
+                _remove(group)
+            if not _remove(top):
+                time.sleep(0.05)
+    shutil.rmtree(Path("/run/systemd/nspawn/propagate") / machine, ignore_errors=True)
+
+
+def _remove(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except OSError:
+        for pid in _members(group):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        return False
+    return True
+
+
+def _members(group: Path) -> list[int]:
+    try:
+        return [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
+    except OSError:
+        return []
+
+
+def _hierarchies() -> Sequence[Path]:
+    """Where a process tree needs a group of its own for a systemd to run in it."""
+    if (CGROUPS / "cgroup.controllers").exists():
+        return (CGROUPS,)
+    return (CGROUPS / "unified", CGROUPS / "systemd")
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _is_init(pid: int) -> bool:
+    """It is process 1 of a namespace, and systemd already."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return False
+    inner = next((line for line in status.splitlines() if line.startswith("NSpid:")), "")
+    return inner.split()[-1:] == ["1"] and name in ("systemd", "init")

@@ -1,0 +1,149 @@
+"""Small container images, made here: no base image, no network, no build tool.
+
+An image is one layer (a static busybox and a few files) and a configuration in Docker's format,
+the one that can carry a health check. What it is made from decides its bytes, so that the same
+image has the same digest on every machine with the same busybox.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+CONFIG = "application/vnd.docker.container.image.v1+json"
+LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+
+APPLETS = ("sh", "cat", "echo", "httpd", "ls", "sleep", "touch", "wget")
+SECOND_NS = 1_000_000_000
+
+# Process 1 of a container ignores signals that it does not handle: without the trap, each stop
+# would last until podman loses patience.
+SERVE = """#!/bin/sh
+trap 'exit 0' TERM INT
+httpd -f -p 80 -h /www &
+wait
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What goes into an image. `files`: path → content; those under /bin may be executed."""
+
+    files: dict[str, str]
+    command: tuple[str, ...] = ("/bin/serve",)
+    health: tuple[str, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The three documents that a registry holds for an image."""
+
+    manifest: bytes
+    config: bytes
+    layer: bytes
+
+    @property
+    def digest(self) -> str:
+        return digest(self.manifest)
+
+
+def web(version: str, *, healthy: bool = True) -> Image:
+    """A web server that says its version. The other kind starts, serves, and is never healthy."""
+    page = "/version.txt" if healthy else "/never-there.txt"
+    return Image(
+        files={
+            "/bin/serve": SERVE,
+            "/www/index.html": f"web {version}\n",
+            "/www/version.txt": f"{version}\n",
+        },
+        health=("CMD", "/bin/wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:80{page}"),
+        labels={"version": version},
+    )
+
+
+def build(image: Image) -> Built:
+    tar = _layer(image.files)
+    layer = gzip.compress(tar, 6, mtime=0)
+    config = _json(_config(image, tar))
+    manifest = _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": {"mediaType": CONFIG, "size": len(config), "digest": digest(config)},
+            "layers": [{"mediaType": LAYER, "size": len(layer), "digest": digest(layer)}],
+        }
+    )
+    return Built(manifest, config, layer)
+
+
+def digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def busybox() -> Path:
+    """The static busybox of this machine. Raises FileNotFoundError."""
+    found = shutil.which("busybox") or "/bin/busybox"
+    return Path(found).resolve(strict=True)
+
+
+def _config(image: Image, tar: bytes) -> dict[str, Any]:
+    run: dict[str, Any] = {
+        "Env": ["PATH=/bin"],
+        "Cmd": list(image.command),
+        "ExposedPorts": {"80/tcp": {}},
+        "Labels": dict(image.labels),
+    }
+    if image.health:
+        run["Healthcheck"] = {
+            "Test": list(image.health),
+            "Interval": 2 * SECOND_NS,
+            "Timeout": 2 * SECOND_NS,
+            "Retries": 2,
+        }
+    return {
+        "created": "2026-01-01T00:00:00Z",
+        "architecture": "amd64",
+        "os": "linux",
+        "config": run,
+        "rootfs": {"type": "layers", "diff_ids": [digest(tar)]},
+    }
+
+
+def _layer(files: dict[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for folder in ("bin", "etc", "tmp", "www"):
+            _add(tar, folder, None, 0o1777 if folder == "tmp" else 0o755)
+        _add(tar, "bin/busybox", busybox().read_bytes(), 0o755)
+        for applet in APPLETS:
+            link = tarfile.TarInfo(f"bin/{applet}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+        for path, content in sorted(files.items()):
+            name = path.lstrip("/")
+            _add(tar, name, content.encode(), 0o755 if name.startswith("bin/") else 0o644)
+    return buffer.getvalue()
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes | None, mode: int) -> None:
+    info = tarfile.TarInfo(name)
+    info.mode = mode
+    if content is None:
+        info.type = tarfile.DIRTYPE
+        tar.addfile(info)
+    else:
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()

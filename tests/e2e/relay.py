@@ -1,0 +1,152 @@
+"""The only way out of a device: ports of its own loopback that lead to ports of the host's.
+
+A device has a network namespace with nothing but a loopback in it. A socket belongs to the
+namespace it was made in, so a listener made inside, served from outside, is a cable: no bridge, no
+address, no packet filter, and the host's network stays as it was. Pull the cable, and the device
+sees a network that is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import socket
+import threading
+from collections.abc import Collection, Coroutine
+from pathlib import Path
+from typing import Any
+
+CLONE_NEWNET = 0x40000000
+CHUNK_BYTES = 1 << 16
+
+
+class Relay:
+    """Ports of a device's loopback → the same ports of the host's."""
+
+    def __init__(self, ports: Collection[int]) -> None:
+        self.ports = tuple(ports)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._listeners: list[socket.socket] = []
+        self._servers: list[asyncio.Server] = []
+        self._cables: set[asyncio.Task[None]] = set()
+
+    def attach(self, pid: int) -> None:
+        """Lay the cables into the network namespace of process `pid`, a new one or the old."""
+        self.detach()
+        self._listeners = sockets_inside(pid, self.ports)
+        self.mend()
+
+    def cut(self) -> None:
+        """The network is gone: nothing answers, and what was connected is cut off."""
+        self._run(self._cut())
+
+    def mend(self) -> None:
+        self._run(self._serve())
+
+    def detach(self) -> None:
+        """Leave the device's namespace."""
+        self.cut()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+
+    def close(self) -> None:
+        self.detach()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def _serve(self) -> None:
+        if self._servers:
+            return
+        for listener in self._listeners:
+            # The server gets a descriptor of its own: closing it leaves ours, bound and ready.
+            port = listener.getsockname()[1]
+            listener.listen(64)
+            self._servers.append(
+                await asyncio.start_server(self._cable_to(port), sock=listener.dup())
+            )
+
+    async def _cut(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers = []
+        for listener in self._listeners:
+            # A listener that nobody accepts from still completes handshakes; this one refuses.
+            with contextlib.suppress(OSError):  # it was not listening
+                listener.shutdown(socket.SHUT_RDWR)
+        cables = list(self._cables)
+        for cable in cables:
+            cable.cancel()
+        await asyncio.gather(*cables, return_exceptions=True)
+
+    def _cable_to(self, port: int) -> Any:
+        async def cable(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._cables.add(task)
+            try:
+                out_reader, out_writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                writer.transport.abort()
+                self._cables.discard(task)
+                return
+            try:
+                await asyncio.gather(_pump(reader, out_writer), _pump(out_reader, writer))
+            except (OSError, asyncio.CancelledError):
+                pass
+            finally:
+                self._cables.discard(task)
+                writer.transport.abort()
+                out_writer.transport.abort()
+
+        return cable
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    while chunk := await source.read(CHUNK_BYTES):
+        sink.write(chunk)
+        await sink.drain()
+    if sink.can_write_eof():
+        sink.write_eof()
+
+
+def sockets_inside(pid: int, ports: Collection[int]) -> list[socket.socket]:
+    """Sockets bound to these ports of the loopback of `pid`'s network namespace."""
+    made: list[socket.socket] = []
+    problem: list[BaseException] = []
+
+    def inside() -> None:
+        # Only this thread moves, and it ends here: no other code of ours ever runs inside.
+        try:
+            namespace = os.open(Path(f"/proc/{pid}/ns/net"), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                libc = ctypes.CDLL(None, use_errno=True)
+                if libc.setns(namespace, CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+            finally:
+                os.close(namespace)
+            for port in ports:
+                sock = socket.socket()
+                made.append(sock)
+                sock.setblocking(False)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind(("127.0.0.1", port))
+        except BaseException as error:
+            problem.append(error)
+
+    thread = threading.Thread(target=inside)
+    thread.start()
+    thread.join()
+    if problem:
+        for sock in made:
+            sock.close()
+        raise problem[0]
+    return made
