@@ -1,0 +1,66 @@
+"""The embedded service: API server and controllers in one process, the one place that knows both.
+
+The API server owns the main thread's loop (uvloop); the controllers have threads of their own and
+come in through a UNIX socket like any other client. They start after the server serves and stop
+before it drains, so their last writes are answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+
+from apiserver import app, config, credentials, logs
+from apiserver.__main__ import REFUSALS
+from controllers.runtime import Controllers
+from controllers.session import Endpoint
+
+# Both together stay below the ten seconds after which a supervisor would kill us.
+CONTROLLERS_STOP_S = 3.0
+DRAIN_S = 5.0
+
+
+def run(
+    *, data: Path, listen: str, agent_listen: str, url: str, agent_url: str, database: str
+) -> int:
+    """Serve until SIGTERM or SIGINT. Returns the exit code: 1 with one line on standard error for
+    what a person can mend (a port in use, a locked or newer data directory)."""
+    logs.configure()
+    try:
+        settings = config.settings_of(
+            data=data,
+            listen=listen,
+            agent_listen=agent_listen,
+            url=url,
+            agent_url=agent_url,
+            database=database,
+        )
+        uvloop.run(_serve(settings))
+    except (*REFUSALS, TimeoutError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(settings: config.Settings) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    server = await app.serve(settings)
+    controllers = Controllers(Endpoint(socket=settings.controllers_socket))
+    try:
+        await asyncio.to_thread(controllers.start)
+        kubeconfig = settings.data / credentials.KUBECONFIG
+        print(
+            f"ready {server.url} for users, {server.agent_url} for agents; "
+            f"export KUBECONFIG={kubeconfig}",
+            flush=True,
+        )
+        await stopping.wait()
+    finally:
+        await asyncio.to_thread(controllers.stop, CONTROLLERS_STOP_S)
+        await server.stop(DRAIN_S)
