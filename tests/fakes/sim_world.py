@@ -1,0 +1,231 @@
+"""[simulated] `World` in memory: virtual clock, disk, podman; dies at any effect that you name.
+
+An effect is a call that changes something. `crash_at = (k, kind)` kills the agent at the k-th:
+- `before`: it has not happened;
+- `unsynced`: it was under way. A write is the old or the new (and its temporary file may stay), an
+  append is torn anywhere, a command was not begun, half done, or is finished behind the agent;
+- `after`: it has happened, and the agent does not live to know.
+
+The effects that are durable when they return are durable here too: that the real world keeps that
+promise is for its own tests.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from agent import world
+from tests.fakes.sim_podman import SimPodman
+
+START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+KINDS = ("before", "unsynced", "after")
+USERS = {"root": 0, "web": 1001}
+
+
+class Crash(BaseException):
+    """Nobody catches this but the test."""
+
+
+@dataclass(frozen=True)
+class Node:
+    kind: str
+    data: bytes = b""
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+
+
+class SimWorld:
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = random.Random(seed)
+        self.nodes: dict[str, Node] = {"/": Node(world.DIRECTORY, mode=0o755)}
+        self.elapsed_s = 0.0
+        self.booted_s = 0.0
+        self.boots = 1
+        self.podman = SimPodman(lambda: self.elapsed_s)
+        self.effects: list[str] = []
+        self.crash_at: dict[int, str] = {}
+        self.reboots_ordered = 0
+        self.controllers = frozenset({"cpu", "memory"})
+        self.full = False
+        self.is_woken = False
+        self.wake_after: list[float] = []
+
+    def twin(self, seed: int) -> SimWorld:
+        """The same device again, for another fate."""
+        other = SimWorld(seed)
+        other.nodes = dict(self.nodes)
+        other.elapsed_s, other.booted_s, other.boots = self.elapsed_s, self.booted_s, self.boots
+        other.podman = self.podman.copy(lambda: other.elapsed_s)
+        other.controllers = self.controllers
+        return other
+
+    def power_cut(self) -> None:
+        self.boots += 1
+        self.booted_s = self.elapsed_s
+        self.podman.power_cut()
+
+    # Clock.
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.elapsed_s)
+
+    def monotonic(self) -> float:
+        return self.elapsed_s - self.booted_s
+
+    def sleep(self, seconds: float) -> None:
+        if not self.is_woken:
+            self.elapsed_s += max(0.0, seconds)
+        self.is_woken = False
+
+    def wake(self) -> None:
+        self.is_woken = True
+
+    def random(self) -> float:
+        return self.rng.random()
+
+    # Disk.
+
+    def read(self, path: str) -> bytes | None:
+        node = self.nodes.get(path)
+        if node is None:
+            return None
+        if node.kind == world.DIRECTORY:
+            raise IsADirectoryError(21, "Is a directory", path)
+        return node.data
+
+    def stat(self, path: str) -> world.Stat | None:
+        node = self.nodes.get(path)
+        if node is None:
+            return None
+        return world.Stat(node.kind, node.mode, node.uid, node.gid, len(node.data))
+
+    def listdir(self, path: str) -> list[str]:
+        prefix = path.rstrip("/") + "/"
+        names = {p[len(prefix) :] for p in self.nodes if p.startswith(prefix) and p != prefix}
+        return sorted(n for n in names if "/" not in n and not n.startswith(".homeport-"))
+
+    def read_link(self, path: str) -> str:
+        return self.nodes[path].data.decode()
+
+    def write(self, path: str, data: bytes, *, mode: int, uid: int, gid: int) -> None:
+        self._put(path, Node(world.FILE, data, mode, uid, gid))
+
+    def symlink(self, path: str, target: str) -> None:
+        self._put(path, Node(world.LINK, target.encode(), 0o777))
+
+    def append(self, path: str, data: bytes) -> None:
+        kind = self._effect(f"append {path}")
+        self._room(path)
+        old = self.nodes.get(path, Node(world.FILE, b"", 0o600))
+        if kind == "unsynced":
+            data = data[: self.rng.randrange(len(data) + 1)]
+        self.nodes[path] = replace(old, data=old.data + data)
+        self._die(kind)
+
+    def remove(self, path: str) -> None:
+        if path not in self.nodes:
+            return
+        if self.nodes[path].kind == world.DIRECTORY and self.listdir(path):
+            raise OSError(39, "Directory not empty", path)
+        kind = self._effect(f"remove {path}")
+        if kind != "unsynced" or self.rng.random() < 0.5:
+            del self.nodes[path]
+        self._die(kind)
+
+    def shred(self, path: str) -> None:
+        self.remove(path)
+
+    def mkdir(self, path: str, *, mode: int = 0o755) -> None:
+        missing = []
+        while path not in self.nodes:
+            missing.append(path)
+            path = posixpath.dirname(path)
+        if self.nodes[path].kind != world.DIRECTORY:
+            raise NotADirectoryError(20, "Not a directory", path)
+        for folder in reversed(missing):
+            kind = self._effect(f"mkdir {folder}")
+            if kind != "unsynced" or self.rng.random() < 0.5:
+                self.nodes[folder] = Node(world.DIRECTORY, mode=mode)
+            self._die(kind)
+
+    # Machine.
+
+    def boot_id(self) -> str:
+        return f"boot-{self.boots}"
+
+    def uid_of(self, user: str) -> int | None:
+        return int(user) if user.isdigit() else USERS.get(user)
+
+    def gid_of(self, group: str) -> int | None:
+        return self.uid_of(group)
+
+    def cgroup_controllers(self) -> frozenset[str]:
+        return self.controllers
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+    ) -> world.Completed:
+        assert argv[0] == "podman", argv
+        self.elapsed_s += 0.05
+        if not self.podman.is_effect(argv):
+            return self.podman.run(argv, stdin)
+        kind = self._effect(" ".join(argv[:2]))
+        if kind == "unsynced":
+            self.podman.half(argv, stdin, self.rng.random())
+            raise Crash
+        answer = self.podman.run(argv, stdin)
+        self._die(kind)
+        return answer
+
+    def reboot(self) -> None:
+        self._die(self._effect("reboot"))
+        self.reboots_ordered += 1
+
+    # Fate.
+
+    def _put(self, path: str, node: Node) -> None:
+        parent = self.nodes.get(posixpath.dirname(path))
+        if parent is None or parent.kind != world.DIRECTORY:
+            raise FileNotFoundError(2, "No such file or directory", path)
+        there = self.nodes.get(path)
+        if there is not None and there.kind == world.DIRECTORY:
+            raise IsADirectoryError(21, "Is a directory", path)
+        kind = self._effect(f"write {path}")
+        self._room(path)
+        if kind == "unsynced":
+            litter = posixpath.join(posixpath.dirname(path), ".homeport-x")
+            if self.rng.random() < 0.5:
+                cut = self.rng.randrange(len(node.data) + 1)
+                self.nodes[litter] = replace(node, data=node.data[:cut], mode=0o600)
+            if self.rng.random() < 0.5:
+                self.nodes[path] = node
+            raise Crash
+        self.nodes[path] = node
+        self._die(kind)
+
+    def _room(self, path: str) -> None:
+        if self.full:
+            raise OSError(28, "No space left on device", path)
+
+    def _effect(self, words: str) -> str:
+        self.elapsed_s += 0.001
+        kind = self.crash_at.get(len(self.effects), "")
+        self.effects.append(words)
+        if kind == "before":
+            raise Crash
+        return kind
+
+    def _die(self, kind: str) -> None:
+        if kind:
+            raise Crash
