@@ -43,7 +43,7 @@ def up(
     ] = "",
 ) -> None:
     """Run the API server and the controllers in one process."""
-    from cli import up as service
+    import cli.up as service
 
     raise typer.Exit(
         service.run(

@@ -1,4 +1,4 @@
-"""A kind is declared once; discovery, OpenAPI, CRDs, tables, storage and the faces all read it here."""
+"""A kind is declared once; discovery, OpenAPI, CRDs, tables, storage and the faces read it here."""
 
 from __future__ import annotations
 

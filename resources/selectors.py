@@ -33,7 +33,7 @@ class Requirement:
     def path(self) -> str:
         return self.key
 
-    def holds(self, value: str | None) -> bool:  # noqa: C901 - one arm for each operator
+    def holds(self, value: str | None) -> bool:
         """Whether a value (None: absent) satisfies it. Negative operators hold for the absent."""
         match self.operator:
             case "exists":

@@ -1,4 +1,4 @@
-"""The watch rule against a model: whatever the interleaving, a client ends with what a list says."""
+"""The watch rule against a model: whatever the interleaving, a client ends with a list's content."""
 
 from __future__ import annotations
 
