@@ -114,25 +114,41 @@ class Reconciler:
             return self._trouble(f"the agent's own data: {error.strerror or error}")
 
     def _stumbled(self, error: errors.Retry | errors.Reject) -> float:
-        words = f"{error.component}: {error.element}: {error.detail}"
-        if isinstance(self.state, states.Applying | states.Verifying | states.RollingBack):
-            # Between two specifications every failure counts, or we would stay there for ever.
-            pause = self._backoff(self.state.stumbles + 1)
+        state = self.state
+        if isinstance(state, states.Applying | states.Verifying | states.RollingBack):
             try:
-                self._happen(states.Postponed(self._world.monotonic() + pause))
-            except OSError:
+                self._count(error, state)
+            except OSError as trouble:
                 self._is_begun = False
-            return pause
-        return self._trouble(words)
+                return self._trouble(f"the agent's own data: {trouble.strerror or trouble}")
+            return 0.0 if self.state is not state else self._bounds.verify_interval_s
+        return self._trouble(f"{error.component}: {error.element}: {error.detail}")
+
+    def _count(
+        self,
+        error: errors.AgentError,
+        state: states.Applying | states.Verifying | states.RollingBack,
+    ) -> None:
+        """Between two specifications every failure counts, or we would stay there for ever."""
+        failure = self._failure(error, state)
+        is_back = isinstance(state, states.RollingBack)
+        if not is_back and state.stumbles >= machine.APPLY_ATTEMPTS_MAX:
+            self._happen(states.Failed(failure))
+            return
+        pause = self._backoff(state.stumbles + 1)
+        self._happen(states.Postponed(self._world.monotonic() + pause))
+        if not is_back:
+            self._teller.retrying(failure, state.target, self._world.now())
 
     def _trouble(self, words: str) -> float:
         log.warning("not in sync: %s", errors.one_line(words))
         self._teller.trouble("sync", errors.one_line(words))
         self._repairs += 1
-        pause = self._backoff(self._repairs, most_s=self._settings.repair_interval_s)
-        # Only repair waits; a new specification may be what mends it.
-        self._repair_not_before = self._world.monotonic() + pause
-        return pause
+        # Repair waits longer than the loop does, so that in between there is a pass without it: a
+        # new specification may be what mends it.
+        interval_s = self._settings.repair_interval_s
+        self._repair_not_before = self._world.monotonic() + interval_s
+        return self._backoff(self._repairs, most_s=interval_s / 2)
 
     # The start of a life. -------------------------------------------------------------------------
 
@@ -384,14 +400,8 @@ class Reconciler:
                 self._happen(states.Postponed(self._world.monotonic() + pause))
                 missing = self._observer.missing(self._desired)
                 self._tell_fetching(missing, trouble=error.detail)
-            case states.Applying() | states.RollingBack():
-                pause = self._backoff(state.stumbles + 1)
-                self._happen(states.Postponed(self._world.monotonic() + pause))
-                failure = self._failure(error, state)
-                if isinstance(state, states.Applying):
-                    self._teller.retrying(failure, state.target, self._world.now())
-            case states.Verifying():
-                return self._bounds.verify_interval_s
+            case states.Applying() | states.Verifying() | states.RollingBack():
+                self._count(error, state)
             case _:
                 raise error
         return 0.0

@@ -65,7 +65,7 @@ BOOTS_MAX = 5
 # Repeating after crashes is fine, for ever is not: this many times the size of the plan, and some.
 STEPS_PER_PLANNED = 20
 STEPS_MAX_LEAST = 200
-# Stumbles of the tools (a lock, a full disk) while applying; with the back-off about a minute.
+# Stumbles of the tools (a lock, a full disk) while applying; with the back-off about five minutes.
 APPLY_ATTEMPTS_MAX = 6
 # The way back gets more: there is nowhere else to go.
 ROLLBACK_ATTEMPTS_MAX = 12
@@ -360,6 +360,8 @@ def _verifying(state: Verifying, facts: Facts, bounds: Bounds) -> Decision:
         if state.was_reachable:
             grace = max(grace, bounds.reach_s)
         return Happen(Begun(facts.monotonic + grace))
+    if facts.monotonic < state.not_before:
+        return Rest(state.not_before - facts.monotonic)
     out_of_reach = state.was_reachable is True and facts.is_reachable is False
     # The applications have their own, shorter deadline within the one for both.
     excess = max(0.0, bounds.reach_s - bounds.start_grace_s) if state.was_reachable else 0.0

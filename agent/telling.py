@@ -61,7 +61,7 @@ class Teller:
             case states.Refused():
                 words = state.failure.message(state.target.version)
                 self.updating("False", "Error", words, now)
-            case states.Decommissioning():
+            case states.Decommissioning() if not state.is_wiping:
                 self.decommissioning("Started", "Device started decommissioning", now)
             case _:
                 pass

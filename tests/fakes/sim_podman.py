@@ -226,5 +226,3 @@ def _listed(box: Box) -> Json:
         "Restarts": box.restarts,
         "Status": f"Up ({box.health})" if box.health else box.status,
     }
-
-
