@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import structlog
 import uvloop
 
-from apiserver import app, config, credentials
+from apiserver import app, config, credentials, logs
 from apiserver.pki.authority import AuthorityDamaged
 from apiserver.store import StoreLocked, StoreTooNew, StoreUnavailable
 
@@ -51,10 +49,7 @@ async def run(settings: config.Settings) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = options().parse_args(arguments)
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    logs.configure()
     try:
         settings = config.settings_of(
             data=given.data,

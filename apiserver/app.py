@@ -24,9 +24,9 @@ from apiserver import approvals, credentials, housekeeping
 from apiserver.agentapi import app as agentapi
 from apiserver.auth import certificates, chain
 from apiserver.auth.identity import CONTROLLER, Caller
+from apiserver.builtins import events, namespaces
 from apiserver.builtins.kinds import KINDS as BUILTINS
-from apiserver.builtins.kinds import NAMESPACE
-from apiserver.builtins.namespaces import Namespaces
+from apiserver.builtins.view import View
 from apiserver.catalogue import Catalogue
 from apiserver.config import ConfigError, Settings, url_of
 from apiserver.kube import routes
@@ -101,7 +101,10 @@ def create_face(
         authenticate=authenticate,
         approvals=decisions,
         release=release(),
-        views={NAMESPACE.resource: Namespaces(operations)},
+        views={
+            turning.shown.resource: View(operations, turning)
+            for turning in (namespaces.TURNING, events.TURNING)
+        },
         creators={
             CERTIFICATE_SIGNING_REQUEST.resource: decisions.create_csr,
             ENROLLMENT_REQUEST.resource: decisions.create_enrollment,

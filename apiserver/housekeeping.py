@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from apiserver.auth.identity import CONTROLLER, Caller
-from apiserver.builtins.kinds import EVENT
+from apiserver.builtins.events import STORED as EVENT
 from apiserver.errors import NotFound
 from apiserver.operations import ListOptions, Operations
 from apiserver.store import compaction
@@ -62,7 +62,9 @@ async def forget_events(operations: Operations, before: datetime) -> int:
 
 def _last(event: Json) -> str:
     # RFC 3339 in UTC sorts as text.
-    return str(event.get("lastTimestamp") or event["metadata"]["creationTimestamp"])
+    return str(
+        (event.get("spec") or {}).get("lastTimestamp") or event["metadata"]["creationTimestamp"]
+    )
 
 
 async def _forget(operations: Operations, event: Json) -> int:

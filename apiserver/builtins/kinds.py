@@ -54,12 +54,9 @@ class EventSeries(Model):
     last_observed_time: str | None = Field(None, description="When it happened last.")
 
 
-class Event(Model):
-    """Something that happened to an object, told for people."""
+class EventBody(Model):
+    """What an event says, beside its metadata."""
 
-    api_version: str = Field(description="Group and version of the schema.")
-    kind: str = Field(description="Name of the kind.")
-    metadata: ObjectMeta = Field(description="Names, labels and bookkeeping of the object.")
     involved_object: ObjectReference = Field(description="What it is about.")
     reason: str | None = Field(None, description="What happened, as one CamelCase word.")
     message: str | None = Field(None, description="What happened, for people.", max_length=1024)
@@ -74,6 +71,14 @@ class Event(Model):
     related: ObjectReference | None = Field(None, description="Another object in the story.")
     reporting_component: str | None = Field(None, description="Controller that says so.")
     reporting_instance: str | None = Field(None, description="Its instance.")
+
+
+class Event(EventBody):
+    """Something that happened to an object, told for people."""
+
+    api_version: str = Field(description="Group and version of the schema.")
+    kind: str = Field(description="Name of the kind.")
+    metadata: ObjectMeta = Field(description="Names, labels and bookkeeping of the object.")
 
 
 NAMESPACE = Kind(

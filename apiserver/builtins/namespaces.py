@@ -1,33 +1,16 @@
 """Namespaces as a view of organisations: one row, two names, so the pair can never disagree.
 
 An organisation *is* a namespace; creating, labelling or deleting the one is doing it to the other,
-with the same uid and the same resourceVersion. The view has the surface of the operations, and
-turns documents on the way in and out. The organisation's own spec is kept by writes that come
-through here, since a Namespace has no place for it.
+with the same uid and the same resourceVersion. The organisation's own spec is kept by writes that
+come through here, since a Namespace has no place for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-
 from apiserver.builtins.kinds import NAMESPACE
-from apiserver.errors import StatusError
-from apiserver.operations import (
-    Caller,
-    Deleted,
-    ListOptions,
-    Operations,
-    Page,
-    WatchEvent,
-    WatchOptions,
-    WriteOptions,
-    Written,
-)
-from resources.kind import Json, Kind
+from apiserver.builtins.view import Turning
+from resources.kind import Json
 from resources.registry import ORGANIZATION
-from resources.selectors import EVERYTHING, FieldSelector, LabelSelector
 
 
 def to_namespace(organization: Json) -> Json:
@@ -43,7 +26,7 @@ def to_namespace(organization: Json) -> Json:
     }
 
 
-def to_organization(namespace: Json, was: Json | None = None) -> Json:
+def to_organization(namespace: Json, was: Json | None) -> Json:
     """The Organization behind a Namespace that is written; `was` is the stored one."""
     document: Json = {
         "apiVersion": ORGANIZATION.api_version,
@@ -59,126 +42,11 @@ def to_organization(namespace: Json, was: Json | None = None) -> Json:
     return document
 
 
-class Namespaces:
-    """The operations, for the kind Namespace alone."""
-
-    def __init__(self, operations: Operations) -> None:
-        self._operations = operations
-
-    async def get(self, caller: Caller, kind: Kind, namespace: str, name: str) -> Json:
-        with _in_our_words():
-            return to_namespace(await self._operations.get(caller, ORGANIZATION, "", name))
-
-    async def list(
-        self, caller: Caller, kind: Kind, namespace: str | None, options: ListOptions
-    ) -> Page:
-        with _in_our_words():
-            page = await self._operations.list(caller, ORGANIZATION, None, options)
-        return replace(page, items=[to_namespace(item) for item in page.items])
-
-    async def create(
-        self, caller: Caller, kind: Kind, namespace: str, document: Json, options: WriteOptions
-    ) -> Written:
-        document, warnings = self._operations.decode(NAMESPACE, document, options)
-        with _in_our_words():
-            written = await self._operations.create(
-                caller, ORGANIZATION, "", to_organization(document), options
-            )
-        return _turned(written, warnings)
-
-    async def update(
-        self,
-        caller: Caller,
-        kind: Kind,
-        namespace: str,
-        name: str,
-        document: Json,
-        options: WriteOptions,
-        *,
-        subresource: str = "",
-        create_missing: bool = False,
-    ) -> Written:
-        return await self.patch(caller, kind, namespace, name, lambda _: document, options)
-
-    async def patch(
-        self,
-        caller: Caller,
-        kind: Kind,
-        namespace: str,
-        name: str,
-        change: Callable[[Json], Json],
-        options: WriteOptions,
-        *,
-        subresource: str = "",
-    ) -> Written:
-        warnings: tuple[str, ...] = ()
-
-        def changed(was: Json) -> Json:
-            nonlocal warnings
-            document, warnings = self._operations.decode(
-                NAMESPACE, change(to_namespace(was)), options
-            )
-            return to_organization(document, was)
-
-        with _in_our_words():
-            written = await self._operations.patch(caller, ORGANIZATION, "", name, changed, options)
-        return _turned(written, warnings)
-
-    async def delete(
-        self,
-        caller: Caller,
-        kind: Kind,
-        namespace: str,
-        name: str,
-        *,
-        preconditions: Json | None = None,
-        propagation: str | None = None,
-        dry_run: bool = False,
-    ) -> Deleted:
-        with _in_our_words():
-            deleted = await self._operations.delete(
-                caller, ORGANIZATION, "", name,
-                preconditions=preconditions, propagation=propagation, dry_run=dry_run,
-            )  # fmt: skip
-        return replace(deleted, document=to_namespace(deleted.document))
-
-    async def delete_collection(
-        self,
-        caller: Caller,
-        kind: Kind,
-        namespace: str | None,
-        labels: LabelSelector = EVERYTHING,
-        fields: FieldSelector | None = None,
-        dry_run: bool = False,
-    ) -> Sequence[Json]:
-        with _in_our_words():
-            gone = await self._operations.delete_collection(
-                caller, ORGANIZATION, None, labels, fields, dry_run
-            )
-        return [to_namespace(document) for document in gone]
-
-    async def watch(
-        self, caller: Caller, kind: Kind, namespace: str | None, options: WatchOptions
-    ) -> AsyncIterator[WatchEvent]:
-        with _in_our_words():
-            async for event in self._operations.watch(caller, ORGANIZATION, None, options):
-                yield replace(event, document=to_namespace(event.document))
-
-
-def _turned(written: Written, warnings: tuple[str, ...]) -> Written:
-    return Written(to_namespace(written.document), written.created, warnings + written.warnings)
-
-
-@contextmanager
-def _in_our_words() -> Iterator[None]:
-    """What is said of an organisation is said of the namespace that was asked for."""
-    try:
-        yield
-    except StatusError as error:
-        if error.kind is not ORGANIZATION:
-            raise
-        error.kind = NAMESPACE
-        error.message = error.message.replace(ORGANIZATION.resource, NAMESPACE.resource).replace(
-            f"{ORGANIZATION.kind}.{ORGANIZATION.group}", NAMESPACE.kind
-        )
-        raise
+TURNING = Turning(
+    shown=NAMESPACE,
+    stored=ORGANIZATION,
+    show=to_namespace,
+    store=to_organization,
+    # Name, the one field that both are selected by, is called the same.
+    select=lambda fields: fields,
+)

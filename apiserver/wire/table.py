@@ -32,7 +32,7 @@ def columns_of(kind: Kind) -> tuple[Column, ...]:
 
 
 @functools.cache
-def _definitions(kind: Kind) -> tuple[Json, ...]:
+def _definitions(columns: tuple[Column, ...]) -> tuple[Json, ...]:
     name = {
         "name": "Name",
         "type": "string",
@@ -48,7 +48,7 @@ def _definitions(kind: Kind) -> tuple[Json, ...]:
             "description": column.description or column.name,
             "priority": column.priority,
         }
-        for column in columns_of(kind)
+        for column in columns
     )
     return (name, *others)
 
@@ -67,7 +67,7 @@ def table(
         "kind": "Table",
         "apiVersion": API_VERSION,
         "metadata": metadata or {},
-        "columnDefinitions": list(_definitions(kind)) if with_columns else None,
+        "columnDefinitions": list(_definitions(columns_of(kind))) if with_columns else None,
         "rows": [_row(kind, document, now, include) for document in documents],
     }
 

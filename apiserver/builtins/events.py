@@ -1,0 +1,73 @@
+"""Events of core/v1, kept with what they say under `spec`, as the store keeps every object.
+
+They are bystanders: an event belongs to nobody, so owner references are dropped (a deletion must
+not have to look through them), and old ones are forgotten by housekeeping.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pydantic import Field
+
+from apiserver.builtins.kinds import CORE_VERSION, EVENT, EventBody
+from apiserver.builtins.view import Turning
+from resources.kind import Json, Kind
+from resources.meta import Document
+from resources.selectors import FieldSelector
+
+_OUTER = ("apiVersion", "kind", "metadata")
+
+
+class StoredEvent(Document):
+    """An event as it is stored."""
+
+    spec: EventBody = Field(description="What it says.")
+
+
+STORED = Kind(
+    group="",
+    version=CORE_VERSION,
+    # The product has an Event of its own; rows are told apart by this name.
+    kind="CoreEvent",
+    plural=EVENT.plural,
+    singular=EVENT.singular,
+    model=StoredEvent,
+    description="An event as it is stored.",
+    selectable=tuple(f"spec.{path}" for path in EVENT.selectable),
+)
+
+
+def to_event(stored: Json) -> Json:
+    """The Event that is shown; of a bookmark, which says nothing, its metadata."""
+    outer = {
+        "apiVersion": EVENT.api_version,
+        "kind": EVENT.kind,
+        "metadata": stored["metadata"],
+    }
+    return outer | stored.get("spec", {})
+
+
+def to_stored(event: Json, was: Json | None) -> Json:
+    """The form in which an event is kept."""
+    metadata = event.get("metadata")
+    if isinstance(metadata, dict):
+        metadata = {k: v for k, v in metadata.items() if k != "ownerReferences"}
+    return {
+        "apiVersion": STORED.api_version,
+        "kind": STORED.kind,
+        "metadata": metadata,
+        "spec": {k: v for k, v in event.items() if k not in _OUTER and v is not None},
+    }
+
+
+def _select(fields: FieldSelector) -> FieldSelector:
+    return FieldSelector(
+        tuple(
+            r if r.key.startswith("metadata.") else replace(r, key=f"spec.{r.key}")
+            for r in fields.requirements
+        )
+    )
+
+
+TURNING = Turning(shown=EVENT, stored=STORED, show=to_event, store=to_stored, select=_select)

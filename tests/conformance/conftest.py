@@ -1,0 +1,157 @@
+"""Real kubectl against the real server: one server, every test in a namespace of its own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import apiserver_process
+
+_NUMBERS = itertools.count(1)
+TIMEOUT_S = 45
+
+
+OLDEST = [1, 29]
+
+
+def _version(path: Path) -> list[int]:
+    return [int(part) for part in path.name.split(".")[1:]]
+
+
+def binaries() -> list[Path]:
+    """kubectl on PATH, or what stands beside it by version when that is a dispatcher: the oldest,
+    the middle and the newest; all of them in a soak. Before 1.29 kubectl validates by OpenAPI v2 in
+    protobuf, which is not served yet."""
+    found = shutil.which("kubectl")
+    if found is None:
+        return []
+    resolved = Path(found).resolve()
+    versions = sorted(
+        (path for path in resolved.parent.glob("kubectl.[0-9]*") if _version(path) >= OLDEST),
+        key=_version,
+    )
+    if not versions:
+        return [Path(found)]
+    if os.environ.get("HOMEPORT_SOAK"):
+        return versions
+    return list(dict.fromkeys((versions[0], versions[len(versions) // 2], versions[-1])))
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(slots=True)
+class Kubectl:
+    """One binary with one kubeconfig, in one namespace."""
+
+    binary: Path
+    kubeconfig: Path
+    cache: Path
+    namespace: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [
+            str(self.binary),
+            "--kubeconfig",
+            str(self.kubeconfig),
+            "--cache-dir",
+            str(self.cache),
+            "--namespace",
+            self.namespace,
+            *arguments,
+        ]
+
+    def run(self, *arguments: str, stdin: str = "") -> Ran:
+        done = subprocess.run(
+            self.command(*arguments),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+            env=os.environ | self.environment,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def __call__(self, *arguments: str, stdin: str = "") -> str:
+        """Standard output of a command that must succeed."""
+        ran = self.run(*arguments, stdin=stdin)
+        assert ran.code == 0, f"{arguments}: {ran.err}{ran.out}"
+        return ran.out
+
+    def refused(self, *arguments: str, stdin: str = "") -> str:
+        """Standard error of a command that must fail."""
+        ran = self.run(*arguments, stdin=stdin)
+        assert ran.code != 0, f"{arguments}: {ran.out}"
+        return ran.err
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apiserver_process.Process]:
+    if not binaries():
+        pytest.skip("no kubectl on PATH")
+    with apiserver_process.running(tmp_path_factory.mktemp("server") / "data") as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("caches")
+
+
+@pytest.fixture(params=binaries(), ids=lambda path: path.name)
+def kubectl(
+    request: pytest.FixtureRequest, server: apiserver_process.Process, caches: Path
+) -> Kubectl:
+    """A kubectl in a fresh namespace."""
+    binary: Path = request.param
+    namespace = f"ns-{next(_NUMBERS)}"
+    made = Kubectl(binary, server.kubeconfig, caches / binary.name, namespace)
+    made("create", "-f", "-", stdin=namespace_manifest(namespace))
+    return made
+
+
+def namespace_manifest(name: str) -> str:
+    """As JSON: older kubectl takes a brace for its beginning."""
+    return json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+
+
+FLEET = """
+apiVersion: flightctl.io/v1beta1
+kind: Fleet
+metadata:
+  name: {name}
+  labels: {{tier: edge}}
+spec:
+  selector:
+    matchLabels: {{fleet: {name}}}
+  template:
+    spec:
+      os: {{image: "{image}"}}
+"""
+
+
+def fleet(name: str, image: str = "quay.io/acme/os:1") -> str:
+    """A manifest."""
+    return FLEET.format(name=name, image=image)
