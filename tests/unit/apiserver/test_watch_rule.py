@@ -1,4 +1,4 @@
-"""The watch rule against a model: whatever the interleaving, a client ends with a list's content."""
+"""The watch rule against a model: whatever the interleaving, a client ends with what is listed."""
 
 from __future__ import annotations
 
