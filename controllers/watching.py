@@ -17,9 +17,10 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import aiohttp
 import kopf
 import structlog
 
@@ -28,6 +29,7 @@ from controllers.session import Endpoint
 REQUEST_S = 30.0
 WORKERS = 200
 FIRST_S, LONGEST_S = 0.5, 10.0
+ENDINGS, ENDING_S = 10, 0.5
 
 log = structlog.get_logger()
 
@@ -126,24 +128,35 @@ class Watching:
             if self._stop.is_set():
                 return
             self._halt = functools.partial(loop.call_soon_threadsafe, flag.set)
+        sessions: list[aiohttp.ClientSession] = []
+        root: Collection[asyncio.Task[Any]] = ()
         try:
-            await kopf.operator(
-                registry=self._registry(),
+            root = await kopf.spawn_tasks(
+                registry=self._registry(sessions),
                 settings=settings(),
                 clusterwide=True,
                 stop_flag=flag,
                 ready_flag=self.ready,
             )
+            await asyncio.wait(root, return_when=asyncio.FIRST_COMPLETED)
         finally:
             with self._halting:
                 self._halt = None
+            problems = [t.exception() for t in root if t.done() and not t.cancelled()]
+            await _end(root)
+            for session in sessions:
+                await session.close()
+        for problem in problems:
+            if problem is not None:
+                raise problem
 
-    def _registry(self) -> kopf.OperatorRegistry:
+    def _registry(self, sessions: list[aiohttp.ClientSession]) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
 
         @kopf.on.login(registry=registry)
         async def login(**_: Any) -> kopf.AiohttpSession:
             session = self._endpoint.session(total_s=None)
+            sessions.append(session)
             return kopf.AiohttpSession(server=self._endpoint.server, aiohttp_session=session)
 
         for plural, (api, kind) in self._watched.items():
@@ -154,6 +167,21 @@ class Watching:
                 self._see(kind, body)
 
         return registry
+
+
+async def _end(root: Collection[asyncio.Task[Any]]) -> None:
+    """End kopf's tasks: those it began with, then what they left. Again and again, for a watch that
+    is cancelled together with its stopper takes that for an order to connect anew, and kopf's own
+    way of ending then waits for it without end."""
+    ours = asyncio.current_task()
+    for number in range(ENDINGS):
+        left = asyncio.all_tasks() - {ours}
+        if not left:
+            return
+        for task in left if number else left.intersection(root):
+            task.cancel()
+        await asyncio.wait(left, timeout=ENDING_S)
+    log.error("watching left tasks behind", tasks=[task.get_name() for task in left])
 
 
 def settings() -> kopf.OperatorSettings:
