@@ -95,7 +95,6 @@ RIGHT_WHEN_MERGED = (
     "no-metadata",
     "empty-selector",
     "no-template",
-    "no-template",
     "no-template-spec",
 )
 PATCHABLE = [
