@@ -32,6 +32,7 @@ from apiserver.operations import Operations
 from apiserver.pki.authority import Authority
 
 Clock = Callable[[], float]
+DEFAULTS = AgentApiSettings()
 
 log = structlog.get_logger()
 
@@ -39,19 +40,16 @@ log = structlog.get_logger()
 def create_agent_app(
     operations: Operations,
     authority: Authority,
-    settings: AgentApiSettings = AgentApiSettings(),  # noqa: B008 (frozen)
+    settings: AgentApiSettings = DEFAULTS,
     *,
     now: Clock = time.time,
-    monotonic: Clock = time.monotonic,
 ) -> web.Application:
     """The application; its tasks run from its start to its clean-up. It must be gone before the
     store is closed: what was seen last is written at the end."""
     store = operations.store
     presence = Presence(store, settings, now=now)
     deliveries = Deliveries(store, settings)
-    peers = Peers(
-        Organizations(store, monotonic), remembered=settings.remembered_certificates, now=now
-    )
+    peers = Peers(Organizations(store), remembered=settings.remembered_certificates, now=now)
     doors = _Doors(peers, settings)
     serving = Serving(deliveries, presence, hold_s=settings.hold_s)
     reporting = Reporting(store, presence)
@@ -171,7 +169,7 @@ async def listen(
     host: str,
     port: int,
     context: ssl.SSLContext,
-    settings: AgentApiSettings = AgentApiSettings(),  # noqa: B008 (frozen)
+    settings: AgentApiSettings = DEFAULTS,
 ) -> tuple[web.AppRunner, int]:
     """Serve until `runner.cleanup()`. Returns the port too, which the kernel chose for 0."""
     runner = web.AppRunner(

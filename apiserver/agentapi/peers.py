@@ -25,8 +25,6 @@ from apiserver.store import Snapshot, Store
 from resources import registry
 
 _ORGANIZATION = registry.by_kind("Organization")
-# An unknown organisation makes us look again, but no flood of them more often than this.
-_REFRESH_S = 1.0
 _RETRY_AFTER_S = 5
 
 
@@ -50,29 +48,29 @@ class Peer:
 
 
 class Organizations:
-    """UUID → namespace. The pairs are immutable, so only a miss asks the store."""
+    """UUID → namespace. The pairs are immutable, so only a miss asks the store, and only if
+    something was written since it was asked last."""
 
-    def __init__(self, store: Store, monotonic: Callable[[], float]) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._monotonic = monotonic
         self._namespaces: dict[UUID, str] = {}
-        self._asked_at = float("-inf")
+        self._read_at = -1
 
     async def namespace_of(self, organization: UUID) -> str:
         """Raises Forbidden for one that does not exist: never 404, which means more to agents."""
         found = self._namespaces.get(organization)
-        if found is None and self._monotonic() - self._asked_at > _REFRESH_S:
-            self._namespaces = await self._store.read(_pairs)
-            self._asked_at = self._monotonic()
+        if found is None and self._store.hub.version > self._read_at:
+            self._read_at, self._namespaces = await self._store.read(_pairs)
             found = self._namespaces.get(organization)
         if found is None:
             raise Forbidden("the organization of the certificate is not known here")
         return found
 
 
-def _pairs(snapshot: Snapshot) -> dict[UUID, str]:
+def _pairs(snapshot: Snapshot) -> tuple[int, dict[UUID, str]]:
     found = snapshot.list(_ORGANIZATION, None)
-    return {UUID(each["metadata"]["uid"]): each["metadata"]["name"] for each in found}
+    pairs = {UUID(each["metadata"]["uid"]): each["metadata"]["name"] for each in found}
+    return snapshot.version, pairs
 
 
 class Peers:

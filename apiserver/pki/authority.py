@@ -112,7 +112,7 @@ class Authority:
         request would be a group of administrators on the user's face. Its DNS and IP names are.
         """
         request = requests.parse(csr_pem)
-        attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+        attributes = [extensions.common_name(common_name)]
         attributes += [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         builder = self._leaf(x509.Name(attributes), request.csr.public_key(), lifetime)
         purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]

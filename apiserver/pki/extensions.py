@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -99,6 +101,20 @@ def organization_of(extensions: x509.Extensions) -> UUID | None:
         raise Unreadable("the organisation in the certificate is not a UUID") from error
 
 
+@contextmanager
+def long_names() -> Iterator[None]:
+    """X.509 ends a common name at 64 characters and cryptography insists. The contract doesn't:
+    `device:` before a name in hex has 71, and so have service names of devices."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Attribute's length must be", UserWarning)
+        yield
+
+
+def common_name(text: str) -> x509.NameAttribute[str]:
+    with long_names():
+        return x509.NameAttribute(NameOID.COMMON_NAME, text, _validate=False)
+
+
 def common_name_of(name: x509.Name) -> str:
     """The one common name; empty where there is none. Two would be a matter of interpretation."""
     found = _texts(name.get_attributes_for_oid(NameOID.COMMON_NAME))
@@ -116,7 +132,8 @@ def identity_of(cert_der: bytes) -> PeerIdentity:
     try:
         certificate = x509.load_der_x509_certificate(cert_der)
         extensions = certificate.extensions
-        subject = certificate.subject
+        with long_names():
+            subject = certificate.subject
     except ValueError as error:
         raise Unreadable(f"the certificate can't be read: {error}") from error
     groups = _texts(subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME))

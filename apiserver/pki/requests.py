@@ -60,9 +60,11 @@ def parse(pem: bytes) -> SigningRequest:
         key = csr.public_key()
         # The CSR of a client says nothing of its form that we rely on, but for its signature.
         signed = csr.is_signature_valid
+        with extensions.long_names():
+            subject = csr.subject
         request = SigningRequest(
             csr=csr,
-            common_name=extensions.common_name_of(csr.subject),
+            common_name=extensions.common_name_of(subject),
             organization=extensions.organization_of(csr.extensions),
         )
     except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import ssl
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +40,11 @@ def fingerprint(key: ec.EllipticCurvePrivateKey) -> str:
 def signing_request(
     key: ec.EllipticCurvePrivateKey, common_name: str, *more: x509.NameAttribute[str]
 ) -> str:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name), *more])
+    with warnings.catch_warnings():
+        # Go, which reference agents are written in, has no limit of 64 characters.
+        warnings.simplefilter("ignore")
+        name = x509.NameAttribute(NameOID.COMMON_NAME, common_name, _validate=False)
+    subject = x509.Name([name, *more])
     csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
     return csr.public_bytes(serialization.Encoding.PEM).decode()
 
@@ -95,7 +100,7 @@ class Connection:
     def __init__(
         self, url: str, ca_pem: bytes, certificate: Path | None, key: Path | None = None
     ) -> None:
-        self._url = url.rstrip("/") + "/api/v1"
+        self.base = url.rstrip("/") + "/api/v1"
         self.tls = ssl.create_default_context(cadata=ca_pem.decode())
         if certificate is not None:
             self.tls.load_cert_chain(certificate, key)
@@ -119,7 +124,7 @@ class Connection:
 
     async def send(self, method: str, path: str, **options: Any) -> Answer:
         assert self._session is not None, "use it as a context"
-        async with self._session.request(method, self._url + path, **options) as response:
+        async with self._session.request(method, self.base + path, **options) as response:
             body = await response.read()
             return Answer(response.status, dict(response.headers), body)
 

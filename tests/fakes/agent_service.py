@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -28,6 +29,7 @@ from tests.fakes.agent_client import Agent, Connection
 Json = dict[str, Any]
 
 DEVICE = registry.by_kind("Device")
+DEFAULTS = AgentApiSettings()
 PERSON = Caller(name="ada", role=ADMIN)
 
 
@@ -57,7 +59,7 @@ class AgentService:
         wanted: dict[str, Any] = {
             "common_name": common_name,
             "signer": signers.ENROLLMENT,
-            "organization": approvals.UUID(int=0),
+            "organization": UUID(int=0),
             "fingerprint": None,
             "lifetime": timedelta(days=1),
         }
@@ -92,13 +94,19 @@ class AgentService:
         )
         return written.document
 
+    async def add_organization(self, name: str) -> UUID:
+        kind = registry.by_kind("Organization")
+        document = {"metadata": {"name": name}}
+        written = await self.operations.create(PERSON, kind, "", document, WriteOptions())
+        return UUID(written.document["metadata"]["uid"])
+
     async def delete(self, name: str) -> None:
         await self.operations.delete(PERSON, DEVICE, "default", name)
 
 
 @asynccontextmanager
 async def serving(
-    directory: Path, settings: AgentApiSettings = AgentApiSettings()
+    directory: Path, settings: AgentApiSettings = DEFAULTS
 ) -> AsyncIterator[AgentService]:
     store = await Store.open(data_dir=directory)
     try:
