@@ -19,7 +19,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,11 +66,14 @@ def cannot_boot() -> str:
 
 
 class Device:
-    """One device. `boot()` it, look into it with `exec` and `path`, and `destroy()` it."""
+    """One device. `boot()` it, look into it with `exec` and `path`, and `destroy()` it.
+
+    `ports`: those of its loopback that lead to ports of the host's.
+    """
 
     is_simulated = False
 
-    def __init__(self, name: str, root: Path, folder: Path, ports: Collection[int]) -> None:
+    def __init__(self, name: str, root: Path, folder: Path, ports: Mapping[int, int]) -> None:
         self.name = name
         self.machine = f"{PREFIX}{os.getpid()}-{name}"
         self.boots = 0
@@ -105,8 +108,9 @@ class Device:
         if not self._is_up.wait(timeout_s):
             raise processes.Late(f"{self.name} does not start:\n{self.console()}")
         processes.until(
-            lambda: self.exec("systemctl", "is-system-running").out.strip()
-            in ("running", "degraded"),
+            lambda: (
+                self.exec("systemctl", "is-system-running").out.strip() in ("running", "degraded")
+            ),
             f"{self.name} comes up",
             timeout_s=max(1.0, deadline - time.monotonic()),
             state=self.console,

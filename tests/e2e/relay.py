@@ -14,7 +14,7 @@ import ctypes
 import os
 import socket
 import threading
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ CHUNK_BYTES = 1 << 16
 
 
 class Relay:
-    """Ports of a device's loopback → the same ports of the host's."""
+    """Ports of a device's loopback → ports of the host's."""
 
-    def __init__(self, ports: Collection[int]) -> None:
-        self.ports = tuple(ports)
+    def __init__(self, ports: Mapping[int, int]) -> None:
+        self.ports = dict(ports)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -68,7 +68,7 @@ class Relay:
             return
         for listener in self._listeners:
             # The server gets a descriptor of its own: closing it leaves ours, bound and ready.
-            port = listener.getsockname()[1]
+            port = self.ports[listener.getsockname()[1]]
             listener.listen(64)
             self._servers.append(
                 await asyncio.start_server(self._cable_to(port), sock=listener.dup())

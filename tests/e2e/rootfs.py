@@ -55,7 +55,15 @@ from agent.__main__ import main
 sys.exit(main())
 """
 
+# Where a device finds its images: plain HTTP, at the end of a cable to the host.
+REGISTRY_PORT = 5000
+REGISTRIES_CONF = f"""[[registry]]
+location = "localhost:{REGISTRY_PORT}"
+insecure = true
+"""
+
 FILES = {
+    "etc/containers/registries.conf.d/demo.conf": (REGISTRIES_CONF, 0o644),
     "etc/containers/containers.conf": (CONTAINERS_CONF, 0o644),
     "etc/systemd/journald.conf.d/device.conf": ("[Journal]\nStorage=persistent\n", 0o644),
     "usr/bin/flightctl-agent": (LAUNCHER, 0o755),

@@ -1,0 +1,91 @@
+"""A service, a registry with images, and devices that know both: what the demo and the tests need."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from tests.e2e import devices, images, rootfs, standins
+from tests.e2e.registry import Registry
+from tests.e2e.service import Service
+
+# An agent that does not wait for minutes; the keys are those of any agent's configuration.
+IMPATIENT = """
+status-update-interval: 5s
+status-update-jitter: 0s
+spec-fetch-error-base-delay: 2s
+spec-fetch-error-max-delay: 3s
+enrollment-verify-interval: 2s
+enrollment-verify-interval-cap: 2s
+"""
+CONFIG = "/etc/flightctl/config.yaml"
+WEB_VERSIONS = ("v1", "v2", "v3")
+
+Device = devices.Device | standins.StandIn
+
+
+class Site:
+    """Everything of one run, in one folder, gone at its end. Use it as a context."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.why_simulated = devices.cannot_boot()
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="homeport-"))
+        self.registry = Registry(self.folder / "registry")
+        self.service = Service(self.folder / "service")
+        self.devices: list[Device] = []
+        self._ends = ExitStack()
+
+    def __enter__(self) -> Site:
+        self._ends.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._ends.close()
+
+    def start_registry(self) -> None:
+        self._ends.enter_context(self.registry)
+        for version in WEB_VERSIONS:
+            self.registry.push("web", version, images.web(version))
+        self.registry.push("web", "broken", images.web("broken", healthy=False))
+
+    def start_service(self) -> str:
+        self._ends.callback(self.service.stop)
+        return self.service.start()
+
+    def add_devices(self, *names: str) -> None:
+        """Switch devices on, all at once, with the service's enrolment configuration in them."""
+        devices.sweep()
+        added: list[Device] = [self._make(name) for name in names]
+        for device in added:
+            self._ends.callback(device.destroy)
+            device.write(CONFIG, self.service.agent_config() + IMPATIENT, 0o600)
+            device.start()
+        for device in added:
+            device.wait_up()
+        self.devices += added
+
+    def adapt(self, manifest: str) -> str:
+        """A manifest for these devices: stand-ins share the host's network, so they find the
+        registry at its own port and publish none."""
+        if not self.why_simulated:
+            return manifest
+        text = manifest.replace(f"localhost:{rootfs.REGISTRY_PORT}", self.registry.host)
+        return text.replace('          ports:\n            - "8080:80"\n', "")
+
+    def _make(self, name: str) -> Device:
+        folder = self.folder / name
+        if self.why_simulated:
+            return standins.StandIn(name, folder, self.registry.host)
+        ports = {
+            rootfs.REGISTRY_PORT: self.registry.port,
+            self.service.agent_port: self.service.agent_port,
+        }
+        return devices.Device(name, rootfs.make(), folder, ports)
