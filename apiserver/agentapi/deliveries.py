@@ -38,7 +38,6 @@ DEVICE = registry.by_kind("Device")
 # Bodies of so many devices are built while nothing else is answered: about 20 ms.
 WAKE_CHUNK = 200
 MARK_CHUNK = 500
-_RETRY_S = 1.0
 _LOOK_AGAIN_S = 30.0
 
 log = structlog.get_logger()
@@ -156,12 +155,13 @@ class Deliveries:
         wakes polls."""
         while not self._store.hub.closed:
             try:
-                await self._store.hub.wait(self._seen, _LOOK_AGAIN_S)
+                if not self._due:  # left over by a round that failed
+                    await self._store.hub.wait(self._seen, _LOOK_AGAIN_S)
                 await self._catch_up()
                 await asyncio.sleep(self._settings.coalesce_s)
             except Exception:
                 log.warning("change log could not be followed", seen=self._seen, exc_info=True)
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(self._settings.retry_s)
         self.release()
 
     def release(self) -> None:
@@ -182,10 +182,11 @@ class Deliveries:
                 changed = [*self._known, *self._waiters]
             # No await from here to the end of this block: `_remember` compares with `_seen`, and
             # must not see the new one before everything older is forgotten.
-            for key in changed:
+            # Of the many that changed, only those that somebody asked about cost anything.
+            moved = set(changed)
+            for key in moved & self._known.keys():
                 self._forget(key)
-                if key in self._waiters:
-                    self._due.add(key)
+            self._due |= moved & self._waiters.keys()
             self._seen = version
         while self._due:
             chunk = [key for _, key in zip(range(WAKE_CHUNK), self._due, strict=False)]

@@ -25,6 +25,8 @@ class AgentApiSettings:
     remembered_certificates: int = 50_000
     # What changes within this time is looked up together.
     coalesce_s: float = 0.01
+    # After the change log could not be read, or a delivery not be marked.
+    retry_s: float = 1.0
     presence_flush_s: float = 8.0
     # A device that came back is shown so this soon.
     presence_urgent_s: float = 0.25
