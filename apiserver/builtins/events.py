@@ -40,7 +40,7 @@ STORED = Kind(
 
 def to_event(stored: Json) -> Json:
     """The Event that is shown; of a bookmark, which says nothing, its metadata."""
-    outer = {
+    outer: Json = {
         "apiVersion": EVENT.api_version,
         "kind": EVENT.kind,
         "metadata": stored["metadata"],
