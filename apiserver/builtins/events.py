@@ -45,7 +45,8 @@ def to_event(stored: Json) -> Json:
         "kind": EVENT.kind,
         "metadata": stored["metadata"],
     }
-    return outer | stored.get("spec", {})
+    said: Json = stored.get("spec", {})
+    return outer | said
 
 
 def to_stored(event: Json, was: Json | None) -> Json:

@@ -16,6 +16,8 @@ from apiserver.wire import body, options
 from resources.kind import Json
 
 READ_S_MAX = 60.0
+# Larger bodies are decoded beside the event loop: YAML of 3 MiB takes a second and more.
+ASIDE_FROM_BYTES = 64 * 1024
 
 
 async def raw(request: web.Request, limit: int = body.BODY_BYTES_MAX) -> bytes:
@@ -42,8 +44,15 @@ def _too_large(limit: int) -> TooLarge:
 
 async def document(request: web.Request, write: options.WriteQuery) -> tuple[Json, list[str]]:
     """The object in the body, and warnings about fields that stand twice in it."""
-    found, duplicates = body.decode(request.headers.get("Content-Type", ""), await raw(request))
+    found, duplicates = await _decoded(request, await raw(request))
     return found, judged(duplicates, write)
+
+
+async def _decoded(request: web.Request, content: bytes) -> tuple[Json, list[str]]:
+    media = request.headers.get("Content-Type", "")
+    if len(content) > ASIDE_FROM_BYTES:
+        return await asyncio.to_thread(body.decode, media, content)
+    return body.decode(media, content)
 
 
 async def value(
@@ -59,7 +68,7 @@ async def optional(request: web.Request) -> Json:
     content = await raw(request)
     if not content.strip():
         return {}
-    return body.decode(request.headers.get("Content-Type", ""), content)[0]
+    return (await _decoded(request, content))[0]
 
 
 def judged(duplicates: list[str], write: options.WriteQuery) -> list[str]:
