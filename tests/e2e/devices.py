@@ -37,11 +37,12 @@ SYSTEM_CALLS = "bpf keyctl add_key request_key"
 
 BOOT = """set -e
 for group in $GROUPS_OF_DEVICE; do mkdir -p "$group"; echo $$ > "$group/cgroup.procs"; done
-mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$STATE/upper,workdir=$STATE/work" "$STATE/root"
-exec systemd-nspawn --directory="$STATE/root" --machine="$MACHINE" --boot --register=no \\
+cd "$STATE"
+mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=upper,workdir=work" root
+exec systemd-nspawn --directory=root --machine="$MACHINE" --boot --register=no \\
   --keep-unit --console=pipe --resolv-conf=off --timezone=off --private-network --capability=all \\
-  --system-call-filter="$SYSTEM_CALLS" --bind=/dev/fuse --bind="$STATE/containers:/var/lib/containers" \\
-  --bind-ro="$CHECKOUT:/opt/homeport"
+  --system-call-filter="$SYSTEM_CALLS" --bind=/dev/fuse \\
+  --bind="$STATE/containers:/var/lib/containers" --bind-ro="$CHECKOUT:/opt/homeport"
 """
 
 
@@ -185,6 +186,10 @@ class Device:
         """What its port answers to one of its own; empty if it does not."""
         url = f"http://127.0.0.1:{port}{path}"
         return self.exec("curl", "--silent", "--fail", "--max-time", "3", url).out
+
+    def shell(self) -> str:
+        """What a person types to look around in it."""
+        return f"nsenter --target {self._init} --all bash"
 
     def console(self) -> str:
         return processes.tail(self._state / "console.log")

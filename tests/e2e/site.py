@@ -1,4 +1,4 @@
-"""A service, a registry with images, and devices that know both: what the demo and the tests need."""
+"""A service, a registry with images, and devices that know both: for the demo and the tests."""
 
 from __future__ import annotations
 
