@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,12 +41,15 @@ class Rendered:
     rendered: Json
 
 
-def render(template: Json, *, name: str, labels: Mapping[str, str]) -> Rendered:
+def render(
+    template: Json, *, name: str, labels: Mapping[str, str], templated: bool = True
+) -> Rendered:
     """Render a DeviceSpec or a frozen template. `name` and `labels` are the device's.
 
-    Raises NotFrozen and Unsupported with the paths of what stands in the way.
+    Only a fleet's template has parameters: in a device's own spec (`templated` false) braces are
+    text. Raises NotFrozen and Unsupported with the paths of what stands in the way.
     """
-    check(template)
+    check(template, templated=templated)
     spec = {key: copy.deepcopy(value) for key, value in template.items() if key not in _IGNORED}
     rendered: Json = {key: spec[key] for key in _PARTS if key in spec}
     image = (spec.get("os") or {}).get("image")
@@ -64,12 +68,12 @@ def render(template: Json, *, name: str, labels: Mapping[str, str]) -> Rendered:
 _IGNORED = frozenset(("conditions", "updatedAt"))
 
 
-def check(template: Json, root: str = "") -> None:
+def check(template: Json, root: str = "", *, templated: bool = True) -> None:
     """Raise NotFrozen or Unsupported, with all complaints of the sort, if it cannot be rendered."""
     prefix = f"{root}." if root else ""
     parameters = [
         FieldError(prefix + path, NOT_SUPPORTED, "parameters in templates are not rendered yet")
-        for path in parameterised(template)
+        for path in (parameterised(template) if templated else ())
     ]
     if parameters:
         raise Unsupported(parameters)
@@ -86,16 +90,51 @@ def check(template: Json, root: str = "") -> None:
     if fetched:
         raise NotFrozen(fetched)
     unsupported = [
-        FieldError(f"{prefix}{path}", NOT_SUPPORTED, "catalogs are not served")
-        for path in _catalog_references(template)
+        FieldError(prefix + path, NOT_SUPPORTED, why) for path, why in _unsupported(template)
     ]
     if unsupported:
         raise Unsupported(unsupported)
 
 
 def parameterised(template: Json) -> list[str]:
-    """Paths of the strings that hold a parameter, as `os.image`."""
-    return [path for path, text in _strings(template, "") if "{{" in text]
+    """Paths of the strings that hold a parameter, as `os.image`. Only the strings that the contract
+    names (6.3) are templates; braces anywhere else are text."""
+    encoded = {
+        f"{path}.content": file.get("content")
+        for path, file in _inline(template)
+        if file.get("contentEncoding") == "base64"
+    }
+    return [
+        path
+        for path, text in _strings(template, "")
+        if _TEMPLATED.fullmatch(path)
+        and (_decoded(text) if path in encoded else text).find("{{") >= 0
+    ]
+
+
+_TEMPLATED = re.compile(
+    r"os\.image"
+    r"|config\[\d+\]\.(gitRef\.(targetRevision|path)|httpRef\.(suffix|filePath)"
+    r"|secretRef\.(name|namespace|mountPath)|inline\[\d+\]\.(path|content))"
+    r"|applications\[\d+\]\.(image|inline\[\d+\]\.(path|content)|envVars\..+"
+    r"|volumes\[\d+\]\.image\.reference)",
+    re.DOTALL,
+)
+
+
+def _inline(template: Json) -> Iterator[tuple[str, Json]]:
+    for part in ("config", "applications"):
+        for number, holder in enumerate(template.get(part) or ()):
+            for position, file in enumerate(holder.get("inline") or ()):
+                yield f"{part}[{number}].inline[{position}]", file
+
+
+def _decoded(text: str) -> str:
+    try:
+        return base64.b64decode(text, validate=True).decode("latin-1")
+    except ValueError:
+        # Not base64 after all; validation has said so, and there is nothing in it to evaluate.
+        return ""
 
 
 def _strings(value: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -109,12 +148,17 @@ def _strings(value: Any, path: str) -> Iterator[tuple[str, str]]:
             yield from _strings(inner, f"{path}[{number}]")
 
 
-def _catalog_references(template: Json) -> Iterator[str]:
+def _unsupported(template: Json) -> Iterator[tuple[str, str]]:
     if "catalogItemRef" in (template.get("os") or {}):
-        yield "os.catalogItemRef"
+        yield "os.catalogItemRef", _NO_CATALOGS
     for number, application in enumerate(template.get("applications") or ()):
         if "catalogItemRef" in application:
-            yield f"applications[{number}].catalogItemRef"
+            yield f"applications[{number}].catalogItemRef", _NO_CATALOGS
+        if application.get("appType") == "vm":
+            yield f"applications[{number}].appType", "virtual machines are not rendered yet"
+
+
+_NO_CATALOGS = "catalogs are not served"
 
 
 def _files(providers: Any) -> Iterator[Json]:

@@ -11,13 +11,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resources.errors import Invalid, invalid
+from resources.errors import invalid
 
 _KEY = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?")
-_NAME_LIMIT = 63
+_NAME_LIMIT, _PREFIX_LIMIT = 63, 253
 _MATCH_OPERATORS = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!"}
+_ROW = r"\([^()]*\)"
+_KEYSET = re.compile(
+    rf"\(([^()]+)\)\s*(?:in\s*\(\s*({_ROW}(?:\s*,\s*{_ROW})*)\s*\)|=\s*({_ROW}))", re.DOTALL
+)
 _FIELD_OPERATOR = re.compile(r"(!=|==|>=|<=|=|>|<)")
+_FIELD_LISTED = re.compile(r"([^\s=!<>]+)\s+(in|notin)\s*\((.*)\)", re.DOTALL)
+_FIELD_WORDED = re.compile(r"([^\s=!<>]+)\s+(contains|notcontains)\s+(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +34,6 @@ class Requirement:
     key: str
     operator: str
     values: tuple[str, ...] = ()
-
-    @property
-    def path(self) -> str:
-        return self.key
 
     def holds(self, value: str | None) -> bool:
         """Whether a value (None: absent) satisfies it. Negative operators hold for the absent."""
@@ -136,28 +138,46 @@ def parse_labels(text: str) -> LabelSelector:
 
 
 def from_match(document: Mapping[str, Any] | None) -> LabelSelector:
-    """matchLabels and matchExpressions as one selector. Raises Invalid."""
+    """matchLabels and matchExpressions as one selector. Raises Invalid, whatever it is given."""
+    if document is None:
+        return EVERYTHING
     requirements: list[Requirement] = []
-    for key, value in ((document or {}).get("matchLabels") or {}).items():
+    labels = _of(document, "matchLabels", dict, {})
+    for key, value in labels.items():
         requirements.append(_checked(Requirement(key, "=", (value,)), "matchLabels"))
-    for number, entry in enumerate((document or {}).get("matchExpressions") or ()):
-        path = f"matchExpressions[{number}]"
-        operator = _MATCH_OPERATORS.get(entry.get("operator", ""))
-        if operator is None:
-            known = ", ".join(_MATCH_OPERATORS)
-            raise invalid(f"{path}.operator", f"use one of {known}")
-        values = tuple(entry.get("values") or ())
-        if (operator in ("in", "notin")) != bool(values):
-            raise invalid(
-                f"{path}.values", f"{entry['operator']} wants values: {operator in ('in', 'notin')}"
-            )
-        requirements.append(_checked(Requirement(entry.get("key", ""), operator, values), path))
+    for number, entry in enumerate(_of(document, "matchExpressions", list, [])):
+        requirements.append(_expression(entry, f"matchExpressions[{number}]"))
     return LabelSelector(tuple(requirements))
+
+
+def _of(document: Any, key: str, type_: type, empty: Any) -> Any:
+    if not isinstance(document, Mapping):
+        raise invalid(key, "a selector is an object with matchLabels or matchExpressions")
+    value = document.get(key)
+    if value is None:
+        return empty
+    if not isinstance(value, type_):
+        raise invalid(key, f"must be {'an object' if type_ is dict else 'a list'}")
+    return value
+
+
+def _expression(entry: Any, path: str) -> Requirement:
+    if not isinstance(entry, Mapping):
+        raise invalid(path, "must be an object with key and operator")
+    operator = _MATCH_OPERATORS.get(str(entry.get("operator")))
+    if operator is None:
+        raise invalid(f"{path}.operator", f"use one of {', '.join(_MATCH_OPERATORS)}")
+    values = _of(entry, "values", list, [])
+    takes_values = operator in ("in", "notin")
+    if takes_values != bool(values):
+        detail = "must name at least one value" if takes_values else "must be absent"
+        raise invalid(f"{path}.values", f"{detail} with {entry['operator']}")
+    return _checked(Requirement(entry.get("key", ""), operator, tuple(values)), path)
 
 
 def parse_fields(text: str, supported: Collection[str]) -> FieldSelector:
     """The selector that `text` says. Raises Invalid; an unknown field lists the supported ones."""
-    requirements = tuple(_field(part) for part in _split(text, "fieldSelector"))
+    requirements = tuple(_field(part) for part in _split(text, "fieldSelector", escapes=True))
     for requirement in requirements:
         if requirement.key not in supported:
             known = " ".join(sorted(supported))
@@ -169,23 +189,22 @@ def parse_fields(text: str, supported: Collection[str]) -> FieldSelector:
 
 
 def _holds_field(requirement: Requirement, value: str | None) -> bool:
-    if requirement.operator == "exists":
-        return bool(value)
-    if requirement.operator == "!":
-        return not value
-    if requirement.operator in ("=", "in"):
-        return requirement.holds(value or "")
-    if requirement.operator in ("!=", "notin"):
-        return requirement.holds(value or "")
+    match requirement.operator:
+        case "exists":
+            return bool(value)
+        case "!":
+            return not value
+        case "=" | "in" | "!=" | "notin":
+            return requirement.holds(value or "")
     return requirement.holds(value)
 
 
-def _split(text: str, where: str) -> list[str]:
-    """At commas outside parentheses; a backslash protects the next character."""
+def _split(text: str, where: str, *, escapes: bool = False) -> list[str]:
+    """At commas outside parentheses; with `escapes` a backslash protects the next character."""
     parts, start, depth, position = [], 0, 0, 0
     while position < len(text):
         character = text[position]
-        if character == "\\":
+        if character == "\\" and escapes:
             position += 1
         elif character == "(":
             depth += 1
@@ -227,7 +246,7 @@ def _label(part: str) -> Requirement | KeysetRequirement:
 
 
 def _keyset(part: str) -> KeysetRequirement:
-    found = re.fullmatch(r"\(([^()]+)\)\s*(?:in\s*\((.*)\)|=\s*(\(.*\)))", part, re.DOTALL)
+    found = _KEYSET.fullmatch(part)
     if not found:
         raise invalid("labelSelector", f'cannot read "{part}"; use (k1,k2) in ((a,b),(c,d))')
     keys = tuple(key.strip() for key in found[1].split(","))
@@ -235,7 +254,7 @@ def _keyset(part: str) -> KeysetRequirement:
         tuple(value.strip() for value in row.split(","))
         for row in re.findall(r"\(([^()]*)\)", found[2] or found[3])
     )
-    if not rows or any(len(row) != len(keys) for row in rows):
+    if any(len(row) != len(keys) for row in rows):
         raise invalid("labelSelector", f'"{part}": each row wants {len(keys)} values')
     for position, key in enumerate(keys):
         values = tuple(row[position] for row in rows)
@@ -244,23 +263,28 @@ def _keyset(part: str) -> KeysetRequirement:
 
 
 def _checked(requirement: Requirement, path: str) -> Requirement:
-    name = requirement.key.rpartition("/")[2]
-    if not _KEY.fullmatch(requirement.key) or len(name) > _NAME_LIMIT:
-        raise invalid(path, f'"{requirement.key}" is not a label key')
+    key = requirement.key
+    if not isinstance(key, str) or not _KEY.fullmatch(key) or not _fits(key):
+        raise invalid(path, f'"{key}" is not a label key')
     for value in requirement.values:
         if not isinstance(value, str) or not _VALUE.fullmatch(value) or len(value) > _NAME_LIMIT:
             raise invalid(path, f'"{value}" is not a label value')
     return requirement
 
 
+def _fits(key: str) -> bool:
+    prefix, _, name = key.rpartition("/")
+    return len(name) <= _NAME_LIMIT and len(prefix) <= _PREFIX_LIMIT
+
+
 def _field(part: str) -> Requirement:
     if part.startswith("!") and not _FIELD_OPERATOR.search(part[1:]):
         return Requirement(part[1:].strip(), "!")
-    listed = re.fullmatch(r"(\S+)\s+(in|notin)\s*\((.*)\)", part, re.DOTALL)
+    listed = _FIELD_LISTED.fullmatch(part)
     if listed:
-        values = tuple(_unescape(value.strip()) for value in listed[3].split(","))
+        values = tuple(_unescape(value.strip()) for value in _split_escaped(listed[3]))
         return Requirement(listed[1], listed[2], values)
-    worded = re.fullmatch(r"(\S+)\s+(contains|notcontains)\s+(.+)", part, re.DOTALL)
+    worded = _FIELD_WORDED.fullmatch(part)
     if worded:
         if "%" in worded[3]:
             raise invalid("fieldSelector", f'"%" cannot be searched for with {worded[2]}')
@@ -275,11 +299,18 @@ def _field(part: str) -> Requirement:
     return Requirement(part[: found.start()].strip(), operator, (value,))
 
 
+def _split_escaped(text: str) -> list[str]:
+    """At commas that no backslash protects."""
+    return re.findall(r"(?:[^\\,]|\\.?)+|(?<=,)(?=,|$)|^(?=,|$)", text, re.DOTALL)
+
+
 def _escape(value: str) -> str:
-    return re.sub(r"([\\,=])", r"\\\1", value)
+    return re.sub(r"([\\,=()])", r"\\\1", value)
 
 
 def _unescape(value: str) -> str:
-    if re.search(r"\\([^\\,=]|$)", value):
-        raise Invalid(invalid("fieldSelector", f'bad escape in "{value}"').errors)
-    return re.sub(r"\\([\\,=])", r"\1", value)
+    """Kubernetes' escapes, and those of parentheses, which this grammar gives a meaning."""
+    plain = re.sub(r"\\([\\,=()])", "", value)
+    if "\\" in plain:
+        raise invalid("fieldSelector", f'bad escape in "{value}"')
+    return re.sub(r"\\([\\,=()])", r"\1", value)

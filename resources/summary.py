@@ -118,8 +118,9 @@ def _updated(facts: DeviceFacts) -> tuple[str, str]:
         return "OutOfDate", "The device has not yet applied its newest specification."
     reported = facts.status.get("os")
     image = reported.get("image", "") if isinstance(reported, Mapping) else ""
-    mode = facts.status.get("capabilities")
-    if facts.spec_os_image and isinstance(mode, Mapping) and image != facts.spec_os_image:
+    capable = facts.status.get("capabilities")
+    mode = capable.get("osMode") if isinstance(capable, Mapping) else None
+    if facts.spec_os_image and mode and image != facts.spec_os_image:
         return "OutOfDate", f"The device runs {image or 'another OS image'}."
     return "UpToDate", "The device has applied its newest specification."
 

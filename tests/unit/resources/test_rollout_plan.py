@@ -29,6 +29,10 @@ def counts(
         pytest.param({"aborted": True}, counts(3, 3), False, False, "Aborted", id="aborted"),
         pytest.param({}, counts(3, 3), True, False, "Superseded", id="superseded"),
         pytest.param({"paused": True}, counts(3, 3), False, False, "Paused", id="paused"),
+        pytest.param({"paused": True}, counts(3, 3), False, True, "Paused", id="paused for long"),
+        pytest.param(
+            {"revert": True}, counts(3, 3), False, False, "RevertNotSupported", id="revert"
+        ),
         pytest.param({}, counts(3, done=1), False, False, "Updating", id="some are under way"),
         pytest.param({}, counts(3, done=3), False, False, "Completed", id="all done"),
         pytest.param({}, counts(0), False, False, "Completed", id="no devices"),
@@ -61,6 +65,37 @@ def test_it_looks_less_often_when_only_disconnected_devices_are_left() -> None:
     assert isinstance(busy, Wait)
     assert isinstance(quiet, Wait)
     assert quiet.recheck_s > busy.recheck_s
+
+
+def test_it_looks_less_often_the_longer_it_takes_within_bounds() -> None:
+    looks = []
+    for age_s in (0.0, 300.0, 1e6):
+        decision = rollout_plan.plan({}, counts(5, done=3), age_s=age_s)
+        assert isinstance(decision, Wait)
+        looks.append(decision.recheck_s)
+    assert looks == [rollout_plan.BUSY_S, 10.0, rollout_plan.QUIET_S]
+
+
+def test_what_cannot_be_bound_is_not_bound_again_at_once_and_ends_when_overdue() -> None:
+    progress = counts(3, unbound=2, done=1)
+    waiting = rollout_plan.plan({}, progress, stuck=True)
+    assert isinstance(waiting, Wait)
+    assert waiting.recheck_s == rollout_plan.QUIET_S
+    assert "2 could not be bound" in waiting.message
+    ended = rollout_plan.plan({}, progress, stuck=True, overdue=True)
+    assert isinstance(ended, Finish)
+    assert ended.reason == "TimedOut"
+
+
+def test_what_failed_or_is_away_is_told_while_it_waits() -> None:
+    decision = rollout_plan.plan({}, counts(5, done=2, failed=1, away=1))
+    assert isinstance(decision, Wait)
+    assert decision.message == "2 of 5 devices run the new template, 1 failed, 1 are disconnected."
+
+
+def test_a_binding_has_a_limit_of_its_own() -> None:
+    decision = rollout_plan.plan({}, counts(50_000, unbound=50_000))
+    assert decision == Bind(batch=0, limit=rollout_plan.LIMIT)
 
 
 def test_what_a_policy_asks_beyond_one_batch_is_named() -> None:
