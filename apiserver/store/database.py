@@ -116,12 +116,20 @@ class SqliteDatabase:
             result = work(connection)
         except BaseException:
             connection.rollback()
+            self._drop(connection)
             raise
         if commit:
             self.commit(connection)
         else:
             connection.rollback()
         return result
+
+    def _drop(self, connection: Connection) -> None:
+        """Never use a connection again on which something was raised: a cursor that the exception
+        keeps alive would hold SQLite's old snapshot open, and later reads would see the past."""
+        self._own.connection = None
+        self._opened.remove(connection)
+        connection.close()
 
     def commit(self, connection: Connection) -> None:
         """The one point where a transaction becomes durable."""

@@ -119,7 +119,8 @@ class Snapshot:
             .where(CHANGE.c.kind == kind.kind, CHANGE.c.resource_version > after)
             .distinct()
         )
-        return [(row.namespace, row.name) for row in self.connection.execute(query)]
+        rows: Sequence[Any] = self.connection.execute(query).all()
+        return rows
 
     def counters(self, namespace: str, fleet: str | None = None) -> dict[str, dict[str, int]]:
         """dimension → state → number of devices, of a namespace or of one fleet in it."""

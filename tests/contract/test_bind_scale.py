@@ -11,10 +11,13 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from apiserver import bindings
+from apiserver import app, bindings, config
 from apiserver.auth.identity import Caller
 from apiserver.operations import Operations, WriteOptions
 from apiserver.store import Store, Transaction
+from controllers import fleets, rollouts
+from controllers.client import Client
+from controllers.session import Endpoint
 from resources import registry
 from resources.kind import Json
 
@@ -23,6 +26,8 @@ FLEET = registry.by_kind("Fleet")
 DEVICE = registry.by_kind("Device")
 VERSION = registry.by_kind("TemplateVersion")
 ROLLOUT = registry.by_kind("Rollout")
+FLEETS = "/apis/flightctl.io/v1beta1/namespaces/default/fleets"
+NOW = "2026-11-23T00:00:00Z"
 STATEMENTS_PER_1000 = 15
 CALLS_RATIO = 1.2
 
@@ -145,31 +150,40 @@ async def test_a_bind_of_2000_takes_15_statements_a_thousand(tmp_path: Path) -> 
 
 
 async def calls_of(number: int, path: Path) -> int:
-    """Python function calls of one fleet change, in every thread."""
+    """Python function calls of one fleet change, in every thread: the fleet written over HTTP, its
+    version and rollout made by the controllers, and the bind that they ask for."""
     counts = [0]
 
     def note(_frame: Any, what: str, _argument: Any) -> None:
         if what == "call":
             counts[0] += 1
 
+    settings = config.settings_of(data=path, listen="127.0.0.1:0", agent_listen="127.0.0.1:0")
+    # The store's threads begin with their first work, and count from then on.
     threading.setprofile(note)
-    sys.setprofile(note)
+    server = await app.serve(settings)
     try:
-        store = await Store.open(data_dir=path)
-        operations = Operations(store)
-        await operations.prepare()
-        sys.setprofile(None)
+        operations = server.operations
         await operations.create(ADMIN, FLEET, "default", fleet("one"), WriteOptions())
         await fill(operations, number)
         await change(operations, 1, "one")
-        sys.setprofile(note)
-        counts[0] = 0
-        await change(operations, 2, "two")
+        endpoint = Endpoint(socket=settings.controllers_socket)
+        async with endpoint.session() as session:
+            client = Client(session, endpoint.server)
+            sys.setprofile(note)
+            counts[0] = 0
+            document = fleet("two") | {"apiVersion": FLEET.api_version, "kind": "Fleet"}
+            await session.put(f"{endpoint.server}{FLEETS}/web", json=document)
+            await fleets.reconcile(client, "default", "web", now=lambda: NOW)
+            await rollouts.reconcile(client, "default", "web.v2-1", now=lambda: NOW)
+            sys.setprofile(None)
+            progress = await client.progress("default", "web", "web.v2-1")
+        assert progress["rendered"] == number
         return counts[0]
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-        await store.close()
+        await server.stop()
 
 
 async def test_python_calls_hardly_grow_with_the_number_of_devices(tmp_path: Path) -> None:

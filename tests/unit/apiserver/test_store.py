@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from apiserver.store import Store, StoreLocked, StoreTooNew, Transaction
+from apiserver.store import Snapshot, Store, StoreLocked, StoreTooNew, Transaction
 from resources import registry
 from resources.kind import Json
 from resources.selectors import parse_fields, parse_labels
@@ -145,3 +145,25 @@ async def test_what_was_acknowledged_is_there_after_reopening(tmp_path: Path) ->
     assert again.hub.version == 1
     assert await again.read(lambda s: s.get(FLEET, "default", "a")) is not None
     await again.close()
+
+
+async def test_a_read_that_failed_half_way_does_not_hold_the_past(store: Store) -> None:
+    kept: list[object] = []
+
+    def fail(snapshot: Snapshot) -> None:
+        # The cursor is not read to its end, and stays referenced, as from a traceback.
+        cursor = snapshot.connection.exec_driver_sql(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 9)"
+            " SELECT i FROM n, change"
+        )
+        kept.append(cursor)
+        cursor.fetchone()
+        raise ValueError("half way")
+
+    await store.write(lambda tx: tx.insert(FLEET, fleet("a")))
+    for _ in range(10):
+        with pytest.raises(ValueError, match="half way"):
+            await store.read(fail)
+    await store.write(lambda tx: tx.insert(FLEET, fleet("b")))
+    for _ in range(10):
+        assert await store.read(lambda s: s.version) == 2
