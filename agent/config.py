@@ -129,6 +129,9 @@ class Settings:
     system_info_timeout_s: float
     pull_timeout_s: float
     pull_retry_steps: int
+    # Ours; other agents ignore them.
+    repair_interval_s: float
+    start_grace_s: float
     log_level: str
     log_prefix: str
     metrics_enabled: bool
@@ -279,6 +282,10 @@ def _settings(
         or MAX_SYSTEM_INFO_TIMEOUT_S,
         pull_timeout_s=fields.duration(document, "pull-timeout", 600, least_s=0) or 600.0,
         pull_retry_steps=fields.integer(document, "pull-retry-steps", 6, least=0),
+        repair_interval_s=fields.duration(document, "repair-interval", 30, least_s=MIN_INTERVAL_S),
+        start_grace_s=fields.duration(
+            document, "application-start-grace", 30, least_s=MIN_INTERVAL_S
+        ),
         log_level=level if level in LOG_LEVELS else "info",
         log_prefix=fields.string(document, "log-prefix", ""),
         metrics_enabled=fields.boolean(document, "metrics-enabled", False),

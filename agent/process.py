@@ -116,7 +116,12 @@ class Process:
         self._probe = contact.Probe(settings, self._identity)
         self._loop = Reconciler(
             self._world,
-            LoopSettings(data_dir=settings.data_dir, pull_timeout_s=settings.pull_timeout_s),
+            LoopSettings(
+                data_dir=settings.data_dir,
+                pull_timeout_s=settings.pull_timeout_s,
+                repair_interval_s=settings.repair_interval_s,
+                start_grace_s=settings.start_grace_s,
+            ),
             self._mailbox,
             self._probe,
         )

@@ -43,6 +43,7 @@ def test_an_empty_file_means_the_documented_defaults(device: ClockedWorld) -> No
     assert (settings.enrollment_verify_interval_s, settings.enrollment_verify_cap_s) == (10, 60)
     assert settings.system_info == config.SYSTEM_INFO_KEYS
     assert (settings.pull_timeout_s, settings.pull_retry_steps) == (600, 6)
+    assert (settings.repair_interval_s, settings.start_grace_s) == (30, 30)
     assert settings.system_info_timeout_s == 120
     assert settings.log_level == "info"
     assert settings.audit_enabled
@@ -68,6 +69,8 @@ def test_every_key_is_read(device: ClockedWorld) -> None:
             "system-info-timeout": "30s",
             "pull-timeout": "1m",
             "pull-retry-steps": 0,
+            "repair-interval": "4s",
+            "application-start-grace": "2m",
             "log-level": "DEBUG",
             "log-prefix": "d1",
             "metrics-enabled": True,
@@ -87,6 +90,7 @@ def test_every_key_is_read(device: ClockedWorld) -> None:
     assert settings.system_info_custom == ("siteName",)
     assert settings.system_info_timeout_s == 30
     assert (settings.pull_timeout_s, settings.pull_retry_steps) == (60, 0)
+    assert (settings.repair_interval_s, settings.start_grace_s) == (4, 120)
     assert (settings.log_level, settings.log_prefix) == ("debug", "d1")
     assert settings.metrics_enabled
     assert settings.profiling_enabled
