@@ -27,6 +27,8 @@ from tests.e2e import processes
 from tests.e2e.relay import Relay
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+# Set to `processes`, it makes stand-ins of devices even where they could be booted.
+CHOICE = "HOMEPORT_DEVICES"
 UNIT = "flightctl-agent.service"
 TOOLS = ("systemd-nspawn", "nsenter", "unshare", "setpriv", "mmdebstrap")
 REBOOT_ASKED = 133
@@ -57,6 +59,8 @@ class Ran:
 
 def cannot_boot() -> str:
     """Why this machine boots no devices; empty if it does."""
+    if os.environ.get(CHOICE) == "processes":
+        return f"{CHOICE}=processes"
     if os.geteuid():
         return "not root"
     if missing := [tool for tool in TOOLS if not shutil.which(tool)]:

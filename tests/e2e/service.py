@@ -45,7 +45,14 @@ class Service:
     def start(self, timeout_s: float = 30) -> str:
         """Its `ready` line."""
         seen = len(self._ready_lines())
-        argv = [HOMEPORT, "up", "--data", self.data, "--listen", f"127.0.0.1:{self.port}"]
+        argv: list[str | Path] = [
+            HOMEPORT,
+            "up",
+            "--data",
+            self.data,
+            "--listen",
+            f"127.0.0.1:{self.port}",
+        ]
         argv += ["--agent-listen", f"127.0.0.1:{self.agent_port}"]
         process = self._process = processes.start(argv, self.log, mode="ab")
 

@@ -19,7 +19,9 @@ status-update-jitter: 0s
 spec-fetch-error-base-delay: 2s
 spec-fetch-error-max-delay: 3s
 enrollment-verify-interval: 2s
-enrollment-verify-interval-cap: 2s
+enrollment-verify-cap: 2s
+repair-interval: 5s
+application-start-grace: 12s
 """
 CONFIG = "/etc/flightctl/config.yaml"
 WEB_VERSIONS = ("v1", "v2", "v3")

@@ -158,7 +158,7 @@ class StandIn:
     def _keep(self) -> None:
         while self._is_wanted.is_set():
             root = self._folder / "root"
-            argv = [sys.executable, "-m", "agent", "--root", root]
+            argv: list[str | Path] = [sys.executable, "-m", "agent", "--root", root]
             argv += ["--config", root / "etc/flightctl/config.yaml"]
             self._process = processes.start(
                 argv, self._log, mode="ab", env=self._env(), cwd=CHECKOUT

@@ -123,7 +123,7 @@ class Story:
     def break_it(self) -> None:
         self.tell.chapter("A bad change: the container starts, and its health check fails")
         self._apply("3-broken.yaml")
-        self.tell.say("The devices give it half a minute to become healthy, then go back.")
+        self.tell.say("The devices give it some seconds to become healthy, then go back.")
         self._until_devices(
             lambda device: (
                 device["status"]["updated"]["status"] == "OutOfDate"
