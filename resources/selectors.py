@@ -35,6 +35,11 @@ class Requirement:
     operator: str
     values: tuple[str, ...] = ()
 
+    @property
+    def path(self) -> str:
+        """What `key` is in a field selector."""
+        return self.key
+
     def holds(self, value: str | None) -> bool:
         """Whether a value (None: absent) satisfies it. Negative operators hold for the absent."""
         match self.operator:
