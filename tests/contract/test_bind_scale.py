@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -103,6 +104,7 @@ class Statements:
         event.remove(Engine, "before_cursor_execute", self._note)
 
 
+@pytest.mark.timeout(300)
 async def test_a_bind_of_2000_takes_15_statements_a_thousand(tmp_path: Path) -> None:
     store = await Store.open(data_dir=tmp_path)
     operations = Operations(store)
@@ -186,6 +188,7 @@ async def calls_of(number: int, path: Path) -> int:
         await server.stop()
 
 
+@pytest.mark.timeout(300)
 async def test_python_calls_hardly_grow_with_the_number_of_devices(tmp_path: Path) -> None:
     small = await calls_of(2_000, tmp_path / "small")
     large = await calls_of(4_000, tmp_path / "large")
