@@ -17,11 +17,12 @@ Now = Callable[[], str]
 _IN_PROGRESS = {"Waiting": "Waiting", "Suspended": "Suspended"}
 
 
-async def reconcile(client: Client, namespace: str, name: str, *, now: Now) -> None:
-    """Bring one fleet's versions and rollouts up to its template."""
+async def reconcile(client: Client, namespace: str, name: str, *, now: Now) -> list[str]:
+    """Bring one fleet's versions and rollouts up to its template. Returns the rollouts that this
+    supersedes: they are to be looked at, for they may be waiting for devices that are away."""
     fleet = await client.get(FLIGHTCTL, namespace, "fleets", name)
     if fleet is None or fleet["metadata"].get("deletionTimestamp"):
-        return
+        return []
     names = await client.names(FLIGHTCTL, namespace, "templateversions", f"spec.fleet={name}")
     newest = freezing.newest(names)
     rollouts = await client.list_in(HOMEPORT, namespace, "rollouts", f"spec.target.fleet={name}")
@@ -31,7 +32,7 @@ async def reconcile(client: Client, namespace: str, name: str, *, now: Now) -> N
         # What was rolling out before the template broke goes on.
         under_way = freezing.latest_attempt(rollouts, newest)
         await _tell(client, fleet, valid=str(problem), rollout=under_way, now=now())
-        return
+        return []
     version = newest and await client.get(FLIGHTCTL, namespace, "templateversions", newest)
     if not version or not freezing.is_same(template, version):
         version = await _create_version(client, fleet, template, now=now())
@@ -40,6 +41,12 @@ async def reconcile(client: Client, namespace: str, name: str, *, now: Now) -> N
     if rollout is None:
         rollout = await _create_rollout(client, fleet, target)
     await _tell(client, fleet, valid="", rollout=rollout, now=now())
+    return [r["metadata"]["name"] for r in rollouts if _is_left_behind(r, target)]
+
+
+def _is_left_behind(rollout: Json, target: str) -> bool:
+    ended = (rollout.get("status") or {}).get("phase") in rollout_plan.ENDED
+    return not ended and rollout["spec"]["target"]["templateVersion"] != target
 
 
 async def _create_version(client: Client, fleet: Json, template: Json, *, now: str) -> Json:

@@ -126,7 +126,8 @@ class Controllers:
         kind, namespace, name = key
         match kind:
             case "Fleet":
-                await fleets.reconcile(client, namespace, name, now=self._now)
+                superseded = await fleets.reconcile(client, namespace, name, now=self._now)
+                self._add([("Rollout", namespace, rollout) for rollout in superseded])
                 return None
             case "Rollout":
                 return await rollouts.reconcile(client, namespace, name, now=self._now)

@@ -111,12 +111,19 @@ async def test_a_version_whose_creation_was_not_answered_is_found_again(
 ) -> None:
     api.put("fleets", "web", fleet_of("os:1"))
     await look_at_fleet(client)
-    # As if the lists had been read before both were made.
-    stale = api.objects.pop(("templateversions", "default", "web.v1"))
-    api.fault = lambda _, path: api.objects.update(
-        {("templateversions", "default", "web.v1"): stale}
-    )  # type: ignore[func-returns-value]
+    # The lists are read before both are there, the creations are asked for when they are.
+    made = (("templateversions", "default", "web.v1"), ("rollouts", "default", "web.v1-1"))
+    hidden = {key: api.objects.pop(key) for key in made}
+
+    def raced(method: str, _: str) -> None:
+        if method == "POST":
+            api.objects.update(hidden)
+
+    api.fault = raced  # type: ignore[assignment]
     await look_at_fleet(client)
+    assert [path for method, path in api.requests if method == "POST"].count(
+        "/apis/homeport.dev/v1alpha1/namespaces/default/rollouts"
+    ) == 2
     assert api.names("templateversions") == ["web.v1"]
     assert api.names("rollouts") == ["web.v1-1"]
 

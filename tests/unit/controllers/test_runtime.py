@@ -15,7 +15,7 @@ from aiohttp import web
 
 from controllers.runtime import Controllers
 from controllers.session import Endpoint
-from tests.fakes.kube_api import KubeApi
+from tests.fakes.kube_api import Devices, KubeApi
 
 FLEET = {"spec": {"template": {"spec": {"os": {"image": "os:1"}}}}}
 CHANGED = {"spec": {"template": {"spec": {"os": {"image": "os:2"}}}}}
@@ -58,6 +58,19 @@ async def test_a_fleet_is_rolled_out_without_a_trace_of_kopf(tmp_path: Path) -> 
     patched = {path for method, path in api.requests if method == "PATCH"}
     assert all(path.endswith("/status") for path in patched), patched
     assert not [path for _, path in api.requests if "events" in path or "kopf" in path]
+
+
+async def test_a_rollout_that_waits_for_devices_that_are_away_ends_when_it_is_superseded(
+    tmp_path: Path,
+) -> None:
+    api, socket = KubeApi(), tmp_path / "api.sock"
+    api.devices["web"] = Devices(eager=False, disconnected=1)
+    async with api.served(socket), running(socket):
+        api.put("fleets", "web", FLEET)
+        api.join("web", 1)
+        await until(lambda: phase(api, "web.v1-1") == "Active" and api.devices["web"].busy)
+        api.put("fleets", "web", CHANGED)
+        await until(lambda: phase(api, "web.v1-1") == "Aborted", 5)
 
 
 async def test_it_stops_quickly_and_leaves_no_thread(tmp_path: Path) -> None:
