@@ -123,7 +123,11 @@ class Operations:
     # --- reading --------------------------------------------------------------------------
 
     async def get(self, caller: Caller, kind: Kind, namespace: str, name: str) -> Json:
-        document = await self.store.read(lambda s: s.get(kind, namespace, name))
+        def read(snapshot: Snapshot) -> Json | None:
+            found = snapshot.get(kind, namespace, name)
+            return found and bindings.summarised(snapshot, kind, [found])[0]
+
+        document = await self.store.read(read)
         if document is None:
             raise errors.not_found(kind, name)
         return document
@@ -152,6 +156,7 @@ class Operations:
                     limit=wanted,
                 )
             )
+            items = bindings.summarised(snapshot, kind, items)
             version = snapshot.version if options.version is None else options.version
             if not wanted or len(items) < wanted:
                 return Page(items, version)

@@ -160,6 +160,11 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
     several = "CASE WHEN x.n > 1 THEN x.all_fleets END"
     moved = f"({differs('d.fleet', fleet)} OR {differs('d.candidates', several)})"
     needs = f"CASE WHEN ({fleet}) <> '' AND ({fleet}) <> d.fleet THEN 1 ELSE d.render_needed END"
+    # A new fleet has something else in mind for the device, whatever that will be.
+    updated = (
+        f"CASE WHEN d.updated_status = 'UpToDate' AND ({needs}) = 1 THEN 'OutOfDate'"
+        " ELSE d.updated_status END"
+    )
     owner = "CASE WHEN x.n > 1 THEN d.owner WHEN x.n = 1 THEN 'Fleet/' || x.fleet END"
     taken = _run(
         tx.connection,
@@ -169,7 +174,7 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
         " old_render_needed)"
         f" SELECT row_number() OVER (ORDER BY d.name), d.uid, d.namespace, d.name, d.labels,"
         f" {owner}, d.owner, d.alias, {fleet}, d.fleet, {several}, d.summary_status,"
-        " d.updated_status, d.updated_status, d.applications_status, d.lifecycle_status,"
+        f" {updated}, d.updated_status, d.applications_status, d.lifecycle_status,"
         f" d.os_mode, d.connected, {needs}, d.render_needed"
         f" FROM device d LEFT JOIN ({decided}) x ON x.uid = d.uid"
         f" WHERE d.namespace = :namespace AND d.uid IN ({uids_of}) AND d.decommissioning = 0"
@@ -184,8 +189,10 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
         tx.connection,
         "UPDATE device SET resource_version = :first + b.n - 1, owner = b.owner,"
         " fleet = b.fleet, candidates = b.candidates, render_needed = b.render_needed,"
+        " updated_status = b.updated_status, updated_info = CASE WHEN"
+        " b.updated_status <> device.updated_status THEN :info ELSE device.updated_info END,"
         " inputs_version = device.inputs_version + 1 FROM bound b WHERE device.uid = b.uid",
-        {"first": first},
+        {"first": first, "info": _OUT_OF_DATE},
     )
     _count_scratch(tx)
     tx.backlog_moved(namespace)

@@ -251,3 +251,14 @@ async def test_a_watch_starts_with_what_is_there_and_follows(operations: Operati
     assert seen[0] == ("ADDED", "d1")
     assert ("DELETED", "d1") in seen
     assert not any(name == "d2" for _, name in seen)
+
+
+async def test_a_fleet_shows_its_devices_by_state(operations: Operations) -> None:
+    await create(operations, FLEET, fleet())
+    for n in range(3):
+        await create(operations, DEVICE, device(f"d{n}", site="a"))
+    summary = (await get(operations, FLEET, "web"))["status"]["devicesSummary"]
+    assert summary["total"] == 3
+    assert summary["updateStatus"] == {"OutOfDate": 3}
+    page = await operations.list(ADMIN, FLEET, "default", ListOptions())
+    assert page.items[0]["status"]["devicesSummary"] == summary
