@@ -6,12 +6,14 @@ document: 400, as Kubernetes has it, and never 422 with a list of fields that wo
 
 from __future__ import annotations
 
-from apiserver.errors import BadRequest
+from apiserver.errors import BadRequest, unprocessable
+from resources.errors import TYPE_INVALID, invalid
 from resources.kind import Json, Kind
 
 
 def identified(kind: Kind, document: Json, namespace: str, name: str = "") -> Json:
-    """The document, whose apiVersion and kind are those of the path. Raises BadRequest."""
+    """The document, whose apiVersion and kind are those of the path, and whose metadata is an
+    object. Raises BadRequest, Unprocessable."""
     for field, expected in (("apiVersion", kind.api_version), ("kind", kind.kind)):
         said = document.get(field)
         if said in (None, ""):
@@ -22,9 +24,11 @@ def identified(kind: Kind, document: Json, namespace: str, name: str = "") -> Js
                 f'("{expected}")'
             )
     metadata = document.get("metadata")
-    if isinstance(metadata, dict):
-        _same("name", metadata.get("name"), name)
-        _same("namespace", metadata.get("namespace"), namespace)
+    if not isinstance(metadata, dict):
+        problem = invalid("metadata", "must be an object with a name", TYPE_INVALID)
+        raise unprocessable(kind, name, problem)
+    _same("name", metadata.get("name"), name)
+    _same("namespace", metadata.get("namespace"), namespace)
     return document
 
 

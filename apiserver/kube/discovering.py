@@ -126,7 +126,7 @@ async def openapi_group(request: web.Request) -> web.StreamResponse:
     asked = request.query.get("hash", "")
     current = openapi.hash_of(catalogue, name, version_name) if asked else ""
     if asked and asked != current:
-        raise web.HTTPMovedPermanently(f"/openapi/v3/{path}?hash={current}")
+        return web.Response(status=301, headers={"Location": f"/openapi/v3/{path}?hash={current}"})
     response = _respond(
         request, f"openapi/{path}", lambda: openapi.v3(catalogue, name, version_name)
     )

@@ -123,7 +123,8 @@ def uniform(least: float, most: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """`views`: registries of single kinds, by kind; `creators`: what judges a kind at creation."""
+    """`views`: registries of single kinds, by resource; `creators`: what judges one at creation;
+    `reach_s`: how long a watch waits for a version that this process has not seen yet."""
 
     operations: Operations
     catalogue: Catalogue
@@ -133,6 +134,7 @@ class Face:
     views: Mapping[str, Registry] = field(default_factory=dict)
     creators: Mapping[str, Creator] = field(default_factory=dict)
     frames: Frames = field(default_factory=Frames)
+    reach_s: float = 3.0
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     now: Callable[[], datetime] = utc_now
     jitter: Callable[[float, float], float] = uniform

@@ -146,6 +146,7 @@ async def answering(request: web.Request, handler: Handler) -> web.StreamRespons
         response = status(error)
     if not response.prepared:
         response.headers[REQUEST_ID] = request_id
+        response.headers["Server"] = "homeport"
     return response
 
 

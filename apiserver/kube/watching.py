@@ -28,7 +28,6 @@ DEFAULT_TIMEOUT_S = (1800.0, 3600.0)
 STALLED_S = 30.0
 # How often a stream without events looks whether its client is still there.
 LOOK_S = 5.0
-FUTURE_WAIT_S = 3.0
 
 
 async def watch(request: web.Request, target: Target) -> web.StreamResponse:
@@ -78,7 +77,7 @@ async def _reached(face: Face, query: options.WatchQuery) -> None:
     """A version that this store has not reached is of another store, or of a replica ahead."""
     version = query.resource_version
     hub = face.operations.store.hub
-    if version and version > hub.version and await hub.wait(version - 1, FUTURE_WAIT_S) < version:
+    if version and version > hub.version and await hub.wait(version - 1, face.reach_s) < version:
         raise Timeout(
             f"Too large resource version: {version}, current: {hub.version}", retry_after_s=1
         )
