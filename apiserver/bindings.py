@@ -85,7 +85,9 @@ def render_one(tx: Transaction, row: Mapping[str, Any], spec: Json) -> dict[str,
     """Columns of a device without fleet, rendered from its own spec."""
     now, known = tx.timestamp, orjson.loads(row["conditions"])
     try:
-        rendered = render.render(spec, name=row["name"], labels=orjson.loads(row["labels"]))
+        rendered = render.render(
+            spec, name=row["name"], labels=orjson.loads(row["labels"]), templated=False
+        )
     except Invalid as problem:
         said = conditions.set_condition(known, "SpecValid", "False", "Invalid", str(problem), now)
         return {"spec_valid": "False", "render_needed": 0, "conditions": objects.dumps(said)}

@@ -10,15 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Update, bindparam, delete, insert, select, update
 
 from apiserver.store import selecting
 from apiserver.store.contents import Documents
 from apiserver.store.objects import dumps
-from apiserver.store.tables import DEVICE, DEVICE_LABEL
+from apiserver.store.tables import DEVICE, DEVICE_LABEL, PRESENCE
 from resources import summary
 from resources.kind import Json, Kind
 from resources.selectors import FieldSelector, LabelSelector
@@ -280,8 +281,9 @@ def save(tx: Transaction, old: Row | None, changes: Mapping[str, Any]) -> dict[s
     if old is None:
         tx.connection.execute(insert(DEVICE), row)
     else:
-        moved = {column: value for column, value in row.items() if old[column] != value}
-        tx.connection.execute(update(DEVICE).where(DEVICE.c.uid == row["uid"]).values(**moved))
+        moved = tuple(column for column, value in row.items() if old[column] != value)
+        values = {f"new_{column}": row[column] for column in moved}
+        tx.connection.execute(_update_of(moved), values | {"updated": row["uid"]})
     if old is None or old["labels"] != row["labels"]:
         _write_labels(tx.connection, row, new=old is None)
     _log(tx, old, row)
@@ -294,12 +296,19 @@ def save(tx: Transaction, old: Row | None, changes: Mapping[str, Any]) -> dict[s
     return row
 
 
+@cache
+def _update_of(columns: tuple[str, ...]) -> Update:
+    """The UPDATE of these columns. Reports move the same few, so the same statement serves."""
+    values = {column: bindparam(f"new_{column}") for column in columns}
+    return update(DEVICE).where(DEVICE.c.uid == bindparam("updated")).values(values)
+
+
 def remove(tx: Transaction, row: Row, body: Json) -> int:
     """Delete the row; the log keeps the last body. Returns the version."""
     version = tx.next_version()
     last = body | {"metadata": body["metadata"] | {"resourceVersion": str(version)}}
-    tx.connection.execute(delete(DEVICE_LABEL).where(DEVICE_LABEL.c.uid == row["uid"]))
-    tx.connection.execute(delete(DEVICE).where(DEVICE.c.uid == row["uid"]))
+    for table in (DEVICE_LABEL, PRESENCE, DEVICE):
+        tx.connection.execute(delete(table).where(table.c.uid == row["uid"]))
     tx.log_change(
         version,
         ("Device", row["namespace"], row["name"], row["uid"]),
@@ -349,6 +358,13 @@ def _count(tx: Transaction, old: Row | None, new: Row | None) -> None:
 
 
 # --- the agent's face -----------------------------------------------------------------------
+
+# Only upwards: of two polls that overlap the older may be marked last.
+_MARK = (
+    update(DEVICE)
+    .where(DEVICE.c.uid == bindparam("marked"), DEVICE.c.delivered_version < bindparam("version"))
+    .values(delivered_version=bindparam("version"), reported_since_delivery=0)
+)
 
 _DELIVERY = select(
     DEVICE.c.uid,
@@ -413,13 +429,10 @@ def rendered_device(snapshot: Snapshot, kind: Kind, namespace: str, name: str) -
 
 def mark_delivered(tx: Transaction, delivered: Iterable[tuple[str, int]]) -> None:
     """Note which version each device was answered with. No version moves: nobody watches it."""
-    for uid, version in delivered:
-        moved = tx.connection.execute(
-            update(DEVICE)
-            .where(DEVICE.c.uid == uid, DEVICE.c.delivered_version != version)
-            .values(delivered_version=version, reported_since_delivery=0)
-        )
-        tx.writes += moved.rowcount
+    rows = [{"marked": uid, "version": version} for uid, version in delivered]
+    if rows:
+        tx.connection.execute(_MARK, rows)
+        tx.writes += len(rows)
 
 
 def put_agent_status(
