@@ -299,7 +299,7 @@ def save(tx: Transaction, old: Row | None, changes: Mapping[str, Any]) -> dict[s
 @cache
 def _update_of(columns: tuple[str, ...]) -> Update:
     """The UPDATE of these columns. Reports move the same few, so the same statement serves."""
-    values = {column: bindparam(f"new_{column}") for column in columns}
+    values: dict[str, Any] = {column: bindparam(f"new_{column}") for column in columns}
     return update(DEVICE).where(DEVICE.c.uid == bindparam("updated")).values(values)
 
 
