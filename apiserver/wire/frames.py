@@ -1,8 +1,9 @@
 """Watch events as bytes: one JSON object a line, in the representation that was asked for.
 
-An event that a hundred watchers see is written once: frames are kept by (type, uid, version, shape)
-for a while. That is safe because a version of an object never changes. Tables are not kept, for the
-ages in them do; a DELETED is not kept either, since who left a selection is shown as it is by now.
+A change that a hundred watchers see is written once: frames of MODIFIED are kept by (uid, version,
+shape) for a while. Others are not kept. An ADDED may be the state at the start of a watch, in which
+counts are filled in that move without a version; a DELETED shows who left a selection as it is by
+now; and in tables ages change.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ from apiserver.wire import accept, shapes, table
 from resources.kind import Json, Kind
 
 KEPT_BYTES_MAX = 8 * 1024 * 1024
-_KEPT_TYPES = frozenset({"ADDED", "MODIFIED"})
-
-Key = tuple[str, str, str, str]
+Key = tuple[str, str, str]
 
 
 class Frames:
@@ -44,6 +43,10 @@ class Frames:
             _, dropped = self._kept.popitem(last=False)
             self._size -= len(dropped)
         return frame
+
+    def kept(self) -> list[bytes]:
+        """The frames that are kept, oldest first."""
+        return list(self._kept.values())
 
 
 class Writer:
@@ -70,9 +73,9 @@ class Writer:
         if self._shape == accept.TABLE:
             return _line(type_, self._table([document], document["metadata"]))
         metadata = document["metadata"]
-        if type_ not in _KEPT_TYPES:
+        if type_ != "MODIFIED":
             return self._plain(type_, document)
-        key = (type_, metadata.get("uid", ""), metadata.get("resourceVersion", ""), self._shape)
+        key = (metadata.get("uid", ""), metadata.get("resourceVersion", ""), self._shape)
         return self._frames.get(key, lambda: self._plain(type_, document))
 
     def bookmark(self, version: str, *, initial_end: bool) -> bytes:

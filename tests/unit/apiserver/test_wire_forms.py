@@ -184,22 +184,29 @@ def writer(frames: Frames, shape: str = "") -> Writer:
     return Writer(DEVICE, shape, frames, now=lambda: NOW)
 
 
-def test_a_frame_is_one_line_and_made_once() -> None:
+def test_a_change_is_one_line_and_written_once() -> None:
     frames = Frames()
-    first = writer(frames).event("ADDED", device(1))
+    first = writer(frames).event("MODIFIED", device(1))
     assert first.count(b"\n") == 1
     assert first.endswith(b"\n")
-    assert writer(frames).event("ADDED", device(1)) is first
-    assert writer(frames).event("MODIFIED", device(1)) is not first
-    assert writer(frames, "PartialObjectMetadata").event("ADDED", device(1)) != first
+    assert writer(frames).event("MODIFIED", device(1)) is first
+    assert writer(frames).event("MODIFIED", device(2)) is not first
+    assert writer(frames, "PartialObjectMetadata").event("MODIFIED", device(1)) != first
+
+
+@pytest.mark.parametrize("type_", ["ADDED", "DELETED"])
+def test_what_may_differ_under_one_version_is_written_anew(type_: str) -> None:
+    frames = Frames()
+    writer(frames).event(type_, device(1) | {"status": {"total": 1}})
+    event = orjson.loads(writer(frames).event(type_, device(1) | {"status": {"total": 2}}))
+    assert event["object"]["status"] == {"total": 2}
 
 
 def test_frames_are_bounded_by_their_bytes() -> None:
     frames = Frames(limit_bytes=1000)
-    for version in range(100):
-        writer(frames).event("ADDED", device(version))
-    assert frames._size <= 1000
-    assert writer(frames).event("ADDED", device(99))
+    made = [writer(frames).event("MODIFIED", device(version)) for version in range(100)]
+    assert sum(len(frame) for frame in frames.kept()) <= 1000
+    assert writer(frames).event("MODIFIED", device(99)) is made[99]
 
 
 def test_only_the_first_table_of_a_watch_has_columns() -> None:
