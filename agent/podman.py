@@ -264,6 +264,7 @@ def _health_output(health: Json) -> str:
 
 # (words that must all occur, cause, whether a retry may help); the first row that fits counts.
 _PULL_WORDS: tuple[tuple[tuple[str, ...], str, bool], ...] = (
+    (("short-name",), errors.INVALID_ARGUMENT, False),
     (("toomanyrequests",), errors.UNAVAILABLE, True),
     (("too many requests",), errors.UNAVAILABLE, True),
     (("no space left",), errors.RESOURCE_EXHAUSTED, True),
@@ -290,7 +291,6 @@ _PULL_WORDS: tuple[tuple[tuple[str, ...], str, bool], ...] = (
     (("access", "denied"), errors.UNAUTHENTICATED, False),
     (("status code 403",), errors.PERMISSION_DENIED, False),
     (("invalid reference format",), errors.INVALID_ARGUMENT, False),
-    (("short-name",), errors.INVALID_ARGUMENT, False),
     (("no image found in", "for architecture"), errors.FAILED_PRECONDITION, False),
     (("x509",), errors.UNAUTHENTICATED, True),
 )
