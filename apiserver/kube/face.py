@@ -29,7 +29,6 @@ from apiserver.operations import (
     WriteOptions,
     Written,
 )
-from apiserver.wire.frames import Frames
 from resources.kind import Json, Kind
 from resources.selectors import FieldSelector, LabelSelector
 
@@ -133,7 +132,6 @@ class Face:
     release: str
     views: Mapping[str, Registry] = field(default_factory=dict)
     creators: Mapping[str, Creator] = field(default_factory=dict)
-    frames: Frames = field(default_factory=Frames)
     reach_s: float = 3.0
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     now: Callable[[], datetime] = utc_now

@@ -36,7 +36,7 @@ async def watch(request: web.Request, target: Target) -> web.StreamResponse:
     query = options.watch_query(target.kind, request.query, target.name)
     include = table.parse_include(request.query.get("includeObject", ""))
     await _reached(face, query)
-    writer = Writer(target.kind, representation.shape, face.frames, now=face.now, include=include)
+    writer = Writer(target.kind, representation.shape, now=face.now, include=include)
     events = face.registry(target.kind).watch(
         target.caller, target.kind, target.namespace, _options(face, query)
     )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from apiserver.builtins.kinds import EVENT
 from apiserver.errors import BadRequest, Expired
 from apiserver.wire import continuing, paths, shapes, table, warning
-from apiserver.wire.frames import Frames, Writer
+from apiserver.wire.frames import Writer
 from resources.registry import BACKLOG, DEVICE, FLEET, KINDS
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -180,37 +180,18 @@ def device(version: int, name: str = "a") -> dict[str, Any]:
     return {"metadata": {"name": name, "uid": f"u-{name}", "resourceVersion": str(version)}}
 
 
-def writer(frames: Frames, shape: str = "") -> Writer:
-    return Writer(DEVICE, shape, frames, now=lambda: NOW)
+def writer(shape: str = "") -> Writer:
+    return Writer(DEVICE, shape, now=lambda: NOW)
 
 
-def test_a_change_is_one_line_and_written_once() -> None:
-    frames = Frames()
-    first = writer(frames).event("MODIFIED", device(1))
-    assert first.count(b"\n") == 1
-    assert first.endswith(b"\n")
-    assert writer(frames).event("MODIFIED", device(1)) is first
-    assert writer(frames).event("MODIFIED", device(2)) is not first
-    assert writer(frames, "PartialObjectMetadata").event("MODIFIED", device(1)) != first
-
-
-@pytest.mark.parametrize("type_", ["ADDED", "DELETED"])
-def test_what_may_differ_under_one_version_is_written_anew(type_: str) -> None:
-    frames = Frames()
-    writer(frames).event(type_, device(1) | {"status": {"total": 1}})
-    event = orjson.loads(writer(frames).event(type_, device(1) | {"status": {"total": 2}}))
-    assert event["object"]["status"] == {"total": 2}
-
-
-def test_frames_are_bounded_by_their_bytes() -> None:
-    frames = Frames(limit_bytes=1000)
-    made = [writer(frames).event("MODIFIED", device(version)) for version in range(100)]
-    assert sum(len(frame) for frame in frames.kept()) <= 1000
-    assert writer(frames).event("MODIFIED", device(99)) is made[99]
+def test_an_event_is_one_line() -> None:
+    frame = writer().event("MODIFIED", device(1) | {"spec": {"text": "two\nlines"}})
+    assert frame.count(b"\n") == 1
+    assert orjson.loads(frame)["object"]["spec"]["text"] == "two\nlines"
 
 
 def test_only_the_first_table_of_a_watch_has_columns() -> None:
-    one = writer(Frames(), "Table")
+    one = writer("Table")
     objects = [orjson.loads(one.event("ADDED", device(v)))["object"] for v in (1, 2)]
     assert objects[0]["columnDefinitions"]
     assert objects[1]["columnDefinitions"] is None
@@ -219,15 +200,15 @@ def test_only_the_first_table_of_a_watch_has_columns() -> None:
 
 
 def test_a_bookmark_ends_the_initial_events() -> None:
-    event = orjson.loads(writer(Frames()).bookmark("7", initial_end=True))
+    event = orjson.loads(writer().bookmark("7", initial_end=True))
     assert event["type"] == "BOOKMARK"
     assert event["object"]["metadata"]["annotations"] == {shapes.INITIAL_EVENTS_END: "true"}
-    plain = orjson.loads(writer(Frames()).bookmark("8", initial_end=False))
+    plain = orjson.loads(writer().bookmark("8", initial_end=False))
     assert "annotations" not in plain["object"]["metadata"]
 
 
 def test_errors_are_events_with_a_status() -> None:
-    event = orjson.loads(writer(Frames()).error(Expired("too old")))
+    event = orjson.loads(writer().error(Expired("too old")))
     assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
     assert event["object"]["reason"] == "Expired"
 
