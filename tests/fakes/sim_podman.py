@@ -52,6 +52,7 @@ class SimPodman:
     faults: list[str] = field(default_factory=list)
     create_fault: str = ""
     is_broken: bool = False
+    is_absent: bool = False
     is_registry_down: bool = False
     pulls: int = 0
     made: int = 0
@@ -62,6 +63,8 @@ class SimPodman:
         return argv[1] in self.MUTATING
 
     def run(self, argv: Sequence[str], stdin: bytes = b"") -> world.Completed:
+        if self.is_absent:
+            return self._answer(argv, world.NOT_STARTED, "", "No such file or directory")
         if self.is_broken:
             return self._answer(argv, 125, "", "Error: database is locked")
         self._age()

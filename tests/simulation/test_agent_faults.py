@@ -477,3 +477,118 @@ def test_leaving_tells_the_service_first_and_leaves_no_identity() -> None:
     assert device.world.listdir(DATA) == []
     assert device.world.reboots_ordered == 1
     assert device.world.nodes["/etc/motd"].data == b"v1"
+
+
+def until(device: Device, kind: type[states.State]) -> None:
+    agent = device.start()
+    for _ in range(400):
+        if isinstance(agent.state, kind):
+            return
+        device._poll()
+        device.world.sleep(agent.run_once())
+    raise AssertionError(f"never {kind.__name__}")
+
+
+def test_a_target_that_rots_away_in_the_middle_of_its_update_is_undone() -> None:
+    device = device_on()
+    device.offer(spec(2, "r/web:2"))
+    until(device, states.Verifying)
+    device.latest = None
+    device.world.nodes[f"{DATA}/desired.json"] = Node(world.FILE, b"")
+    device.run()
+    assert "the specification was lost" in refused(device, 2)
+    assert device.picture(running=True) == device.expected("1", running=True)
+
+
+def test_a_target_that_rots_away_before_its_update_began_is_asked_for_again() -> None:
+    device = device_on()
+    device.world.podman.faults = ["Error: connection refused"] * 3
+    device.offer(spec(2, "r/web:2"))
+    until(device, states.Fetching)
+    device.world.nodes[f"{DATA}/desired.json"] = Node(world.FILE, b"")
+    device.run()
+    assert device.version() == "2"
+
+
+def test_a_blameless_target_that_rots_away_is_asked_for_again() -> None:
+    device = device_on()
+    device.offer(spec(2))
+    until(device, states.Applying)
+    device.reachable = lambda: False
+    agent = device.loop
+    assert agent is not None
+    while not isinstance(agent.state, states.RollingBack):
+        device.world.sleep(agent.run_once())
+    device.world.nodes[f"{DATA}/desired.json"] = Node(world.FILE, b"")
+    device.run()
+    assert device.version() == "2"
+    assert "RollingBack" in [reason for reason, _ in device.claims]
+
+
+def test_an_image_that_somebody_removed_is_pulled_again_for_a_repair() -> None:
+    device = device_on()
+    device.is_tampered = True
+    device.world.podman.boxes.clear()
+    device.world.podman.images.clear()
+    device.run()
+    assert device.picture(running=True) == device.expected("1", running=True)
+
+
+def test_a_disk_that_is_full_at_the_start_is_waited_for() -> None:
+    where = SimWorld(1)
+    where.full = True
+    device = Device(where)
+    agent = device.start()
+    assert agent.run_once() > 0
+    assert "No space left" in device.mailbox.status()["summary"]["info"]
+    where.full = False
+    where.podman.registry = {"r/web:1": GOOD}
+    device.offer(spec(1))
+    device.run()
+    assert device.version() == "1"
+
+
+def test_without_podman_files_are_managed_and_applications_refused_with_the_reason() -> None:
+    device = Device(SimWorld(1))
+    device.world.podman.is_absent = True
+    device.offer(document(1, [file("/etc/motd", "v1")], []))
+    device.run()
+    assert device.version() == "1"
+    device.offer(spec(2))
+    device.run()
+    assert "podman is not installed" in refused(device, 2)
+
+
+def test_an_application_that_ends_with_success_is_well_and_not_started_again() -> None:
+    device = device_on(**{"r/once": Image(exits=0)})
+    device.offer(spec(2, "r/once"))
+    device.run()
+    device.run(settle_s=100)
+    assert device.version() == "2"
+    (listed,) = device.mailbox.status()["applications"]
+    assert (listed["status"], listed["restarts"]) == ("Completed", 0)
+    (box,) = device.world.podman.boxes.values()
+    started = box.started_at
+    device.run(settle_s=100)
+    assert box.started_at == started
+    # A new boot is a new day: it runs once more.
+    device.world.power_cut()
+    device.run(settle_s=5)
+    assert box.started_at > started
+
+
+def test_a_stable_application_without_a_health_check_is_well_after_a_while() -> None:
+    device = device_on(**{"r/plain": Image()})
+    began = device.world.elapsed_s
+    device.offer(spec(2, "r/plain"))
+    device.run()
+    assert device.version() == "2"
+    assert 3 <= device.world.elapsed_s - began < 10
+
+
+def test_two_applications_with_one_identifier_are_refused() -> None:
+    device = device_on()
+    twins = [application("My App", "r/web:1"), application("my_app", "r/web:1")]
+    device.offer(document(2, [], twins))
+    device.run()
+    assert "its identifier is that of My App too" in refused(device, 2)

@@ -78,7 +78,11 @@ def test_rot_in_the_middle_loses_one_line_and_keeps_the_evidence() -> None:
 
 @pytest.mark.parametrize(
     "record",
-    [{"kind": "state", "state": {"name": "Dancing"}}, {"kind": "of the future"}, {"kind": "commit"}],
+    [
+        {"kind": "state", "state": {"name": "Dancing"}},
+        {"kind": "of the future"},
+        {"kind": "commit"},
+    ],
 )
 def test_a_record_that_makes_no_sense_here_is_passed_over(record: dict[str, object]) -> None:
     _, book = opened(journal.line(STORY[0]) + journal.line(record) + journal.line(STORY[6]))
