@@ -13,6 +13,9 @@ from typing import Any
 
 import yaml
 
+# What `homeport up` writes into its data directory.
+ADMIN = "admin.kubeconfig"
+
 
 class KubeconfigError(Exception):
     """The file cannot be used; the message says which and why."""

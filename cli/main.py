@@ -1,12 +1,12 @@
 """`homeport`: the service in one process, and what its users do most.
 
-Exit codes: 0 done, 1 refused or out of reach, 2 wrong usage.
+Exit codes: 0 done, 1 refused or out of reach, 2 wrong usage. What a command needs is imported when
+it runs: starting fast is half of a good command line.
 """
 
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +22,10 @@ app = typer.Typer(
 Kubeconfig = Annotated[
     Path | None,
     typer.Option("--kubeconfig", help="Access to the service; else $KUBECONFIG or ~/.kube/config."),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Directory of a service on this machine, as its administrator."),
 ]
 Namespace = Annotated[
     str | None, typer.Option("--namespace", "-n", help="Organisation; else the kubeconfig's.")
@@ -43,7 +47,7 @@ def up(
     ] = "",
 ) -> None:
     """Run the API server and the controllers in one process."""
-    import cli.up as service
+    from cli import up as service
 
     raise typer.Exit(
         service.run(
@@ -59,21 +63,41 @@ def up(
 
 @app.command()
 def approve(
-    name: Annotated[str, typer.Argument(help="Name of the enrolment request, or its beginning.")],
+    name: Annotated[
+        str, typer.Argument(help="Enrolment request: its name, how it begins, or er/NAME.")
+    ] = "",
     label: Annotated[
         list[str] | None, typer.Option("--label", "-l", help="key=value for the device; repeat it.")
     ] = None,
+    all_pending: Annotated[
+        bool, typer.Option("--all-pending", help="Every request that waits, after a question.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     kubeconfig: Kubeconfig = None,
+    data: Data = None,
     namespace: Namespace = None,
 ) -> None:
     """Let a device in that asked to be enrolled."""
+    from cli import approving
+
     labels = dict(_pair(text) for text in label or ())
-    client, where = _client(kubeconfig, namespace)
-    base = f"/apis/flightctl.io/v1beta1/namespaces/{where}/enrollmentrequests"
-    full = _unique(client, base, name)
-    body = {"approved": True, "labels": labels}
-    client.ask("PUT", f"{base}/{full}/approval", body=body)
-    typer.echo(f"enrollmentrequest/{full} approved")
+    if bool(name) == all_pending:
+        raise typer.BadParameter("give one name, or --all-pending", param_hint="NAME")
+    client, where = _client(kubeconfig, data, namespace)
+    if all_pending:
+        names = approving.pending(client, where)
+        if not names:
+            typer.echo("no enrolment request waits")
+            return
+        if not yes:
+            for each in names:
+                typer.echo(each)
+            typer.confirm(f"Let these {len(names)} in?", abort=True)
+    else:
+        names = [approving.find(client, where, name)]
+    for each in names:
+        approving.approve(client, where, each, labels)
+        typer.echo(f"enrollmentrequest/{each} approved")
 
 
 @app.command()
@@ -82,70 +106,63 @@ def get(
     name: Annotated[str, typer.Argument(help="One object; else all.")] = "",
     output: Output = "",
     selector: Annotated[str, typer.Option("--selector", "-l", help="Label selector.")] = "",
-    all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A")] = False,
+    all_namespaces: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="Of every organisation.")
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing changes.")] = False,
     kubeconfig: Kubeconfig = None,
+    data: Data = None,
     namespace: Namespace = None,
 ) -> None:
     """Show objects."""
-    from cli import kinds, show
-    from cli.client import TABLE
+    from cli import getting, paint
 
-    if output not in ("", "wide", "yaml", "json", "name"):
+    if output not in getting.FORMS:
         raise typer.BadParameter("use wide, yaml, json or name", param_hint="--output")
-    client, where = _client(kubeconfig, namespace)
-    resource = kinds.find(client, kind)
-    path = resource.path(None if all_namespaces else where, name)
-    query = {"labelSelector": selector} if selector else {}
-    as_table = output in ("", "wide")
-    accept = TABLE if as_table else "application/json"
-    document = client.ask("GET", path, query=query, accept=accept)
-    if as_table:
-        typer.echo(show.table(document, wide=output == "wide", namespaces=all_namespaces))
-    elif output == "name":
-        for item in document.get("items", [document]):
-            typer.echo(f"{resource.plural}/{item['metadata']['name']}")
-    else:
-        typer.echo(show.plain(document, output))
-    if watch:
-        query |= {"watch": "true", "resourceVersion": document["metadata"]["resourceVersion"]}
-        if name:
-            path, query["fieldSelector"] = resource.path(where), f"metadata.name={name}"
-        for event in client.stream(path, query=query, accept="application/json"):
-            metadata = event["object"]["metadata"]
-            if event["type"] != "BOOKMARK":
-                typer.echo(f"{event['type']:9} {metadata['name']} {metadata['resourceVersion']}")
+    if name and (selector or all_namespaces):
+        raise typer.BadParameter("a name stands alone, without -l and -A", param_hint="NAME")
+    client, where = _client(kubeconfig, data, namespace)
+    asked = getting.Asked(
+        kind, name, "" if all_namespaces else where, selector=selector, output=output
+    )
+    try:
+        for text in getting.watch(client, asked) if watch else getting.get(client, asked):
+            paint.echo(text)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
 
 
 @app.command()
 def describe(
     kind: Annotated[str, typer.Argument(help="device, fleet, ...")],
-    name: Annotated[str, typer.Argument(help="Which one.")],
+    name: Annotated[str, typer.Argument(help="Its name, how it begins, or a device's alias.")],
     kubeconfig: Kubeconfig = None,
+    data: Data = None,
     namespace: Namespace = None,
 ) -> None:
     """Show one object for reading: how it is, why, and what happened to it."""
-    from cli import kinds, show
-    from cli.client import Refused
+    from cli import getting, paint
 
-    client, where = _client(kubeconfig, namespace)
-    resource = kinds.find(client, kind)
-    document = client.ask("GET", resource.path(where, name))
-    fields = f"involvedObject.name={name},involvedObject.kind={resource.kind}"
-    path = f"/api/v1/namespaces/{where}/events"
-    try:
-        events = client.ask("GET", path, query={"fieldSelector": fields})["items"]
-    except Refused as refused:
-        if refused.code not in (403, 404):
-            raise
-        events = []
-    typer.echo(show.described(document, events))
+    client, where = _client(kubeconfig, data, namespace)
+    paint.echo(getting.describe(client, where, kind, name))
 
 
 @app.command()
-def version() -> None:
-    """Print the version of this program."""
-    typer.echo(version_of("homeport"))
+def version(kubeconfig: Kubeconfig = None, data: Data = None) -> None:
+    """Print the version of this program, and of the service if one is at hand."""
+    from importlib.metadata import version as version_of
+
+    from cli.client import Refused, Unreachable
+    from cli.kubeconfig import KubeconfigError
+
+    typer.echo(f"homeport {version_of('homeport')}")
+    try:
+        client, _ = _client(kubeconfig, data, None)
+        typer.echo(f"service  {client.ask('GET', '/version')['gitVersion']}")
+    except (Refused, Unreachable, KubeconfigError) as problem:
+        if kubeconfig is not None or data is not None:
+            raise
+        typer.echo(f"service  unknown: {problem}")
 
 
 def main() -> None:
@@ -160,11 +177,16 @@ def main() -> None:
         sys.exit(1)
 
 
-def _client(kubeconfig: Path | None, namespace: str | None) -> tuple[Client, str]:
+def _client(
+    kubeconfig: Path | None, data: Path | None, namespace: str | None
+) -> tuple[Client, str]:
     from cli import kubeconfig as configs
     from cli.client import Client
 
-    access = configs.load(configs.path_of(kubeconfig))
+    if kubeconfig is not None and data is not None:
+        raise typer.BadParameter("give --kubeconfig or --data, not both", param_hint="--data")
+    path = data / configs.ADMIN if data is not None else configs.path_of(kubeconfig)
+    access = configs.load(path)
     return Client(access), namespace or access.namespace
 
 
@@ -173,25 +195,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not key or not equals:
         raise typer.BadParameter(f'"{text}" is not key=value', param_hint="--label")
     return key, value
-
-
-def _unique(client: Client, base: str, beginning: str) -> str:
-    """The one name that begins so; names are 52 characters long."""
-    from cli.client import Refused
-
-    names = [str(item["metadata"]["name"]) for item in client.ask("GET", base)["items"]]
-    if beginning in names:
-        return beginning
-    found = [name for name in names if name.startswith(beginning)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        listed = ", ".join(found[:5])
-        raise Refused(409, "Ambiguous", f'"{beginning}" begins several names: {listed}')
-    waiting = ", ".join(names[:5]) or "none"
-    raise Refused(
-        404, "NotFound", f'no enrolment request begins with "{beginning}"; there are: {waiting}'
-    )
 
 
 if __name__ == "__main__":

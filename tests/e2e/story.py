@@ -140,7 +140,7 @@ class Story:
         name = device["metadata"]["name"]
         self.tell.ran(
             f"homeport describe device {name[:12]}",
-            self.site.service.homeport("describe", "device", name),
+            self.site.service.homeport("describe", "device", name[:12]),
         )
         phase = processes.until(
             lambda: self._rollout_phase("Failed"), "the rollout is failed", timeout_s=45

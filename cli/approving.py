@@ -1,0 +1,42 @@
+"""Letting devices in: which requests wait, and the decision on one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cli import naming
+from cli.client import Client
+
+Json = dict[str, Any]
+
+PLURAL = "enrollmentrequests"
+# As flightctl's users type it.
+PREFIXES = ("er/", "enrollmentrequest/", "enrollmentrequests/")
+
+
+def pending(client: Client, namespace: str) -> list[str]:
+    """The names of the requests that nobody decided on yet."""
+    items = client.ask("GET", _path(namespace))["items"]
+    return [item["metadata"]["name"] for item in items if not _decided(item)]
+
+
+def find(client: Client, namespace: str, word: str) -> str:
+    """The request that `word` means. Raises Refused."""
+    for prefix in PREFIXES:
+        word = word.removeprefix(prefix)
+    items = client.ask("GET", _path(namespace))["items"]
+    return str(naming.choose(items, word, PLURAL)["metadata"]["name"])
+
+
+def approve(client: Client, namespace: str, name: str, labels: Mapping[str, str]) -> None:
+    body = {"approved": True, "labels": dict(labels)}
+    client.ask("PUT", f"{_path(namespace)}/{name}/approval", body=body)
+
+
+def _path(namespace: str) -> str:
+    return f"/apis/flightctl.io/v1beta1/namespaces/{namespace}/{PLURAL}"
+
+
+def _decided(request: Json) -> bool:
+    return bool((request.get("status") or {}).get("approval"))

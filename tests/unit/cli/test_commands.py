@@ -1,0 +1,242 @@
+"""The commands against a small API server: what they ask for, print, and end with."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli import main as cli
+from tests.fakes.tiny_api import TinyApi
+
+Json = dict[str, Any]
+Run = Callable[..., tuple[int, str, str]]
+
+BASE = "/apis/flightctl.io/v1beta1"
+REQUESTS = f"{BASE}/namespaces/default/enrollmentrequests"
+DEVICES = f"{BASE}/namespaces/default/devices"
+
+
+def entry(plural: str, kind: str, *short: str) -> Json:
+    return {
+        "name": plural,
+        "singularName": plural[:-1],
+        "kind": kind,
+        "namespaced": True,
+        "shortNames": list(short),
+    }
+
+
+DISCOVERY = {
+    "resources": [
+        entry("devices", "Device", "dev"),
+        {**entry("devices", "Device"), "name": "devices/status"},
+        entry("enrollmentrequests", "EnrollmentRequest", "er"),
+    ]
+}
+
+
+def request(name: str, *, approved: bool = False) -> Json:
+    status = {"approval": {"approved": True}} if approved else {}
+    return {"metadata": {"name": name}, "status": status}
+
+
+def table(*names: str, version: str = "7") -> Json:
+    return {
+        "kind": "Table",
+        "metadata": {"resourceVersion": version},
+        "columnDefinitions": [{"name": "Name", "priority": 0}],
+        "rows": [{"cells": [name], "object": {"metadata": {"name": name}}} for name in names],
+    }
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyApi]:
+    api = TinyApi()
+    api.start(tmp_path_factory.mktemp("api"))
+    yield api
+    api.stop()
+
+
+@pytest.fixture
+def api(server: TinyApi) -> TinyApi:
+    server.heard.clear()
+    server.answers = {
+        f"GET {BASE}": DISCOVERY,
+        f"GET {REQUESTS}": {
+            "items": [request("aaa1"), request("aaa2"), request("bbb", approved=True)]
+        },
+    }
+    return server
+
+
+@pytest.fixture
+def run(
+    api: TinyApi,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Exit code, standard output and error of a command line, as its caller sees them."""
+    kubeconfig = api.kubeconfig(tmp_path / "admin.kubeconfig", token="secret")
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+
+    def command(*argv: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["homeport", *argv])
+        monkeypatch.setattr(sys, "stdin", io.StringIO())
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return command
+
+
+def test_approve_sends_the_labels_for_the_request_that_begins_so(api: TinyApi, run: Run) -> None:
+    api.answers[f"PUT {REQUESTS}/aaa1/approval"] = {}
+    code, out, _ = run("approve", "er/aaa1", "--label", "site=a", "--label", "empty=")
+    assert (code, out) == (0, "enrollmentrequest/aaa1 approved\n")
+    sent = api.heard[-1]
+    assert (sent.method, sent.path) == ("PUT", f"{REQUESTS}/aaa1/approval")
+    assert sent.body == {"approved": True, "labels": {"site": "a", "empty": ""}}
+    assert sent.headers["Authorization"] == "Bearer secret"
+
+
+def test_approve_all_pending_leaves_the_decided_alone(api: TinyApi, run: Run) -> None:
+    for name in ("aaa1", "aaa2"):
+        api.answers[f"PUT {REQUESTS}/{name}/approval"] = {}
+    code, out, _ = run("approve", "--all-pending", "--yes")
+    assert code == 0
+    assert out.splitlines() == [f"enrollmentrequest/aaa{n} approved" for n in (1, 2)]
+
+
+def test_approve_all_pending_asks_and_takes_silence_for_no(api: TinyApi, run: Run) -> None:
+    code, out, _ = run("approve", "--all-pending")
+    assert code == 1
+    assert "Let these 2 in?" in out
+    assert {heard.method for heard in api.heard} == {"GET"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        pytest.param(["approve", "aaa"], 1, "means 2 of the enrollmentrequests", id="ambiguous"),
+        pytest.param(["approve", "zzz"], 1, "none of the enrollmentrequests", id="unknown"),
+        pytest.param(["approve"], 2, "give one name, or --all-pending", id="no name"),
+        pytest.param(["approve", "a", "--all-pending"], 2, "give one name", id="both"),
+        pytest.param(["approve", "aaa1", "-l", "site"], 2, "is not key=value", id="bad label"),
+        pytest.param(["get", "ships"], 1, 'no kind "ships"; there are: devices', id="no kind"),
+        pytest.param(["get", "devices", "-o", "xml"], 2, "use wide, yaml, json", id="bad form"),
+        pytest.param(
+            ["get", "devices", "a", "-l", "b"], 2, "a name stands alone", id="name and -l"
+        ),
+        pytest.param(["get", "devices", "gone"], 1, "error: not here", id="no object"),
+        pytest.param(["get", "devices", "--data", "/nowhere"], 1, "does not exist", id="no data"),
+        pytest.param(
+            ["get", "devices", "--data", "/a", "--kubeconfig", "/b"], 2, "not both", id="two ways"
+        ),
+        pytest.param(["fly"], 2, "No such command", id="no such command"),
+    ],
+)
+def test_what_cannot_be_done_ends_with_a_code_and_a_line_that_says_why(
+    run: Run, argv: list[str], code: int, words: str
+) -> None:
+    got, _, err = run(*argv)
+    assert got == code, err
+    assert words in err
+
+
+def test_nobody_there_is_one_line_with_a_way_on(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubeconfig = tmp_path / "admin.kubeconfig"
+    text = kubeconfig.read_text()
+    kubeconfig.write_text(text.replace(text.split("server: ")[1].split()[0], "https://127.0.0.1:1"))
+    code, _, err = run("get", "devices")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "is `homeport up` running?" in err
+
+
+def test_get_asks_for_a_table_by_short_name_and_selector(api: TinyApi, run: Run) -> None:
+    api.answers[f"GET {DEVICES}"] = table("abc")
+    code, out, _ = run("get", "dev", "-l", "site=a")
+    assert (code, out) == (0, "NAME\nabc\n")
+    assert api.heard[-1].query == {"labelSelector": "site=a"}
+    assert "as=Table" in api.heard[-1].headers["Accept"]
+
+
+def test_get_of_nothing_says_so(api: TinyApi, run: Run) -> None:
+    api.answers[f"GET {DEVICES}"] = table()
+    assert run("get", "devices")[1] == "there are no devices in default\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [("name", "devices/abc"), ("json", '"name": "abc"'), ("yaml", "name: abc")],
+)
+def test_get_prints_what_programs_read(api: TinyApi, run: Run, form: str, expected: str) -> None:
+    api.answers[f"GET {DEVICES}"] = {"items": [{"metadata": {"name": "abc"}}]}
+    code, out, _ = run("get", "devices", "-o", form)
+    assert code == 0
+    assert expected in out
+
+
+def test_get_of_all_organisations_names_none(api: TinyApi, run: Run) -> None:
+    api.answers[f"GET {BASE}/devices"] = table("abc")
+    assert run("get", "devices", "-A")[0] == 0
+
+
+def test_a_watch_goes_on_from_the_list_and_prints_rows(api: TinyApi, run: Run) -> None:
+    api.answers[f"GET {DEVICES}"] = table("abc")
+    api.answers[f"WATCH {DEVICES}"] = [
+        {"type": "MODIFIED", "object": table("abc")},
+        {"type": "BOOKMARK", "object": table(version="9")},
+        {"type": "DELETED", "object": table("abc")},
+    ]
+    code, out, _ = run("get", "devices", "--watch")
+    assert (code, out.splitlines()) == (0, ["NAME", "abc", "abc", "abc    (deleted)"])
+    assert api.heard[-1].query["resourceVersion"] == "7"
+
+
+def test_a_watch_that_the_server_ends_with_an_error_is_an_error(api: TinyApi, run: Run) -> None:
+    api.answers[f"GET {DEVICES}"] = table("abc")
+    api.answers[f"WATCH {DEVICES}"] = [
+        {"type": "ERROR", "object": {"code": 410, "message": "too old"}}
+    ]
+    code, _, err = run("get", "devices", "-w")
+    assert (code, err) == (1, "error: too old\n")
+
+
+def test_describe_finds_a_device_by_its_alias_and_shows_its_events(api: TinyApi, run: Run) -> None:
+    item = {"metadata": {"name": "abc", "labels": {"alias": "north"}}, "status": {}}
+    api.answers[f"GET {DEVICES}"] = {"apiVersion": "flightctl.io/v1beta1", "items": [item]}
+    api.answers["GET /api/v1/namespaces/default/events"] = {
+        "items": [{"type": "Normal", "reason": "Seen", "message": "hello"}]
+    }
+    code, out, _ = run("describe", "device", "north")
+    assert code == 0
+    assert "Name:        abc" in out
+    assert "hello" in out
+    assert "involvedObject.kind=Device" in api.heard[-1].query["fieldSelector"]
+
+
+def test_version_says_both(api: TinyApi, run: Run) -> None:
+    api.answers["GET /version"] = {"gitVersion": "v1.32.0+homeport"}
+    code, out, _ = run("version")
+    assert code == 0
+    assert "service  v1.32.0+homeport" in out
+
+
+def test_version_without_a_service_is_no_failure(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    code, out, _ = run("version")
+    assert code == 0
+    assert "service  unknown: /nowhere does not exist" in out
