@@ -16,7 +16,7 @@ import yaml
 from tests.e2e import processes
 from tests.e2e.service import HOMEPORT, Service
 
-NAMESPACE = "{apiVersion: v1, kind: Namespace, metadata: {name: harbour}}"
+NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: harbour\n"
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
