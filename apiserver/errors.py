@@ -166,5 +166,6 @@ def conflict(kind: Kind, name: str, why: str) -> Conflict:
 def unprocessable(kind: Kind, name: str, problem: Invalid) -> Unprocessable:
     """What a document's complaints look like to a client: 422 with a cause for each field."""
     text = "; ".join(str(error) for error in problem.errors)
-    message = f'{kind.kind}.{kind.group} "{name}" is invalid: {text}'
+    shown = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
+    message = f'{shown} "{name}" is invalid: {text}'
     return Unprocessable(message, kind=kind, name=name, causes=problem.errors)

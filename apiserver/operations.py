@@ -125,7 +125,7 @@ class Operations:
     async def get(self, caller: Caller, kind: Kind, namespace: str, name: str) -> Json:
         def read(snapshot: Snapshot) -> Json | None:
             found = snapshot.get(kind, namespace, name)
-            return found and bindings.summarised(snapshot, kind, [found])[0]
+            return found and _shown(snapshot, kind, found)
 
         document = await self.store.read(read)
         if document is None:
@@ -184,7 +184,8 @@ class Operations:
         document = _without_status(kind, document, "")
         document, warnings = self.decode(kind, document, options)
         stored = await self._write(
-            lambda tx: self.insert_in(tx, caller, kind, document, namespace), options
+            lambda tx: _shown(tx, kind, self.insert_in(tx, caller, kind, document, namespace)),
+            options,
         )
         return Written(stored, created=True, warnings=warnings)
 
@@ -209,9 +210,10 @@ class Operations:
             ready, warnings = self.decode(kind, judged, options, old)
             if old is None:
                 made = self.insert_in(tx, caller, kind, ready, namespace)
-                return Written(made, True, warnings)
+                return Written(_shown(tx, kind, made), True, warnings)
             new = strategy.for_update(kind, namespace, old, ready, subresource=subresource)
-            return Written(self.update_in(tx, caller, kind, old, new), False, warnings)
+            stored = self.update_in(tx, caller, kind, old, new)
+            return Written(_shown(tx, kind, stored), False, warnings)
 
         return await self._write(apply, options)
 
@@ -238,7 +240,7 @@ class Operations:
             changed = _without_status(kind, changed, subresource)
             changed, warnings = self.decode(kind, changed, options, old)
             new = strategy.for_update(kind, namespace, old, changed, subresource=subresource)
-            return self.update_in(tx, caller, kind, old, new), warnings
+            return _shown(tx, kind, self.update_in(tx, caller, kind, old, new)), warnings
 
         stored, warnings = await self._write(apply, options)
         return Written(stored, warnings=warnings)
@@ -485,7 +487,7 @@ class Operations:
                 # object is now. One that is gone by now has its own delete row further on.
                 body = _at(body or _tombstone(kind, row), row.version)
             assert body is not None, "a current row has its object"
-            events.append(WatchEvent(type_, body))
+            events.append(WatchEvent(type_, _shown(snapshot, kind, body)))
         return events
 
     @staticmethod
@@ -538,7 +540,8 @@ class Operations:
         document = validation.prune(kind, document)
         complaints = validation.validate(kind, document, old=old)
         if complaints:
-            name = str((document.get("metadata") or {}).get("name") or "")
+            metadata = document.get("metadata")
+            name = str(metadata.get("name") or "") if isinstance(metadata, dict) else ""
             raise errors.unprocessable(kind, name, Invalid(complaints))
         return document, warnings
 
@@ -547,6 +550,11 @@ class Operations:
             return await self.store.write(work, dry_run=options.dry_run)
         except StoreBusy as busy:
             raise errors.ServiceUnavailable(str(busy), retry_after_s=1) from busy
+
+
+def _shown(snapshot: Snapshot, kind: Kind, document: Json) -> Json:
+    """A document as every verb shows it, so that a write that changes nothing looks like one."""
+    return bindings.summarised(snapshot, kind, [document])[0]
 
 
 def _suffix() -> str:

@@ -82,6 +82,8 @@ class SqliteDatabase:
 
     def __init__(self, path: Path) -> None:
         self._lock = _lock_file(path.with_name(path.name + ".lock"))
+        # What SQLite puts beside the file gets the same mode.
+        path.touch(mode=0o600)
         self._engine = _sqlite_engine(path)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
