@@ -13,6 +13,7 @@ Where devices cannot be booted (no root), `tests.e2e.standins` has agents as pla
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -294,24 +295,21 @@ def remove_groups(machine: str, patience_s: float = 10) -> None:
     for hierarchy in _hierarchies():
         top = hierarchy / machine
         while top.exists() and time.monotonic() < deadline:
-            for group in sorted((p for p in top.rglob("*") if p.is_dir()), reverse=True):
-                _remove(group)
-            if not _remove(top):
+            # Groups vanish while we look, with the processes in them; a walk does not mind.
+            for group, _, _ in os.walk(top, topdown=False):
+                _remove(Path(group))
+            if top.exists():
                 time.sleep(0.05)
     shutil.rmtree(Path("/run/systemd/nspawn/propagate") / machine, ignore_errors=True)
 
 
-def _remove(group: Path) -> bool:
+def _remove(group: Path) -> None:
     try:
         group.rmdir()
     except OSError:
         for pid in _members(group):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        return False
-    return True
 
 
 def _members(group: Path) -> list[int]:
