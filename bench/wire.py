@@ -11,6 +11,7 @@ import asyncio
 import base64
 import os
 import statistics
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -44,13 +45,16 @@ class Site:
     def pid(self) -> int:
         return self.server.process.pid
 
-    def cpu_s(self) -> float:
-        words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
-    def resident_mb(self) -> float:
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process so far, as the kernel counts them."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mb(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +112,9 @@ async def load(site: Site, one: Callable[[int], Awaitable[Any]], number: int, at
             await one(n)
             taken.append((time.perf_counter() - start) * 1000)
 
-    cpu, wall = site.cpu_s(), time.perf_counter()
+    cpu, wall = cpu_s(site.pid), time.perf_counter()
     await asyncio.gather(*(timed(n) for n in range(number)))
-    cpu, wall = site.cpu_s() - cpu, time.perf_counter() - wall
+    cpu, wall = cpu_s(site.pid) - cpu, time.perf_counter() - wall
     p99 = statistics.quantiles(taken, n=100)[98]
     return Load(number / wall, cpu / number * 1000, statistics.median(taken), p99)
 
@@ -142,11 +146,11 @@ async def reports(site: Site) -> Load:
 
 async def memory_of_polls(site: Site) -> tuple[float, float]:
     """Resident memory with every device holding a poll, and what one of them adds, both in MB."""
-    before = site.resident_mb()
+    before = resident_mb(site.pid)
     polls = [asyncio.create_task(agent.poll(connection, "1")) for agent, connection in site.agents]
     await asyncio.sleep(8)
     held = sum(not poll.done() for poll in polls)
-    after = site.resident_mb()
+    after = resident_mb(site.pid)
     for poll in polls:
         poll.cancel()
     await asyncio.gather(*polls, return_exceptions=True)
@@ -158,3 +162,37 @@ async def connect(site: Site) -> None:
     """Open every device's session."""
     for _, connection in site.agents:
         await site.stack.enter_async_context(connection)
+
+
+async def agent_at_rest(site: Site, seconds: float) -> tuple[float, float]:
+    """Our own agent, enrolled and with nothing to do: resident MB, and percent of one core."""
+    root = site.directory / "device"
+    (root / "etc/flightctl").mkdir(parents=True)
+    given = (site.server.data / "enrollment" / "config.yaml").read_text()
+    (root / "etc/flightctl/config.yaml").write_text(given + "status-update-interval: 10s\n")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "agent", "--config", "/etc/flightctl/config.yaml"),
+        *("--root", str(root)),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        known = {agent.name for agent, _ in site.agents}
+        name = ""
+        while not name:
+            await asyncio.sleep(0.5)
+            async with site.user.get(f"{site.server.url}{BASE}/enrollmentrequests") as answer:
+                names = {item["metadata"]["name"] for item in (await answer.json())["items"]}
+            name = next(iter(names - known), "")
+        path = f"{site.server.url}{BASE}/enrollmentrequests/{name}/approval"
+        async with site.user.put(path, json={"approved": True}) as answer:
+            assert answer.status == 200, await answer.text()
+        # The certificate, the first specification, the first report.
+        await asyncio.sleep(20)
+        before = cpu_s(process.pid)
+        await asyncio.sleep(seconds)
+        used_s = cpu_s(process.pid) - before
+        return resident_mb(process.pid), used_s / seconds * 100
+    finally:
+        process.terminate()
+        await process.wait()
