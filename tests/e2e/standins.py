@@ -7,8 +7,10 @@ agent; the network is the host's and cannot be taken away, and containers have n
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -30,11 +32,15 @@ netns = "none"
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+tmp_dir = "{folder}/libpod"
+static_dir = "{folder}/storage/libpod"
+volume_path = "{folder}/storage/volumes"
 """
 STORAGE_CONF = """[storage]
 driver = "{driver}"
 runroot = "{folder}/run"
 graphroot = "{folder}/storage"
+rootless_storage_path = "{folder}/storage"
 """
 REGISTRIES_CONF = """[[registry]]
 location = "{registry}"
@@ -56,10 +62,12 @@ class StandIn:
         self._process: subprocess.Popen[bytes] | None = None
         self._keeper: threading.Thread | None = None
         (folder / "root").mkdir(parents=True)
+        # Rootless podman keeps a process for each of these; so it is ours to end.
+        (folder / "user").mkdir(mode=0o700)
         # Overlays need root; copies of a small image cost nothing.
         driver = "vfs" if os.geteuid() else "overlay"
         for file, text in (
-            ("containers.conf", CONTAINERS_CONF),
+            ("containers.conf", CONTAINERS_CONF.format(folder=folder)),
             ("storage.conf", STORAGE_CONF.format(driver=driver, folder=folder)),
             ("registries.conf", REGISTRIES_CONF.format(registry=registry)),
             ("auth.json", "{}"),
@@ -96,6 +104,7 @@ class StandIn:
     def destroy(self) -> None:
         self.power_off()
         self.podman("rm", "--all", "--force", "--time", "0")
+        self._end_pause()
         mounted = self._folder / "storage" / "overlay"
         subprocess.run(["umount", "--lazy", mounted], capture_output=True)
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -179,8 +188,15 @@ class StandIn:
         else:
             processes.stop(process)
 
+    def _end_pause(self) -> None:
+        for file in self._folder.glob("**/pause.pid"):
+            with contextlib.suppress(OSError, ValueError):
+                os.kill(int(file.read_text()), signal.SIGKILL)
+
     def _env(self) -> dict[str, str]:
         return os.environ | {
+            "HOME": str(self._folder / "user"),
+            "XDG_RUNTIME_DIR": str(self._folder / "user"),
             "CONTAINERS_CONF": str(self._folder / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(self._folder / "storage.conf"),
             "CONTAINERS_REGISTRIES_CONF": str(self._folder / "registries.conf"),
