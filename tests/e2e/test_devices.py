@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_health_checks_run_by_themselves_and_tell_a_broken_image(device: devices
     device.podman("run", "-d", "--name", "bad", _image("broken"), check=True)
     for name, health in (("good", "healthy"), ("bad", "unhealthy")):
         processes.until(
-            lambda name=name, health=health: _health(device, name) == health,
+            partial(_is_in, device, name, health),
             f"{name} is {health}",
             timeout_s=20,
             state=lambda: device.podman("ps").out,
@@ -105,6 +106,10 @@ def test_a_destroyed_device_leaves_no_process_no_group_and_no_mount(
 
 def _image(tag: str) -> str:
     return f"localhost:{rootfs.REGISTRY_PORT}/web:{tag}"
+
+
+def _is_in(device: devices.Device, container: str, health: str) -> bool:
+    return _health(device, container) == health
 
 
 def _health(device: devices.Device, container: str) -> str:

@@ -58,7 +58,14 @@ def test_the_first_start_makes_an_administrator_and_an_enrolment_configuration(
 def test_both_urls_are_in_the_server_certificate(tmp_path: Path) -> None:
     service = Service(tmp_path / "data")
     log = tmp_path / "log"
-    argv = [HOMEPORT, "up", "--data", service.data, "--listen", f"127.0.0.1:{service.port}"]
+    argv: list[str | Path] = [
+        HOMEPORT,
+        "up",
+        "--data",
+        service.data,
+        "--listen",
+        f"127.0.0.1:{service.port}",
+    ]
     argv += ["--agent-listen", f"127.0.0.1:{service.agent_port}"]
     argv += ["--url", "https://fleet.example:3443", "--agent-url", "https://agents.example:7443"]
     with log.open("wb") as out, subprocess.Popen(argv, stdout=out, stderr=out) as process:
