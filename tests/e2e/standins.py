@@ -104,6 +104,9 @@ class StandIn:
     def destroy(self) -> None:
         self.power_off()
         self.podman("rm", "--all", "--force", "--time", "0")
+        if os.geteuid():
+            # Files of other users than ours in its namespace are others' here too.
+            self.podman("unshare", "rm", "--recursive", "--force", str(self._folder / "storage"))
         self._end_pause()
         mounted = self._folder / "storage" / "overlay"
         subprocess.run(["umount", "--lazy", mounted], capture_output=True)
