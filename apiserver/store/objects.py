@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from apiserver.store import selecting
 from apiserver.store.tables import FLEET_SELECTOR, OBJECT, OBJECT_LABEL, OBJECT_OWNER
 from resources.kind import Json, Kind
+from resources.objectpath import get_path
 from resources.selectors import FieldSelector, LabelSelector
 
 Row = Mapping[Any, Any]
@@ -44,11 +45,7 @@ def dumps(value: Any) -> str:
 
 def field_of(document: Json, path: str) -> str | None:
     """The value of a selectable field as selectors compare it: text, `true`/`false`, or None."""
-    value: Any = document
-    for part in path.split("."):
-        if not isinstance(value, dict):
-            return None
-        value = value.get(part)
+    value = get_path(document, path)
     if isinstance(value, bool):
         return "true" if value else "false"
     return None if value is None else str(value)
