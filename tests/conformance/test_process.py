@@ -59,9 +59,8 @@ def early_binding(server: Process) -> tuple[Document, ssl.SSLContext]:
     return section, context(server.data, section["authentication"], authority)
 
 
-async def status_of(url: str, path: str, tls: ssl.SSLContext) -> int:
-    async with aiohttp.ClientSession() as session, session.get(url + path, ssl=tls) as response:
-        return response.status
+def status_of(url: str, path: str, tls: ssl.SSLContext) -> int:
+    return apiserver_process.ask(url, tls, "GET", path)[0]
 
 
 FLEETS = "/apis/flightctl.io/v1beta1/namespaces/default/fleets"
@@ -80,29 +79,29 @@ def test_the_first_files_are_for_their_owner_only(server: Process) -> None:
     assert section["enrollment-ui-endpoint"] == server.url
 
 
-async def test_the_administrators_certificate_opens_the_users_api(server: Process) -> None:
-    assert await status_of(server.url, FLEETS, administrator(server)) == 200
+def test_the_administrators_certificate_opens_the_users_api(server: Process) -> None:
+    assert status_of(server.url, FLEETS, administrator(server)) == 200
 
 
-async def test_an_enrolment_certificate_does_not(server: Process) -> None:
+def test_an_enrolment_certificate_does_not(server: Process) -> None:
     """Though the same authority signed it."""
     _, tls = early_binding(server)
-    assert await status_of(server.url, FLEETS, tls) == 401
+    assert status_of(server.url, FLEETS, tls) == 401
 
 
-async def test_nobody_may_ask_for_health_and_version_only(server: Process) -> None:
+def test_nobody_may_ask_for_health_and_version_only(server: Process) -> None:
     authority = read(server.kubeconfig)["clusters"][0]["cluster"]["certificate-authority-data"]
     tls = context(server.data, None, authority)
-    assert await status_of(server.url, "/readyz", tls) == 200
-    assert await status_of(server.url, "/version", tls) == 200
-    assert await status_of(server.url, FLEETS, tls) == 401
-    assert await status_of(server.url, "/apis", tls) == 401
+    assert status_of(server.url, "/readyz", tls) == 200
+    assert status_of(server.url, "/version", tls) == 200
+    assert status_of(server.url, FLEETS, tls) == 401
+    assert status_of(server.url, "/apis", tls) == 401
 
 
-async def test_the_enrolment_certificate_opens_the_agents_api(server: Process) -> None:
+def test_the_enrolment_certificate_opens_the_agents_api(server: Process) -> None:
     section, tls = early_binding(server)
     url = section["service"]["server"]
-    assert await status_of(url, "/api/v1/enrollmentrequests/nobody", tls) == 404
+    assert status_of(url, "/api/v1/enrollmentrequests/nobody", tls) == 404
 
 
 async def test_the_socket_is_the_controllers(server: Process) -> None:
@@ -141,7 +140,7 @@ def test_a_port_in_use_is_refused_and_leaves_nothing_locked(tmp_path: Path) -> N
 def test_what_was_written_is_there_after_a_kill_and_credentials_stay(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with apiserver_process.running(data) as first:
-        asyncio.run(create_fleet(first, "web"))
+        create_fleet(first, "web")
         user = read(first.kubeconfig)["users"]
         enrollment = read(data / "enrollment" / "config.yaml")
         first.kill()
@@ -151,27 +150,25 @@ def test_what_was_written_is_there_after_a_kill_and_credentials_stay(tmp_path: P
         assert config["clusters"][0]["cluster"]["server"] == second.url
         section = read(data / "enrollment" / "config.yaml")["enrollment-service"]
         assert section["authentication"] == enrollment["enrollment-service"]["authentication"]
-        found = asyncio.run(status_of(second.url, f"{FLEETS}/web", administrator(second)))
+        found = status_of(second.url, f"{FLEETS}/web", administrator(second))
         assert found == 200
 
 
-async def create_fleet(server: Process, name: str) -> None:
+def create_fleet(server: Process, name: str) -> None:
     body = {
         "apiVersion": "flightctl.io/v1beta1",
         "kind": "Fleet",
         "metadata": {"name": name},
         "spec": {"template": {"spec": {}}},
     }
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(server.url + FLEETS, json=body, ssl=administrator(server)) as response,
-    ):
-        assert response.status == 201, await response.text()
+    data = json.dumps(body).encode()
+    code, text = apiserver_process.ask(server.url, administrator(server), "POST", FLEETS, data)
+    assert code == 201, text
 
 
 async def test_sigterm_ends_watches_cleanly_and_the_process_soon(tmp_path: Path) -> None:
     with apiserver_process.running(tmp_path / "data") as server:
-        await create_fleet(server, "web")
+        create_fleet(server, "web")
         url, tls = f"{server.url}{FLEETS}?watch=1", administrator(server)
         async with aiohttp.ClientSession() as session, session.get(url, ssl=tls) as response:
             event = json.loads(await response.content.readline())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import io
 import json
 import shutil
 import sqlite3
@@ -13,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 import yaml
 
@@ -50,20 +48,12 @@ def path_of(kind: str) -> str:
     return f"/apis/{found.api_version}{namespace}/{found.plural}"
 
 
-async def refused(
+def refused(
     server: apiserver_process.Process, method: str, path: str, data: bytes, content_type: str
 ) -> tuple[int, str]:
     access = kubeconfig.load(server.kubeconfig)
-    connector = aiohttp.TCPConnector(ssl=access.context)
-    query = {"fieldValidation": "Strict"}
-    headers = {"Content-Type": content_type}
-    async with (
-        aiohttp.ClientSession(connector=connector) as session,
-        session.request(
-            method, server.url + path, params=query, data=io.BytesIO(data), headers=headers
-        ) as response,
-    ):
-        return response.status, await response.text()
+    path += "?fieldValidation=Strict"
+    return apiserver_process.ask(server.url, access.context, method, path, data, content_type)
 
 
 def body_of(wrong: Wrong) -> tuple[bytes, str]:
@@ -73,12 +63,12 @@ def body_of(wrong: Wrong) -> tuple[bytes, str]:
 
 
 @pytest.mark.parametrize("wrong", POSTED, ids=lambda wrong: wrong.id)
-async def test_a_wrong_document_is_refused_by_post(
+def test_a_wrong_document_is_refused_by_post(
     server: apiserver_process.Process, wrong: Wrong
 ) -> None:
     before = version_of(server)
     data, content_type = body_of(wrong)
-    status, text = await refused(server, "POST", path_of(wrong.kind), data, content_type)
+    status, text = refused(server, "POST", path_of(wrong.kind), data, content_type)
     assert 400 <= status < 500, text
     assert wrong.expected.lower() in text.lower()
     assert version_of(server) == before
@@ -108,14 +98,14 @@ PATCHABLE = [
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-async def test_wrong_documents_are_refused_by_put_and_patch(
+def test_wrong_documents_are_refused_by_put_and_patch(
     server: apiserver_process.Process, method: str
 ) -> None:
     for kind in ("Device", "Fleet"):
         document = copy.deepcopy(right_of(kind))
         document["metadata"]["name"] = "wrong"
         data = json.dumps(document).encode()
-        await refused(server, "POST", path_of(kind), data, "application/json")
+        refused(server, "POST", path_of(kind), data, "application/json")
     before = version_of(server)
     assert len(PATCHABLE) >= 60
     sent = [w for w in PATCHABLE if method == "PUT" or w.id not in RIGHT_WHEN_MERGED]
@@ -126,9 +116,7 @@ async def test_wrong_documents_are_refused_by_put_and_patch(
         if method == "PATCH":
             content_type = "application/merge-patch+json"
         path = f"{path_of(wrong.kind)}/wrong"
-        status, text = await refused(
-            server, method, path, json.dumps(document).encode(), content_type
-        )
+        status, text = refused(server, method, path, json.dumps(document).encode(), content_type)
         assert 400 <= status < 500, f"{wrong.id}: {text}"
         assert wrong.expected.lower() in text.lower(), f"{wrong.id}: {text}"
         assert version_of(server) == before, wrong.id
@@ -172,11 +160,11 @@ def test_wrong_documents_are_refused_by_kubectl_apply(
         pytest.param(base64.b64decode("//79"), "application/json", 400, id="not UTF-8"),
     ],
 )
-async def test_a_body_that_is_no_document_is_refused(
+def test_a_body_that_is_no_document_is_refused(
     server: apiserver_process.Process, data: bytes, content_type: str, code: int
 ) -> None:
     before = version_of(server)
-    status, text = await refused(server, "POST", path_of("Fleet"), data, content_type)
+    status, text = refused(server, "POST", path_of("Fleet"), data, content_type)
     assert status == code, text
     assert json.loads(text)["kind"] == "Status"
     assert version_of(server) == before

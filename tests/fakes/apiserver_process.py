@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -11,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 READY_S = 30.0
 STOP_S = 12.0
+ANSWER_S = 30.0
 
 
 @dataclass(slots=True)
@@ -72,3 +76,28 @@ def running(data: Path, *more: str) -> Iterator[Process]:
                 process.kill()
                 process.wait(STOP_S)
         process.stdout.close()
+
+
+def ask(
+    url: str,
+    tls: ssl.SSLContext,
+    method: str,
+    path: str,
+    data: bytes | None = None,
+    content_type: str = "application/json",
+) -> tuple[int, str]:
+    """One request on a connection of its own: the status and the text of its answer.
+
+    Not by aiohttp: it does not wait for the end of a TLS connection that closes because the answer
+    came before the whole request was written, which early refusals do, and `-W error` tells.
+    """
+    parts = urlsplit(url)
+    connection = http.client.HTTPSConnection(
+        parts.hostname or "", parts.port, context=tls, timeout=ANSWER_S
+    )
+    try:
+        connection.request(method, path, data, {"Content-Type": content_type})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
