@@ -58,6 +58,7 @@ def insert_device(tx: Transaction, document: Json) -> dict[str, Any]:
         "reported_since_delivery": 0,
         "failed_version": 0,
         "failed_reason": None,
+        "failed_digest": None,
         "conditions": "[]",
         "connected": 0,
         "seen": 0,
@@ -105,6 +106,8 @@ def render_one(tx: Transaction, row: Mapping[str, Any], spec: Json) -> dict[str,
         columns |= {
             "rendered_digest": found,
             "rendered_version": max(row["rendered_version"], row["reported_version"]) + 1,
+            # Asked for again, it is to be tried again, though it failed here before.
+            "retry_generation": row["retry_generation"] + (found == row["failed_digest"]),
         }
     return columns
 

@@ -26,15 +26,20 @@ class Service:
 
     def __init__(self, operations: Operations) -> None:
         self.operations = operations
-        self._versions = 0
+        # Versions are named after the fleet's generation, as the controllers do.
+        self._generation = 1
 
     @classmethod
     async def start(cls, directory: Path) -> Service:
         operations = Operations(await Store.open(data_dir=directory))
         await operations.prepare()
-        service = cls(operations)
-        await operations.create(ADMIN, FLEET, "default", service._fleet("start"), PLAIN)
-        return service
+        return await cls.over(operations)
+
+    @classmethod
+    async def over(cls, operations: Operations) -> Service:
+        """The fleet, made by operations that are prepared already."""
+        await operations.create(ADMIN, FLEET, "default", fleet("start"), PLAIN)
+        return cls(operations)
 
     async def stop(self) -> None:
         await self.operations.store.close()
@@ -45,19 +50,26 @@ class Service:
             end = min(start + 1_000, number)
             await self.operations.store.write(partial(_insert, first=start, end=end))
 
-    async def change(self, content: str) -> Json:
-        """A fleet change: the fleet, its version, its rollout, the bind."""
-        self._versions += 1
-        target = f"web.v{self._versions}"
-        await self.operations.update(ADMIN, FLEET, "default", "web", self._fleet(content), PLAIN)
-        status = _template(content) | {"conditions": []}
+    async def offer(self, content: str) -> Json:
+        """A fleet change as far as a person and the controllers make it: the fleet, its version,
+        its rollout. Returns the bind that is to be asked for."""
+        self._generation += 1
+        target = f"web.v{self._generation}"
+        await self.operations.update(ADMIN, FLEET, "default", "web", fleet(content), PLAIN)
+        status = template(content) | {"conditions": []}
         version = {"metadata": {"name": target}, "spec": {"fleet": "web"}, "status": status}
         await self.operations.create(ADMIN, VERSION, "default", version, PLAIN)
         spec = {"target": {"fleet": "web", "templateVersion": target}}
         rollout = {"metadata": {"name": f"{target}-1"}, "spec": spec}
         await self.operations.create(ADMIN, ROLLOUT, "default", rollout, PLAIN)
-        request = {"templateVersion": target, "rollout": f"{target}-1"}
+        return {"templateVersion": target, "rollout": f"{target}-1"}
+
+    async def bind(self, request: Json) -> Json:
         return await self.operations.bind(ADMIN, "default", "web", request)
+
+    async def change(self, content: str) -> Json:
+        """A fleet change and its bind."""
+        return await self.bind(await self.offer(content))
 
     async def page(self, **selectors: Any) -> Page:
         options = ListOptions(limit=100, **selectors)
@@ -73,16 +85,15 @@ class Service:
             lambda tx: devices.put_agent_status(tx, DEVICE, "default", name, status)
         )
 
-    @staticmethod
-    def _fleet(content: str) -> Json:
-        spec = {
-            "selector": {"matchLabels": {"site": "a"}},
-            "template": {"spec": _template(content)},
-        }
-        return {"metadata": {"name": "web"}, "spec": spec}
+
+def fleet(content: str) -> Json:
+    """The fleet `web` with one file of this content."""
+    selector = {"matchLabels": {"site": "a"}}
+    spec = {"selector": selector, "template": {"spec": template(content)}}
+    return {"metadata": {"name": "web"}, "spec": spec}
 
 
-def _template(content: str) -> Json:
+def template(content: str) -> Json:
     return {"config": [{"name": "motd", "inline": [{"path": "/etc/motd", "content": content}]}]}
 
 

@@ -463,6 +463,8 @@ def reported_changes(row: Row, status: Json) -> dict[str, Any]:
         "connected": 1,
         "seen": 1,
     }
+    if row["failed_digest"] == row["rendered_digest"] and version == row["rendered_version"]:
+        changes["failed_digest"] = None
     updating = summary.condition(status, "Updating")
     message = str(updating.get("message") or "")
     if updating.get("reason") != "Error":
@@ -470,6 +472,7 @@ def reported_changes(row: Row, status: Json) -> dict[str, Any]:
     elif _counts(row, message):
         changes["failed_version"] = row["rendered_version"]
         changes["failed_reason"] = message
+        changes["failed_digest"] = row["rendered_digest"]
     return changes
 
 

@@ -68,11 +68,13 @@ def bind(tx: Transaction, target: Target, limit: int) -> Bound:
     where, parameters = _selected(target.selector)
     dialect = tx.dialect
     differs = dialect.distinct_from
+    # An agent refuses for good what failed; another rollout of it asks for another try.
+    retry = f"(d.failed_digest = :rendered AND {differs('d.rollout', ':rollout')})"
     unbound = (
         f"({differs('d.template_version', ':template')} OR d.render_needed = 1"
-        f" OR {differs('d.rendered_template_version', ':template')})"
+        f" OR {differs('d.rendered_template_version', ':template')} OR {retry})"
     )
-    rerender = f"({differs('d.rendered_digest', ':rendered')})"
+    rerender = f"({differs('d.rendered_digest', ':rendered')} OR {retry})"
     next_version = dialect.greatest("d.rendered_version", "d.reported_version") + " + 1"
     version = f"CASE WHEN {rerender} THEN {next_version} ELSE d.rendered_version END"
     updated = (
@@ -86,6 +88,7 @@ def bind(tx: Transaction, target: Target, limit: int) -> Bound:
         "fleet": target.fleet,
         "template": target.template_version,
         "rendered": target.rendered_digest,
+        "rollout": target.rollout,
         "spec": target.spec_digest,
         "limit": min(limit, CHUNK),
     }
@@ -95,12 +98,12 @@ def bind(tx: Transaction, target: Target, limit: int) -> Bound:
         "INSERT INTO bound (n, uid, namespace, name, labels, owner, old_owner, alias, fleet,"
         " old_fleet, summary_status, updated_status, old_updated_status, applications_status,"
         " lifecycle_status, os_mode, connected, render_needed, old_render_needed,"
-        " rendered_version, rerendered, respecified)"
+        " rendered_version, rerendered, retried, respecified)"
         " SELECT row_number() OVER (ORDER BY d.name), d.uid, d.namespace, d.name, d.labels,"
         " d.owner, d.owner, d.alias, d.fleet, d.fleet, d.summary_status,"
         f" {updated}, d.updated_status, d.applications_status, d.lifecycle_status, d.os_mode,"
         f" d.connected, 0, d.render_needed, {version},"
-        f" CASE WHEN {rerender} THEN 1 ELSE 0 END,"
+        f" CASE WHEN {rerender} THEN 1 ELSE 0 END, CASE WHEN {retry} THEN 1 ELSE 0 END,"
         f" CASE WHEN {differs('d.spec_digest', ':spec')} THEN 1 ELSE 0 END"
         " FROM device d WHERE d.namespace = :namespace AND d.fleet = :fleet"
         " AND d.candidates IS NULL AND d.decommissioning = 0"
@@ -118,7 +121,9 @@ def bind(tx: Transaction, target: Target, limit: int) -> Bound:
         " generation = device.generation + b.respecified, template_version = :template,"
         " rendered_template_version = :template, rollout = :rollout, bound_at = :now,"
         " spec_digest = :spec, rendered_digest = :rendered, os_image = :os_image,"
-        " rendered_version = b.rendered_version, render_needed = 0, render_error = NULL,"
+        " rendered_version = b.rendered_version,"
+        " retry_generation = device.retry_generation + b.retried,"
+        " render_needed = 0, render_error = NULL,"
         " spec_valid = 'True', updated_status = b.updated_status,"
         " updated_info = CASE b.updated_status WHEN 'OutOfDate' THEN :out_of_date"
         " WHEN 'UpToDate' THEN :up_to_date ELSE device.updated_info END"
@@ -126,7 +131,6 @@ def bind(tx: Transaction, target: Target, limit: int) -> Bound:
         parameters
         | {
             "first": first,
-            "rollout": target.rollout,
             "now": tx.now.timestamp(),
             "os_image": target.os_image,
             "out_of_date": _OUT_OF_DATE,

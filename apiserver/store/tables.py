@@ -135,6 +135,8 @@ class DeviceRow(SQLModel, table=True):
     reported_since_delivery: int = _big(default=0)
     failed_version: int = _big(default=0)
     failed_reason: str | None = _text(nullable=True)
+    # What was rendered when it failed last, until that is seen to work.
+    failed_digest: str | None = _text(nullable=True)
     # What the service concludes.
     conditions: str = _text()
     connected: int = _big(default=0)
@@ -199,8 +201,6 @@ class DeviceHistory(SQLModel, table=True):
     rendered_digest: str = _text()
     template_version: str | None = _text(nullable=True)
     from_at: int = _big()
-    until_at: int | None = _big(nullable=True)
-    outcome: str = _text(default="")
 
 
 class Counter(SQLModel, table=True):
@@ -327,5 +327,5 @@ SCRATCH = {
     summary_status TEXT, updated_status TEXT, old_updated_status TEXT, updated_info TEXT,
     applications_status TEXT, lifecycle_status TEXT, os_mode TEXT, connected INTEGER,
     render_needed INTEGER, old_render_needed INTEGER, rendered_version INTEGER,
-    rerendered INTEGER, respecified INTEGER"""
+    rerendered INTEGER, retried INTEGER, respecified INTEGER"""
 }

@@ -155,6 +155,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("failed_reason", sa.Text(), nullable=True),
+        sa.Column("failed_digest", sa.Text(), nullable=True),
         sa.Column("conditions", sa.Text(), nullable=False),
         sa.Column(
             "connected", sa.BigInteger(), server_default="0", autoincrement=False, nullable=False
@@ -206,8 +207,6 @@ def upgrade() -> None:
         sa.Column("rendered_digest", sa.Text(), nullable=False),
         sa.Column("template_version", sa.Text(), nullable=True),
         sa.Column("from_at", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("until_at", sa.BigInteger(), autoincrement=False, nullable=True),
-        sa.Column("outcome", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("uid", "rendered_version"),
     )
     op.create_table(
