@@ -76,7 +76,7 @@ def settle(tx: Transaction, row: Mapping[str, Any], spec: Json) -> dict[str, Any
     if it has none: then nothing from outside and no fleet decides."""
     where = {"uid": row["uid"]}
     sets.reown(tx, row["namespace"], sets.UID, where)
-    current = devices.rows_by_uid(tx.connection, [row["uid"]])[row["uid"]]
+    current = devices.row_by_uid(tx.connection, row["uid"])
     if current["fleet"] or current["owner"]:
         return dict(current)
     return devices.save(tx, current, render_one(tx, current, spec))
@@ -132,7 +132,8 @@ def update_device(tx: Transaction, row: Mapping[str, Any], old: Json, new: Json)
     if respecified or relabelled:
         changes["inputs_version"] = row["inputs_version"] + 1
     if new.get("status") != old.get("status"):
-        changes |= devices.reported_changes(row, _agent_part(new.get("status") or {}))
+        said = devices.with_integrity(row, _agent_part(new.get("status") or {}))
+        changes |= devices.reported_changes(row, said)
         changes |= {"connected": row["connected"], "seen": row["seen"]}
     saved = devices.save(tx, row, changes)
     if not (respecified or relabelled):
@@ -267,28 +268,33 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise errors.BadRequest("limit must be a positive integer")
     target, blobs = await store.read(lambda s: _target(s, namespace, fleet, request))
-    bound = rendered = 0
+    bound = rendered = remaining = 0
     while bound < limit:
         size = min(limit - bound, sets.CHUNK)
-        taken = await store.write(partial(_bind_some, target=target, blobs=blobs, limit=size))
+        is_last = bound + size == limit
+        work = partial(_bind_some, target=target, blobs=blobs, limit=size, is_last=is_last)
+        taken, remaining = await store.write(work)
         # Stored once is enough: no sweep takes what was touched within the hour.
         blobs = ()
         bound, rendered = bound + taken.rows, rendered + taken.rendered
         if taken.rows < size:
-            return {"bound": bound, "rendered": rendered, "remaining": 0}
-    counts = await store.read(lambda s: sets.progress(s, namespace, fleet, target.template_version))
-    remaining = counts["total"] - counts["rendered"] - counts["blocked"]
-    return {"bound": bound, "rendered": rendered, "remaining": max(0, remaining)}
+            break
+    return {"bound": bound, "rendered": rendered, "remaining": remaining}
 
 
 def _bind_some(
-    tx: Transaction, *, target: sets.Target, blobs: tuple[bytes, ...], limit: int
-) -> sets.Bound:
-    # The rollout is read again under the lock: a pause that was committed holds from then on.
+    tx: Transaction, *, target: sets.Target, blobs: tuple[bytes, ...], limit: int, is_last: bool
+) -> tuple[sets.Bound, int]:
+    """What was bound, and how many are left after the last call."""
+    # Read under the lock: a pause that was committed holds from then on.
     _live_rollout(tx, target.namespace, target.fleet, target.rollout)
     if blobs:
         tx.put_content(*blobs)
-    return sets.bind(tx, target, limit)
+    taken = sets.bind(tx, target, limit)
+    if not is_last or taken.rows < limit:
+        return taken, 0
+    counts = sets.progress(tx, target.namespace, target.fleet, target.template_version)
+    return taken, max(0, counts["total"] - counts["rendered"] - counts["blocked"])
 
 
 def version_created(tx: Transaction, namespace: str, version: Json) -> None:
@@ -314,7 +320,6 @@ def _target(
     version = snapshot.get(kind, namespace, name)
     if version is None or version["spec"]["fleet"] != fleet:
         raise errors.not_found(kind, name)
-    _live_rollout(snapshot, namespace, fleet, rollout)
     try:
         selector = selectors.from_match(request.get("selector"))
         rendered = render.render(version["status"], name="", labels={})

@@ -11,14 +11,25 @@ from threading import Lock
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, delete, exists, select
+from sqlalchemy import Connection, bindparam, delete, exists, select
 
 from apiserver.store.dialect import Dialect
+from apiserver.store.prepared import Prepared
 from apiserver.store.tables import CONTENT, CONTENT_REF, DEVICE, HISTORY
 from resources import digest as digests
 
 CACHED_DOCUMENTS = 2_000
 UNTOUCHED_S = 3600
+
+
+def _renewing(dialect: str) -> Any:
+    insert = Dialect(dialect).upsert(CONTENT)
+    renewed = {"touched_at": insert.excluded.touched_at}
+    return insert.on_conflict_do_update(index_elements=["digest"], set_=renewed)
+
+
+_PUT = Prepared(_renewing)
+_BODY = Prepared(select(CONTENT.c.body).where(CONTENT.c.digest == bindparam("digest")))
 
 
 class Documents:
@@ -53,17 +64,14 @@ class Documents:
 
 
 def get(connection: Connection, digest: str) -> bytes | None:
-    body = connection.execute(select(CONTENT.c.body).where(CONTENT.c.digest == digest)).scalar()
-    return None if body is None else bytes(body)
+    found = _BODY.first(connection, {"digest": digest})
+    return None if found is None else bytes(found["body"])
 
 
-def put(connection: Connection, dialect: Dialect, blobs: Iterable[bytes], now_s: int) -> None:
+def put(connection: Connection, blobs: Iterable[bytes], now_s: int) -> None:
     """Store `blobs`; the same again renews its age, so no sweep takes it from under a writer."""
-    insert = dialect.upsert(CONTENT)
-    renewed = {"touched_at": insert.excluded.touched_at}
-    statement = insert.on_conflict_do_update(index_elements=["digest"], set_=renewed)
-    rows = [{"digest": digests.of_bytes(b), "body": b, "touched_at": now_s} for b in blobs]
-    connection.execute(statement, rows)
+    rows = ({"digest": digests.of_bytes(b), "body": b, "touched_at": now_s} for b in blobs)
+    _PUT.run_many(connection, rows)
 
 
 def sweep(connection: Connection, now_s: int) -> int:

@@ -14,11 +14,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import Connection, Update, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, literal_column, select, update
 
 from apiserver.store import selecting
 from apiserver.store.contents import Documents
 from apiserver.store.objects import dumps
+from apiserver.store.prepared import Prepared
 from apiserver.store.tables import DEVICE, DEVICE_LABEL, PRESENCE
 from resources import summary
 from resources.kind import Json, Kind
@@ -66,8 +67,20 @@ COUNTED = {
     "osMode": "os_mode",
 }
 
-_BY_NAME = select(DEVICE).where(
-    DEVICE.c.namespace == bindparam("namespace"), DEVICE.c.name == bindparam("name")
+# A change of none of these is logged without old and new values.
+_SELECTED = frozenset((*FIELDS.values(), "labels"))
+
+_BY_NAME = Prepared(
+    select(DEVICE).where(
+        DEVICE.c.namespace == bindparam("namespace"), DEVICE.c.name == bindparam("name")
+    )
+)
+_BY_UID = Prepared(select(DEVICE).where(DEVICE.c.uid == bindparam("uid")))
+_INSERT = Prepared(insert(DEVICE))
+_INSERT_LABEL = Prepared(insert(DEVICE_LABEL))
+_DELETE_LABELS, _DELETE_PRESENCE, _DELETE = (
+    Prepared(delete(table).where(table.c.uid == bindparam("of_uid")))
+    for table in (DEVICE_LABEL, PRESENCE, DEVICE)
 )
 _NAMED_VERSION = re.compile(r"renderedVersion: (\d+)")
 
@@ -156,13 +169,14 @@ def metadata_of(row: Row) -> Json:
     return metadata
 
 
-def status_of(row: Row) -> Json:
-    """The agent's status as it came, with what the service concludes laid over it."""
-    status: Json = dict(orjson.loads(row["agent_status"]))
-    said = [c for c in status.get("conditions") or () if isinstance(c, dict)]
+def status_of(row: Row, said: Json | None = None) -> Json:
+    """The agent's status as it came (`said`, where it is parsed already), with what the service
+    concludes laid over it."""
+    status: Json = dict(orjson.loads(row["agent_status"]) if said is None else said)
+    theirs = [c for c in status.get("conditions") or () if isinstance(c, dict)]
     own = orjson.loads(row["conditions"])
     overridden = {condition["type"] for condition in own}
-    status["conditions"] = [c for c in said if c.get("type") not in overridden] + own
+    status["conditions"] = [c for c in theirs if c.get("type") not in overridden] + own
     status["summary"] = {"status": row["summary_status"], "info": row["summary_info"]}
     status["updated"] = {"status": row["updated_status"], "info": row["updated_info"]}
     status["applicationsSummary"] = {
@@ -175,18 +189,25 @@ def status_of(row: Row) -> Json:
     return status
 
 
-def document_of(kind: Kind, row: Row, spec: Json) -> Json:
+def document_of(kind: Kind, row: Row, spec: Json, *, said: Json | None = None) -> Json:
     return {
         "apiVersion": kind.api_version,
         "kind": kind.kind,
         "metadata": metadata_of(row),
         "spec": spec,
-        "status": status_of(row),
+        "status": status_of(row, said),
     }
 
 
 def row_by_name(connection: Connection, namespace: str, name: str) -> Row | None:
-    return connection.execute(_BY_NAME, {"namespace": namespace, "name": name}).mappings().first()
+    return _BY_NAME.first(connection, {"namespace": namespace, "name": name})
+
+
+def row_by_uid(connection: Connection, uid: str) -> Row:
+    """The row of a device that is there."""
+    found = _BY_UID.first(connection, {"uid": uid})
+    assert found is not None, f"no device of uid {uid}"
+    return found
 
 
 def rows_by_uid(connection: Connection, uids: Iterable[str]) -> dict[str, Row]:
@@ -255,8 +276,7 @@ def facts_of(row: Row, status: Json, fleet_template: str | None) -> summary.Devi
     )
 
 
-def _conclude(row: dict[str, Any]) -> None:
-    status = orjson.loads(row["agent_status"])
+def _conclude(row: dict[str, Any], status: Json) -> None:
     # Which template a managed device should have is its own column: a bind moves both together.
     drawn = summary.derive(facts_of(row, status, row["template_version"]))
     row["summary_status"], row["summary_info"] = drawn.summary, drawn.summary_info
@@ -268,25 +288,29 @@ def _conclude(row: dict[str, Any]) -> None:
     row["os_mode"] = (mode.get("osMode") if isinstance(mode, dict) else None) or "unknown"
 
 
-def save(tx: Transaction, old: Row | None, changes: Mapping[str, Any]) -> dict[str, Any]:
+def save(
+    tx: Transaction, old: Row | None, changes: Mapping[str, Any], *, said: Json | None = None
+) -> dict[str, Any]:
     """Write one device: `old` with `changes` and what follows from them.
 
-    Returns the row as it is then. What changes nothing is not written and gets no version.
+    `said` is the agent's status where the caller has it parsed. Returns the row as it is then. What
+    changes nothing is not written and gets no version.
     """
     row = dict(old or {}) | dict(changes)
-    _conclude(row)
-    if old is not None and all(row[column] == value for column, value in old.items()):
-        return row
+    _conclude(row, orjson.loads(row["agent_status"]) if said is None else said)
+    moved: tuple[str, ...] = ()
+    if old is not None:
+        moved = tuple([column for column, value in row.items() if old[column] != value])
+        if not moved:
+            return row
     row["resource_version"] = tx.next_version()
     if old is None:
-        tx.connection.execute(insert(DEVICE), row)
+        _INSERT.run(tx.connection, row)
     else:
-        moved = tuple(column for column, value in row.items() if old[column] != value)
-        values = {f"new_{column}": row[column] for column in moved}
-        tx.connection.execute(_update_of(moved), values | {"updated": row["uid"]})
-    if old is None or old["labels"] != row["labels"]:
+        _update_of(moved).run(tx.connection, row | {"of_uid": row["uid"]})
+    if old is None or "labels" in moved:
         _write_labels(tx.connection, row, new=old is None)
-    _log(tx, old, row)
+    _log(tx, old, row, is_selected=not _SELECTED.isdisjoint(moved))
     _count(tx, old, row)
     if (old is None and row["render_needed"]) or (
         old is not None
@@ -297,18 +321,19 @@ def save(tx: Transaction, old: Row | None, changes: Mapping[str, Any]) -> dict[s
 
 
 @cache
-def _update_of(columns: tuple[str, ...]) -> Update:
-    """The UPDATE of these columns. Reports move the same few, so the same statement serves."""
-    values: dict[str, Any] = {column: bindparam(f"new_{column}") for column in columns}
-    return update(DEVICE).where(DEVICE.c.uid == bindparam("updated")).values(values)
+def _update_of(columns: tuple[str, ...]) -> Prepared:
+    """The UPDATE of these columns and the version. Reports move the same few, so the same
+    statement serves."""
+    statement = update(DEVICE).where(DEVICE.c.uid == bindparam("of_uid"))
+    return Prepared(statement, (*columns, "resource_version"))
 
 
 def remove(tx: Transaction, row: Row, body: Json) -> int:
     """Delete the row; the log keeps the last body. Returns the version."""
     version = tx.next_version()
     last = body | {"metadata": body["metadata"] | {"resourceVersion": str(version)}}
-    for table in (DEVICE_LABEL, PRESENCE, DEVICE):
-        tx.connection.execute(delete(table).where(table.c.uid == row["uid"]))
+    for statement in (_DELETE_LABELS, _DELETE_PRESENCE, _DELETE):
+        statement.run(tx.connection, {"of_uid": row["uid"]})
     tx.log_change(
         version,
         ("Device", row["namespace"], row["name"], row["uid"]),
@@ -325,24 +350,24 @@ def remove(tx: Transaction, row: Row, body: Json) -> int:
 
 def _write_labels(connection: Connection, row: Row, *, new: bool) -> None:
     if not new:
-        connection.execute(delete(DEVICE_LABEL).where(DEVICE_LABEL.c.uid == row["uid"]))
+        _DELETE_LABELS.run(connection, {"of_uid": row["uid"]})
     same = {key: row[key] for key in ("uid", "namespace", "name")}
-    rows = [same | {"key": k, "value": v} for k, v in orjson.loads(row["labels"]).items()]
-    if rows:
-        connection.execute(insert(DEVICE_LABEL), rows)
+    labels = orjson.loads(row["labels"]).items()
+    _INSERT_LABEL.run_many(connection, (same | {"key": k, "value": v} for k, v in labels))
 
 
-def _log(tx: Transaction, old: Row | None, row: Row) -> None:
+def _log(tx: Transaction, old: Row | None, row: Row, *, is_selected: bool) -> None:
+    def selected(of: Row) -> tuple[str, str]:
+        return of["labels"], dumps(fields_of(of))
+
     key = ("Device", row["namespace"], row["name"], row["uid"])
-    new_values = (row["labels"], dumps(fields_of(row)))
+    version = row["resource_version"]
     if old is None:
-        tx.log_change(row["resource_version"], key, "ADDED", old=None, new=new_values)
-        return
-    old_values: tuple[str, str] | None = (old["labels"], dumps(fields_of(old)))
-    if old_values == new_values:
-        tx.log_change(row["resource_version"], key, "MODIFIED", old=None, new=None)
+        tx.log_change(version, key, "ADDED", old=None, new=selected(row))
+    elif is_selected:
+        tx.log_change(version, key, "MODIFIED", old=selected(old), new=selected(row))
     else:
-        tx.log_change(row["resource_version"], key, "MODIFIED", old=old_values, new=new_values)
+        tx.log_change(version, key, "MODIFIED", old=None, new=None)
 
 
 def _count(tx: Transaction, old: Row | None, new: Row | None) -> None:
@@ -360,10 +385,11 @@ def _count(tx: Transaction, old: Row | None, new: Row | None) -> None:
 # --- the agent's face -----------------------------------------------------------------------
 
 # Only upwards: of two polls that overlap the older may be marked last.
-_MARK = (
+_MARK = Prepared(
     update(DEVICE)
     .where(DEVICE.c.uid == bindparam("marked"), DEVICE.c.delivered_version < bindparam("version"))
-    .values(delivered_version=bindparam("version"), reported_since_delivery=0)
+    .values(delivered_version=bindparam("version"), reported_since_delivery=literal_column("0")),
+    (),
 )
 
 _DELIVERY = select(
@@ -430,9 +456,8 @@ def rendered_device(snapshot: Snapshot, kind: Kind, namespace: str, name: str) -
 def mark_delivered(tx: Transaction, delivered: Iterable[tuple[str, int]]) -> None:
     """Note which version each device was answered with. No version moves: nobody watches it."""
     rows = [{"marked": uid, "version": version} for uid, version in delivered]
-    if rows:
-        tx.connection.execute(_MARK, rows)
-        tx.writes += len(rows)
+    _MARK.run_many(tx.connection, rows)
+    tx.writes += len(rows)
 
 
 def put_agent_status(
@@ -442,19 +467,23 @@ def put_agent_status(
     row = row_by_name(tx.connection, namespace, name)
     if row is None:
         return None
-    saved = save(tx, row, reported_changes(row, status))
+    said = with_integrity(row, status)
+    saved = save(tx, row, reported_changes(row, said), said=said)
     specs = tx.documents.fetch(tx.connection, [saved["spec_digest"]])
-    return document_of(kind, saved, specs[saved["spec_digest"]])
+    return document_of(kind, saved, specs[saved["spec_digest"]], said=said)
+
+
+def with_integrity(row: Row, status: Json) -> Json:
+    """A report to be stored: unknown integrity keeps the stored one (contract 7.6)."""
+    integrity = status.get("integrity")
+    if isinstance(integrity, dict) and integrity.get("status") not in (None, "", "Unknown"):
+        return status
+    stored = orjson.loads(row["agent_status"])
+    return status | {"integrity": stored["integrity"]} if "integrity" in stored else status
 
 
 def reported_changes(row: Row, status: Json) -> dict[str, Any]:
-    """What a report changes. Unknown integrity keeps the stored one (contract 7.6)."""
-    stored = orjson.loads(row["agent_status"])
-    integrity = status.get("integrity")
-    if "integrity" in stored and (
-        not isinstance(integrity, dict) or integrity.get("status") in (None, "", "Unknown")
-    ):
-        status = status | {"integrity": stored["integrity"]}
+    """What a report changes."""
     config = status.get("config")
     version = _integer(config.get("renderedVersion")) if isinstance(config, dict) else 0
     changes: dict[str, Any] = {

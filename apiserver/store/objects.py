@@ -9,6 +9,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from apiserver.store import selecting
+from apiserver.store.prepared import Prepared
 from apiserver.store.tables import FLEET_SELECTOR, OBJECT, OBJECT_LABEL, OBJECT_OWNER
 from resources.kind import Json, Kind
 from resources.objectpath import get_path
@@ -31,11 +32,22 @@ _COLUMNS = frozenset(
 )
 
 
-# Built once: this is asked for more often than anything else.
-_BY_NAME = select(OBJECT).where(
-    OBJECT.c.kind == bindparam("kind"),
-    OBJECT.c.namespace == bindparam("namespace"),
-    OBJECT.c.name == bindparam("name"),
+_BY_NAME = Prepared(
+    select(OBJECT).where(
+        OBJECT.c.kind == bindparam("kind"),
+        OBJECT.c.namespace == bindparam("namespace"),
+        OBJECT.c.name == bindparam("name"),
+    )
+)
+_INSERT = Prepared(insert(OBJECT))
+# What a write may change; an object stays what and where it is.
+_CHANGING = ("resource_version", "generation", "deleted_at", "labels", "meta", "spec", "status")
+_UPDATE = Prepared(update(OBJECT).where(OBJECT.c.uid == bindparam("of_uid")), _CHANGING)
+_INSERT_LABEL = Prepared(insert(OBJECT_LABEL))
+_INSERT_OWNER = Prepared(insert(OBJECT_OWNER))
+_DELETE_LABELS, _DELETE_OWNERS, _DELETE = (
+    Prepared(delete(table).where(table.c.uid == bindparam("of_uid")))
+    for table in (OBJECT_LABEL, OBJECT_OWNER, OBJECT)
 )
 
 
@@ -104,7 +116,7 @@ def values_of(kind: Kind, document: Json, version: int) -> dict[str, Any]:
 
 def get(connection: Connection, kind: Kind, namespace: str, name: str) -> Json | None:
     key = {"kind": kind.kind, "namespace": namespace, "name": name}
-    row = connection.execute(_BY_NAME, key).mappings().first()
+    row = _BY_NAME.first(connection, key)
     return None if row is None else document_of(kind, row)
 
 
@@ -147,29 +159,26 @@ def page(
 def write(connection: Connection, kind: Kind, values: dict[str, Any], *, new: bool) -> None:
     """The row of `values_of`."""
     if new:
-        connection.execute(insert(OBJECT), values)
+        _INSERT.run(connection, values)
     else:
-        connection.execute(update(OBJECT).where(OBJECT.c.uid == values["uid"]).values(**values))
+        _UPDATE.run(connection, values | {"of_uid": values["uid"]})
 
 
 def write_labels(connection: Connection, values: dict[str, Any], *, new: bool) -> None:
     """Label rows, rewritten: few objects, few labels."""
     if not new:
-        connection.execute(delete(OBJECT_LABEL).where(OBJECT_LABEL.c.uid == values["uid"]))
+        _DELETE_LABELS.run(connection, {"of_uid": values["uid"]})
     same = {key: values[key] for key in ("uid", "kind", "namespace", "name")}
-    rows = [same | {"key": k, "value": v} for k, v in orjson.loads(values["labels"]).items()]
-    if rows:
-        connection.execute(insert(OBJECT_LABEL), rows)
+    labels = orjson.loads(values["labels"]).items()
+    _INSERT_LABEL.run_many(connection, (same | {"key": k, "value": v} for k, v in labels))
 
 
 def write_owners(connection: Connection, document: Json, *, new: bool) -> None:
     uid = document["metadata"]["uid"]
     if not new:
-        connection.execute(delete(OBJECT_OWNER).where(OBJECT_OWNER.c.uid == uid))
+        _DELETE_OWNERS.run(connection, {"of_uid": uid})
     owners = {r["uid"] for r in document["metadata"].get("ownerReferences", ())}
-    if owners:
-        rows = [{"uid": uid, "owner_uid": owner} for owner in sorted(owners)]
-        connection.execute(insert(OBJECT_OWNER), rows)
+    _INSERT_OWNER.run_many(connection, ({"uid": uid, "owner_uid": o} for o in sorted(owners)))
 
 
 def write_fleet_selector(connection: Connection, document: Json, *, gone: bool = False) -> None:
@@ -198,8 +207,8 @@ def match_labels(fleet: Json | None) -> dict[str, str]:
 
 
 def remove(connection: Connection, uid: str) -> None:
-    for table in (OBJECT_LABEL, OBJECT_OWNER, OBJECT):
-        connection.execute(delete(table).where(table.c.uid == uid))
+    for statement in (_DELETE_LABELS, _DELETE_OWNERS, _DELETE):
+        statement.run(connection, {"of_uid": uid})
 
 
 def owned_by(connection: Connection, owner_uid: str) -> list[Row]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
 from apiserver.store import devices
+from apiserver.store.dialect import Dialect
+from apiserver.store.prepared import Prepared
 from apiserver.store.tables import DEVICE, PRESENCE
 
 if TYPE_CHECKING:
@@ -16,22 +18,23 @@ if TYPE_CHECKING:
 SWEEP_LIMIT = 1_000
 
 
+def _noting(dialect: str) -> Any:
+    insert = Dialect(dialect).upsert(PRESENCE)
+    return insert.on_conflict_do_update(
+        index_elements=["uid"], set_={"last_seen": insert.excluded.last_seen}
+    )
+
+
+_NOTE = Prepared(_noting)
+
+
 def record(tx: Transaction, seen: Mapping[str, float]) -> None:
     """Note when devices (by uid) were last seen, unix seconds; who was away is back.
 
     The process that sees a poll sets connected; the sweep only takes it away.
     """
-    if not seen:
-        return
-    insert = tx.dialect.upsert(PRESENCE)
-    rows = [{"uid": uid, "last_seen": at} for uid, at in seen.items()]
-    tx.connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=["uid"], set_={"last_seen": insert.excluded.last_seen}
-        ),
-        rows,
-    )
-    tx.writes += len(rows)
+    _NOTE.run_many(tx.connection, ({"uid": u, "last_seen": at} for u, at in seen.items()))
+    tx.writes += len(seen)
     uids = list(seen)
     for start in range(0, len(uids), 500):
         part = uids[start : start + 500]

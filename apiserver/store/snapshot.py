@@ -13,20 +13,33 @@ from typing import Any
 from uuid import uuid4
 
 import orjson
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, func, insert, literal_column, select, update
 
 from apiserver.store import contents, devices, objects, watchrule
 from apiserver.store.contents import Documents
 from apiserver.store.dialect import Dialect
+from apiserver.store.prepared import Prepared
 from apiserver.store.tables import CHANGE, COUNTER, DEVICE, META, OBJECT
 from resources import digest
 from resources.kind import Json, Kind
 from resources.selectors import EVERYTHING, FieldSelector, LabelSelector
 
-_META = select(META)
-_NEW_META = update(META).values(
-    version=bindparam("now_at"), writer=bindparam("by"), batch=META.c.batch + 1
+_META = Prepared(select(META))
+_NEW_META = Prepared(
+    update(META).values(batch=META.c.batch + literal_column("1")), ("version", "writer")
 )
+_LOG = Prepared(insert(CHANGE))
+
+
+def _adding(dialect: str) -> Any:
+    table = Dialect(dialect).upsert(COUNTER)
+    return table.on_conflict_do_update(
+        index_elements=["namespace", "fleet", "dimension", "state"],
+        set_={"n": COUNTER.c.n + table.excluded.n},
+    )
+
+
+_ADD_COUNTS = Prepared(_adding)
 
 CounterKey = tuple[str, str, str, str]
 ChangeKey = tuple[str, str, str, str]
@@ -48,10 +61,11 @@ class Snapshot:
         self.connection = connection
         self.dialect = dialect
         self.documents = documents
-        meta = connection.execute(_META).one()
-        self.version: int = meta.version
-        self.compacted: int = meta.compacted
-        self.store_uid: str = meta.store_uid
+        meta = _META.first(connection, {})
+        assert meta is not None, "made when the store was opened"
+        self.version: int = meta["version"]
+        self.compacted: int = meta["compacted"]
+        self.store_uid: str = meta["store_uid"]
 
     def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         if not is_device(kind):
@@ -250,7 +264,7 @@ class Transaction(Snapshot):
     def put_content(self, *blobs: bytes) -> str:
         """Store blobs under their digests; returns the last one's."""
         self.writes += 1
-        contents.put(self.connection, self.dialect, blobs, self.now_s)
+        contents.put(self.connection, blobs, self.now_s)
         return digest.of_bytes(blobs[-1])
 
     def log_change(
@@ -293,25 +307,17 @@ class Transaction(Snapshot):
         """Write what was gathered; the last thing before the commit. Returns the new version."""
         for namespace in sorted(self._moved_backlogs):
             self._before_finish(self, namespace)
-        if self._log:
-            self.connection.execute(insert(CHANGE), self._log)
-        moved = {key: by for key, by in self._counts.items() if by}
-        if moved:
-            add_counts(self.connection, self.dialect, moved)
+        _LOG.run_many(self.connection, self._log)
+        add_counts(self.connection, {key: by for key, by in self._counts.items() if by})
         if self.version != self._started_at:
-            self.connection.execute(_NEW_META, {"now_at": self.version, "by": self._writer})
+            _NEW_META.run(self.connection, {"version": self.version, "writer": self._writer})
         return self.version
 
 
-def add_counts(connection: Connection, dialect: Dialect, moved: dict[CounterKey, int]) -> None:
-    table = dialect.upsert(COUNTER)
-    statement = table.on_conflict_do_update(
-        index_elements=["namespace", "fleet", "dimension", "state"],
-        set_={"n": COUNTER.c.n + table.excluded.n},
-    )
+def add_counts(connection: Connection, moved: dict[CounterKey, int]) -> None:
     names = ("namespace", "fleet", "dimension", "state")
-    rows = [dict(zip(names, key, strict=True)) | {"n": by} for key, by in moved.items()]
-    connection.execute(statement, rows)
+    rows = (dict(zip(names, key, strict=True)) | {"n": by} for key, by in moved.items())
+    _ADD_COUNTS.run_many(connection, rows)
 
 
 def new_uid() -> str:
