@@ -1,0 +1,336 @@
+"""Git repositories as the controllers read them: one bare mirror on disk for each, kept by fetches.
+
+What is asked of a mirror is immutable (a commit, its tree, its blobs), so it is read without a
+lock. What is asked of the remote is shared: whoever asks while, or just before, the same question
+is on its way takes the answer of that attempt, good or bad, so a hundred ResourceSyncs of one
+repository cost one connection. There is no task behind this: an attempt is run by the caller that
+came first, and if that one is cancelled the next in line runs it again.
+
+A fetch brings branches and tags and forgets those that are gone; a branch that was force-pushed or
+renamed is nothing special, since revisions are looked up at the remote and never trusted from the
+last time. A mirror is a cache: one that is damaged (a kill in the middle, a full disk) is removed
+and fetched anew. The directory belongs to one process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import time
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import structlog
+
+from controllers.giterrors import GitError, PathNotFound, RevisionNotFound, Unreachable
+from controllers.gitprogram import SOURCE, Failed, Git, TooMuch
+from controllers.gitremote import Remote
+
+T = TypeVar("T")
+
+# The first fetch of a big repository takes long; a question to the remote does not.
+ASK_S, FETCH_S, READ_S = 30.0, 300.0, 60.0
+# Callers that come together are answered together, though one began a little earlier.
+TOGETHER_S = 1.0
+READ_BYTES_MAX = 64 << 20
+# Between the question where a branch is and the fetch it may have been moved.
+TRIES = 3
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_ABBREVIATED = re.compile(r"[0-9a-f]{4,39}")
+_EVERYTHING = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+
+log = structlog.get_logger()
+
+
+class EntryKind(Enum):
+    """What an entry of a tree is."""
+
+    FILE = 0o100644
+    EXECUTABLE = 0o100755
+    SYMLINK = 0o120000
+    SUBMODULE = 0o160000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of a commit. `path` is from the root of the repository; `blob` is the id of its
+    content, of a symlink that of its target, of a submodule its commit."""
+
+    path: str
+    kind: EntryKind
+    size_bytes: int
+    blob: str
+
+
+@dataclass(slots=True)
+class _Attempt(Generic[T]):
+    """The last answer to one question, and when its asking began."""
+
+    began: float = float("-inf")
+    answer: T | None = None
+    problem: GitError | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Mirrors:
+    """The mirrors below `directory`. Every method raises GitError and is bounded in time."""
+
+    def __init__(
+        self, directory: Path, git: Git, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._directory = directory
+        self._git = git
+        self._monotonic = monotonic
+        self._asked: dict[Remote, _Attempt[Mapping[str, str]]] = {}
+        self._fetched: dict[Remote, _Attempt[None]] = {}
+        # Two Remotes may share a mirror: same URL, other credentials.
+        self._busy: dict[str, asyncio.Lock] = {}
+
+    async def refs(self, remote: Remote) -> Mapping[str, str]:
+        """What the remote has: `HEAD`, `refs/heads/…`, `refs/tags/…` to commits. An annotated tag
+        is given as the commit that it names."""
+        attempt = self._asked.setdefault(remote, _Attempt())
+        return await self._shared(attempt, lambda: self._ask(remote))
+
+    async def resolve(self, remote: Remote, revision: str = "") -> str:
+        """The commit that a branch, a tag or a beginning of a commit's id is at the remote now;
+        without a revision, of its default branch. The commit is in the mirror then."""
+        if _COMMIT.fullmatch(revision) and await self._has(remote, revision):
+            return revision
+        for _ in range(TRIES):
+            commit = await self._named(remote, revision)
+            if await self._has(remote, commit):
+                return commit
+            await self._fetch(remote)
+            if await self._has(remote, commit):
+                return commit
+        raise Unreachable(f'"{revision or "HEAD"}" of {remote.url} moves faster than it is fetched')
+
+    async def entries(self, remote: Remote, commit: str, path: str = "") -> Sequence[Entry]:
+        """Everything at or below `path`, in git's order; of a file, itself. Commit as `resolve`
+        gave it. Raises PathNotFound, also for a path that leaves the repository."""
+        inside = normalised(path)
+        below = ["--", inside] if inside else []
+        listed = await self._read(
+            remote, commit, "ls-tree", "-r", "-l", "-z", "--full-tree", commit, *below
+        )
+        found = [_entry(line) for line in listed.decode(errors="surrogateescape").split("\0")[:-1]]
+        if not found and inside:
+            raise PathNotFound(f'there is no "{inside}" in {remote.url} at {commit[:12]}')
+        return found
+
+    async def read(
+        self, remote: Remote, entries: Iterable[Entry], *, limit_bytes: int = READ_BYTES_MAX
+    ) -> Mapping[str, bytes]:
+        """The contents of entries, by blob id; of a symlink its target. Submodules have none.
+        Raises TooMuch if they are more than `limit_bytes` together."""
+        wanted = {e.blob: e.size_bytes for e in entries if e.kind is not EntryKind.SUBMODULE}
+        if not wanted:
+            return {}
+        total = sum(wanted.values())
+        if total > limit_bytes:
+            raise TooMuch(limit_bytes)
+        names = "".join(f"{blob}\n" for blob in wanted).encode()
+        # Each is preceded by a line of its id, type and size.
+        room = total + 100 * len(wanted)
+        out = await self._read(
+            remote, "", "cat-file", "--batch", stdin=names, limit_bytes=room
+        )  # fmt: skip
+        return dict(_blobs(out))
+
+    async def forget_others(self, remotes: Collection[Remote]) -> None:
+        """Remove what is kept of repositories that are none of these."""
+        wanted = set(remotes)
+        self._asked = {key: kept for key, kept in self._asked.items() if key in wanted}
+        self._fetched = {key: kept for key, kept in self._fetched.items() if key in wanted}
+        kept = {remote.mirror for remote in wanted}
+        for folder in await asyncio.to_thread(_folders, self._directory):
+            if folder.name not in kept:
+                async with self._lock(folder.name):
+                    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    # --- at the remote ----------------------------------------------------------------------
+
+    async def _shared(self, attempt: _Attempt[T], ask: Callable[[], Awaitable[T]]) -> T:
+        called = self._monotonic()
+        async with attempt.lock:
+            if attempt.began < called - TOGETHER_S:
+                began = self._monotonic()
+                answer, problem = None, None
+                try:
+                    answer = await ask()
+                except GitError as error:
+                    problem = error
+                # Only now: an attempt that was cancelled is nobody's answer.
+                attempt.began, attempt.answer, attempt.problem = began, answer, problem
+            if attempt.problem is not None:
+                # A copy, since each caller's traceback is its own.
+                raise type(attempt.problem)(*attempt.problem.args)
+            return attempt.answer  # type: ignore[return-value]
+
+    async def _ask(self, remote: Remote) -> Mapping[str, str]:
+        out = await self._git.outside(
+            remote, "ls-remote", "--quiet", SOURCE, "HEAD", "refs/heads/*", "refs/tags/*",
+            within_s=ASK_S,
+        )  # fmt: skip
+        found: dict[str, str] = {}
+        for line in out.decode(errors="replace").splitlines():
+            commit, _, name = line.partition("\t")
+            # The peeled line of an annotated tag comes after the tag's own.
+            found[name.removesuffix("^{}")] = commit
+        return found
+
+    async def _named(self, remote: Remote, revision: str) -> str:
+        """The commit that the remote means by `revision`."""
+        refs = await self.refs(remote)
+        names = (revision, f"refs/heads/{revision}", f"refs/tags/{revision}")
+        for name in names if revision else ("HEAD",):
+            if name in refs:
+                return refs[name]
+        commit = await self._abbreviated(remote, revision)
+        if commit is not None:
+            return commit
+        if not refs:
+            raise RevisionNotFound(f"{remote.url} is empty: nothing was pushed to it yet")
+        known = sorted(n.removeprefix("refs/heads/") for n in refs if n.startswith("refs/heads/"))
+        hint = ", ".join(known[:10]) + (", …" if len(known) > 10 else "")
+        raise RevisionNotFound(
+            f'{remote.url} has no branch, tag or commit "{revision}"; its branches: {hint}'
+        )
+
+    async def _abbreviated(self, remote: Remote, revision: str) -> str | None:
+        """The whole id of a commit that is given by its id or the beginning of it."""
+        if _COMMIT.fullmatch(revision):
+            # What no branch holds has to be asked for by its id; not every server gives that.
+            try:
+                await self._fetch_once(remote, revision)
+            except GitError:
+                await self._fetch(remote)
+            return await self._parsed(remote, revision)
+        if not _ABBREVIATED.fullmatch(revision):
+            return None
+        if (commit := await self._parsed(remote, revision)) is None:
+            await self._fetch(remote)
+            commit = await self._parsed(remote, revision)
+        return commit
+
+    async def _fetch(self, remote: Remote) -> None:
+        attempt = self._fetched.setdefault(remote, _Attempt())
+        await self._shared(attempt, lambda: self._fetch_once(remote, *_EVERYTHING))
+
+    async def _fetch_once(self, remote: Remote, *what: str) -> None:
+        folder = self._directory / remote.mirror
+        began = self._monotonic()
+        async with self._lock(remote.mirror):
+            try:
+                await self._fetch_into(folder, remote, *what)
+            except Failed as problem:
+                log.warning("mirror renewed", url=remote.url, error=problem.said[:300])
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+                try:
+                    await self._fetch_into(folder, remote, *what)
+                except Failed as again:
+                    raise Unreachable(
+                        f"the mirror of {remote.url} cannot be kept: {again}"
+                    ) from again
+        log.info("repository fetched", url=remote.url, took_s=round(self._monotonic() - began, 2))
+
+    async def _fetch_into(self, folder: Path, remote: Remote, *what: str) -> None:
+        if not (folder / "HEAD").exists():
+            make = partial(self._directory.mkdir, mode=0o700, parents=True, exist_ok=True)
+            await asyncio.to_thread(make)
+            await self._git.locally(folder, "init", "--quiet", "--bare", within_s=READ_S)
+        await self._git.outside(
+            remote, "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head", "--prune",
+            SOURCE, *what, within_s=FETCH_S, mirror=folder,
+        )  # fmt: skip
+
+    def _lock(self, mirror: str) -> asyncio.Lock:
+        return self._busy.setdefault(mirror, asyncio.Lock())
+
+    # --- in the mirror ----------------------------------------------------------------------
+
+    async def _has(self, remote: Remote, commit: str) -> bool:
+        return await self._parsed(remote, commit) == commit
+
+    async def _parsed(self, remote: Remote, revision: str) -> str | None:
+        """The commit that the mirror knows by this id, or by this beginning of one id only."""
+        if not (self._directory / remote.mirror / "HEAD").exists():
+            return None
+        try:
+            out = await self._git.locally(
+                self._directory / remote.mirror,
+                "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}",
+                within_s=READ_S,
+            )  # fmt: skip
+        except Failed:
+            return None
+        return out.decode().strip()
+
+    async def _read(
+        self, remote: Remote, commit: str, *arguments: str, stdin: bytes = b"", limit_bytes: int = 0
+    ) -> bytes:
+        more = {"limit_bytes": limit_bytes} if limit_bytes else {}
+        try:
+            return await self._git.locally(
+                self._directory / remote.mirror, *arguments, within_s=READ_S, stdin=stdin, **more
+            )
+        except TimeoutError:
+            raise Unreachable(f"the mirror of {remote.url} could not be read in time") from None
+        except Failed as problem:
+            # Swept or renewed since it was resolved: resolving again brings it back.
+            raise RevisionNotFound(
+                f"the mirror of {remote.url} no longer has {commit[:12] or 'that'}: {problem}"
+            ) from problem
+
+
+def normalised(path: str) -> str:
+    """A path as git writes it: from the root, without slashes at its ends; "" is the root. Raises
+    PathNotFound for one that leaves the repository."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise PathNotFound(f'"{path}" leaves the repository')
+    return "/".join(parts)
+
+
+def _entry(line: str) -> Entry:
+    facts, _, path = line.partition("\t")
+    mode, _, blob, size = facts.split()
+    number = int(mode, 8)
+    if number in (EntryKind.SYMLINK.value, EntryKind.SUBMODULE.value):
+        kind = EntryKind(number)
+    else:
+        # Old repositories have 100664.
+        kind = EntryKind.EXECUTABLE if number & 0o111 else EntryKind.FILE
+    return Entry(path, kind, 0 if size == "-" else int(size), blob)
+
+
+def _blobs(out: bytes) -> Iterator[tuple[str, bytes]]:
+    """What `cat-file --batch` answered: a line of id, type and size, the content, a newline."""
+    at = 0
+    while at < len(out):
+        end = out.index(b"\n", at)
+        blob, kind, *size = out[at:end].decode().split()
+        if kind != "blob":
+            raise RevisionNotFound(f"the mirror no longer has the content {blob}: {kind}")
+        begin = end + 1
+        at = begin + int(size[0]) + 1
+        yield blob, out[begin : at - 1]
+
+
+def _folders(directory: Path) -> list[Path]:
+    return [path for path in directory.iterdir() if path.is_dir()] if directory.exists() else []
