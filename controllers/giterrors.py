@@ -71,8 +71,8 @@ _TROUBLES: tuple[tuple[tuple[str, ...], type[GitError], str], ...] = (
     (
         ("terminal prompts disabled", "could not read username", "could not read password"),
         AccessDenied,
-        "{host} wants credentials, and none were given that it takes: give username and password, "
-        "or token, in spec.httpConfig",
+        "{host} wants credentials and was given none that it takes: give username and password, "
+        "or another token, in spec.httpConfig",
     ),
     (
         ("authentication failed", "http basic: access denied", "error: 401"),
@@ -111,7 +111,7 @@ _TROUBLES: tuple[tuple[tuple[str, ...], type[GitError], str], ...] = (
         "{host} wants another client certificate: see spec.httpConfig[tls.crt] and [tls.key]",
     ),
     (
-        ("unable to update url base from redirection",),
+        ("returned error: 30",),
         Unreachable,
         "{host} sends to another address, where no token is sent: write that address into spec.url",
     ),

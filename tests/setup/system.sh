@@ -11,9 +11,10 @@ KUBECTL_MINOR_MIN=27
 
 # What for: devices are Debian 13 roots (mmdebstrap) booted by systemd-nspawn (systemd-container);
 # their images are made from busybox-static and come from docker-registry; podman and its company
-# serve agents that run as plain processes; skopeo and curl look at what the registry holds.
+# serve agents that run as plain processes; skopeo and curl look at what the registry holds; the
+# Git servers of the tests need an sshd and the service an ssh.
 PACKAGES=(
-  ca-certificates curl git iproute2 iptables openssl procps util-linux
+  ca-certificates curl git openssh-client openssh-server iproute2 iptables openssl procps util-linux
   busybox-static docker-registry mmdebstrap skopeo systemd-container
   podman runc crun conmon netavark aardvark-dns catatonit uidmap
 )

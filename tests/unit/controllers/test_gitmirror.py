@@ -22,46 +22,11 @@ from controllers.giterrors import (
 from controllers.gitmirror import EntryKind, Mirrors
 from controllers.gitprogram import Git, TooMuch
 from controllers.gitremote import Remote
-
-_ENVIRONMENT = {
-    "PATH": os.environ["PATH"],
-    "HOME": "/nonexistent",
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_AUTHOR_NAME": "a",
-    "GIT_AUTHOR_EMAIL": "a@example.com",
-    "GIT_COMMITTER_NAME": "a",
-    "GIT_COMMITTER_EMAIL": "a@example.com",
-}
+from tests.fakes.git_worktree import WorkTree
 
 
-class Repository:
-    """A repository with a working tree, as somebody has it who pushes."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.mkdir()
-        self.git("init", "--quiet", "--initial-branch=main")
-
-    def git(self, *arguments: str, stdin: str | None = None) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(self.path), *arguments],
-            env=_ENVIRONMENT, input=stdin, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return done.stdout.strip()
-
-    def commit(self, **files: str) -> str:
-        """Write files (two underscores are a slash) and commit; the commit's id."""
-        for name, content in files.items():
-            path = self.path / name.replace("__", "/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content)
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--allow-empty", "--message", "change")
-        return self.git("rev-parse", "HEAD")
-
-    @property
-    def remote(self) -> Remote:
-        return Remote("default", f"file://{self.path}")
+def remote_of(tree: WorkTree) -> Remote:
+    return Remote("default", f"file://{tree.path}")
 
 
 class Counting(Git):
@@ -79,8 +44,8 @@ class Counting(Git):
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Repository:
-    return Repository(tmp_path / "source")
+def source(tmp_path: Path) -> WorkTree:
+    return WorkTree(tmp_path / "source")
 
 
 @pytest.fixture
@@ -102,7 +67,7 @@ def _each_question_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- revisions ----------------------------------------------------------------------------------
 
 
-async def test_every_way_to_name_a_commit(source: Repository, mirrors: Mirrors) -> None:
+async def test_every_way_to_name_a_commit(source: WorkTree, mirrors: Mirrors) -> None:
     first = source.commit(a="1")
     source.git("tag", "light")
     source.git("tag", "--annotate", "--message", "x", "heavy")
@@ -119,53 +84,53 @@ async def test_every_way_to_name_a_commit(source: Repository, mirrors: Mirrors) 
         first: first,
         first[:8]: first,
     }.items():
-        assert await mirrors.resolve(source.remote, revision) == commit, revision
+        assert await mirrors.resolve(remote_of(source), revision) == commit, revision
 
 
 async def test_a_revision_that_is_not_there_names_the_branches_that_are(
-    source: Repository, mirrors: Mirrors
+    source: WorkTree, mirrors: Mirrors
 ) -> None:
     source.commit(a="1")
     for revision in ("mian", "0123abc", "0" * 40):
         with pytest.raises(RevisionNotFound, match=rf'"{revision}"; its branches: main'):
-            await mirrors.resolve(source.remote, revision)
+            await mirrors.resolve(remote_of(source), revision)
 
 
 async def test_an_empty_repository_says_that_it_is_empty(
-    source: Repository, mirrors: Mirrors
+    source: WorkTree, mirrors: Mirrors
 ) -> None:
     with pytest.raises(RevisionNotFound, match="is empty"):
-        await mirrors.resolve(source.remote, "main")
+        await mirrors.resolve(remote_of(source), "main")
 
 
 async def test_a_branch_is_where_the_remote_has_it_after_force_push_and_renaming(
-    source: Repository, mirrors: Mirrors
+    source: WorkTree, mirrors: Mirrors
 ) -> None:
     source.commit(a="1")
     old = source.commit(a="2")
-    assert await mirrors.resolve(source.remote, "main") == old
+    assert await mirrors.resolve(remote_of(source), "main") == old
     source.git("reset", "--quiet", "--hard", "HEAD~1")
     new = source.commit(b="1")
-    assert await mirrors.resolve(source.remote, "main") == new
-    assert [e.path for e in await mirrors.entries(source.remote, new)] == ["a", "b"]
+    assert await mirrors.resolve(remote_of(source), "main") == new
+    assert [e.path for e in await mirrors.entries(remote_of(source), new)] == ["a", "b"]
     source.git("branch", "--move", "trunk")
     # A branch below the name that one had is possible only if the old name was forgotten.
     source.git("branch", "main/next")
     with pytest.raises(RevisionNotFound, match="its branches: main/next, trunk"):
-        await mirrors.resolve(source.remote, "main")
+        await mirrors.resolve(remote_of(source), "main")
     newest = source.commit(c="1")
-    assert await mirrors.resolve(source.remote, "trunk") == newest
-    assert await mirrors.resolve(source.remote) == newest
+    assert await mirrors.resolve(remote_of(source), "trunk") == newest
+    assert await mirrors.resolve(remote_of(source)) == newest
 
 
 async def test_a_known_commit_needs_no_network_and_an_unchanged_branch_one_question(
-    source: Repository, mirrors: Mirrors, git: Counting
+    source: WorkTree, mirrors: Mirrors, git: Counting
 ) -> None:
     commit = source.commit(a="1")
-    await mirrors.resolve(source.remote, "main")
+    await mirrors.resolve(remote_of(source), "main")
     assert git.asked == ["ls-remote", "fetch"]
-    await mirrors.resolve(source.remote, commit)
-    await mirrors.resolve(source.remote, "main")
+    await mirrors.resolve(remote_of(source), commit)
+    await mirrors.resolve(remote_of(source), "main")
     assert git.asked == ["ls-remote", "fetch", "ls-remote"]
 
 
@@ -173,18 +138,18 @@ async def test_a_known_commit_needs_no_network_and_an_unchanged_branch_one_quest
 
 
 async def test_entries_tell_files_programs_links_and_submodules_apart(
-    source: Repository, mirrors: Mirrors
+    source: WorkTree, mirrors: Mirrors
 ) -> None:
     odd = "über mich\n.txt"
-    source.commit(**{"dir__plain": "text", "dir__run": "#!/bin/sh\n", f"dir__{odd}": ""})
+    source.commit(**{"dir/plain": "text", "dir/run": "#!/bin/sh\n", f"dir/{odd}": ""})
     (source.path / "dir" / "run").chmod(0o755)
     (source.path / "dir" / "link").symlink_to("plain")
     inner = source.git("rev-parse", "HEAD")
     source.git("update-index", "--add", "--cacheinfo", f"160000,{inner},dir/module")
     source.git("add", "dir/run", "dir/link")
     source.git("commit", "--quiet", "--message", "kinds")
-    commit = await mirrors.resolve(source.remote, "main")
-    entries = await mirrors.entries(source.remote, commit, "/dir/")
+    commit = await mirrors.resolve(remote_of(source), "main")
+    entries = await mirrors.entries(remote_of(source), commit, "/dir/")
     assert {e.path: (e.kind, e.size_bytes) for e in entries} == {
         "dir/link": (EntryKind.SYMLINK, 5),
         "dir/module": (EntryKind.SUBMODULE, 0),
@@ -192,7 +157,7 @@ async def test_entries_tell_files_programs_links_and_submodules_apart(
         "dir/run": (EntryKind.EXECUTABLE, 10),
         f"dir/{odd}": (EntryKind.FILE, 0),
     }
-    contents = await mirrors.read(source.remote, entries)
+    contents = await mirrors.read(remote_of(source), entries)
     by_path = {e.path: contents.get(e.blob) for e in entries}
     assert by_path["dir/plain"] == b"text"
     assert by_path["dir/link"] == b"plain"
@@ -200,14 +165,12 @@ async def test_entries_tell_files_programs_links_and_submodules_apart(
     assert by_path["dir/module"] is None
 
 
-async def test_a_path_is_a_file_a_directory_or_an_error(
-    source: Repository, mirrors: Mirrors
-) -> None:
-    commit = source.commit(fleet="", fleets__a="1", fleets__b__c="2")
-    await mirrors.resolve(source.remote, "main")
+async def test_a_path_is_a_file_a_directory_or_an_error(source: WorkTree, mirrors: Mirrors) -> None:
+    commit = source.commit(**{"fleet": "", "fleets/a": "1", "fleets/b/c": "2"})
+    await mirrors.resolve(remote_of(source), "main")
 
     async def at(path: str) -> list[str]:
-        return [entry.path for entry in await mirrors.entries(source.remote, commit, path)]
+        return [entry.path for entry in await mirrors.entries(remote_of(source), commit, path)]
 
     assert await at("") == await at("/") == ["fleet", "fleets/a", "fleets/b/c"]
     assert await at("fleet") == ["fleet"]
@@ -218,29 +181,27 @@ async def test_a_path_is_a_file_a_directory_or_an_error(
 
 
 async def test_more_than_the_caller_holds_is_refused_before_it_is_read(
-    source: Repository, mirrors: Mirrors
+    source: WorkTree, mirrors: Mirrors
 ) -> None:
     commit = source.commit(a="12345", b="12345", c="54321")
-    await mirrors.resolve(source.remote, "main")
-    entries = await mirrors.entries(source.remote, commit)
+    await mirrors.resolve(remote_of(source), "main")
+    entries = await mirrors.entries(remote_of(source), commit)
     # The first two are one content.
-    assert len(await mirrors.read(source.remote, entries, limit_bytes=10)) == 2
+    assert len(await mirrors.read(remote_of(source), entries, limit_bytes=10)) == 2
     with pytest.raises(TooMuch):
-        await mirrors.read(source.remote, entries, limit_bytes=9)
+        await mirrors.read(remote_of(source), entries, limit_bytes=9)
 
 
-async def test_five_thousand_files_are_listed_and_read(
-    source: Repository, mirrors: Mirrors
-) -> None:
+async def test_five_thousand_files_are_listed_and_read(source: WorkTree, mirrors: Mirrors) -> None:
     number = 50_000 if os.environ.get("HOMEPORT_SOAK") else 5_000
     stream = ["commit refs/heads/main\ncommitter a <a@example.com> 0 +0000\ndata 0\n"]
     for index in range(number):
         text = f"content of {index}"
         stream.append(f"M 100644 inline many/{index % 100}/{index}\ndata {len(text)}\n{text}\n")
     source.git("fast-import", "--quiet", stdin="".join(stream))
-    commit = await mirrors.resolve(source.remote, "main")
-    entries = await mirrors.entries(source.remote, commit, "many")
-    contents = await mirrors.read(source.remote, entries)
+    commit = await mirrors.resolve(remote_of(source), "main")
+    entries = await mirrors.entries(remote_of(source), commit, "many")
+    contents = await mirrors.read(remote_of(source), entries)
     assert len(entries) == len(contents) == number
     wanted = next(e for e in entries if e.path == f"many/{4321 % 100}/4321")
     assert contents[wanted.blob] == b"content of 4321"
@@ -250,30 +211,32 @@ async def test_five_thousand_files_are_listed_and_read(
 
 
 async def test_callers_that_come_together_share_one_question_and_one_fetch(
-    source: Repository, mirrors: Mirrors, git: Counting, monkeypatch: pytest.MonkeyPatch
+    source: WorkTree, mirrors: Mirrors, git: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gitmirror, "TOGETHER_S", 1.0)
     commit = source.commit(a="1")
-    found = await asyncio.gather(*(mirrors.resolve(source.remote, "main") for _ in range(20)))
+    found = await asyncio.gather(*(mirrors.resolve(remote_of(source), "main") for _ in range(20)))
     assert set(found) == {commit}
     assert git.asked == ["ls-remote", "fetch"]
 
 
 async def test_who_comes_later_does_not_get_an_old_answer(
-    source: Repository, mirrors: Mirrors, git: Counting
+    source: WorkTree, mirrors: Mirrors, git: Counting
 ) -> None:
     source.commit(a="1")
-    await mirrors.resolve(source.remote, "main")
-    assert await mirrors.resolve(source.remote, "main") != source.commit(a="2")
-    assert await mirrors.resolve(source.remote, "main") == source.git("rev-parse", "HEAD")
+    await mirrors.resolve(remote_of(source), "main")
+    assert await mirrors.resolve(remote_of(source), "main") != source.commit(a="2")
+    assert await mirrors.resolve(remote_of(source), "main") == source.git("rev-parse", "HEAD")
 
 
 async def test_when_the_first_caller_is_cancelled_the_next_one_asks_again(
-    source: Repository, mirrors: Mirrors, git: Counting, monkeypatch: pytest.MonkeyPatch
+    source: WorkTree, mirrors: Mirrors, git: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gitmirror, "TOGETHER_S", 1.0)
     commit = source.commit(a="1")
-    first, second = (asyncio.create_task(mirrors.resolve(source.remote, "main")) for _ in range(2))
+    first, second = (
+        asyncio.create_task(mirrors.resolve(remote_of(source), "main")) for _ in range(2)
+    )
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     first.cancel()
@@ -295,35 +258,35 @@ async def test_those_who_waited_for_a_failed_question_are_told_the_same(
 
 
 async def test_a_mirror_that_a_kill_has_damaged_is_fetched_anew(
-    source: Repository, mirrors: Mirrors, tmp_path: Path
+    source: WorkTree, mirrors: Mirrors, tmp_path: Path
 ) -> None:
     source.commit(a="1")
-    await mirrors.resolve(source.remote, "main")
-    mirror = tmp_path / "mirrors" / source.remote.mirror
+    await mirrors.resolve(remote_of(source), "main")
+    mirror = tmp_path / "mirrors" / remote_of(source).mirror
     (mirror / "refs" / "heads" / "main.lock").touch()
     commit = source.commit(a="2")
-    assert await mirrors.resolve(source.remote, "main") == commit
+    assert await mirrors.resolve(remote_of(source), "main") == commit
     assert not (mirror / "refs" / "heads" / "main.lock").exists()
     for file in (mirror / "objects").rglob("*"):
         if file.is_file():
             file.unlink()
-    assert await mirrors.resolve(source.remote, "main") == commit
-    assert [e.path for e in await mirrors.entries(source.remote, commit)] == ["a"]
+    assert await mirrors.resolve(remote_of(source), "main") == commit
+    assert [e.path for e in await mirrors.entries(remote_of(source), commit)] == ["a"]
 
 
 async def test_mirrors_of_forgotten_repositories_go(
-    source: Repository, mirrors: Mirrors, tmp_path: Path
+    source: WorkTree, mirrors: Mirrors, tmp_path: Path
 ) -> None:
     commit = source.commit(a="1")
-    other = Remote("other", source.remote.url)
-    await mirrors.resolve(source.remote)
+    other = Remote("other", remote_of(source).url)
+    await mirrors.resolve(remote_of(source))
     await mirrors.resolve(other)
     assert len(list((tmp_path / "mirrors").iterdir())) == 2
     await mirrors.forget_others([other])
     assert [p.name for p in (tmp_path / "mirrors").iterdir()] == [other.mirror]
     with pytest.raises(RevisionNotFound):
-        await mirrors.entries(source.remote, commit)
-    assert await mirrors.resolve(source.remote, commit) == commit
+        await mirrors.entries(remote_of(source), commit)
+    assert await mirrors.resolve(remote_of(source), commit) == commit
 
 
 async def _within(work: Awaitable[object], least_s: float, most_s: float) -> None:
