@@ -15,7 +15,7 @@ from pathlib import Path
 
 import uvloop
 
-from apiserver import app, config, credentials, logs
+from apiserver import app, config, credentials, logs, memory
 from apiserver.pki.authority import AuthorityDamaged
 from apiserver.store import StoreLocked, StoreTooNew, StoreUnavailable
 
@@ -41,6 +41,7 @@ async def run(settings: config.Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     server = await app.serve(settings)
+    memory.settle()
     kubeconfig = settings.data / credentials.KUBECONFIG
     print(f"ready {server.url} agents {server.agent_url} kubeconfig {kubeconfig}", flush=True)
     await stopping.wait()

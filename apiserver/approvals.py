@@ -129,9 +129,7 @@ def _sign_enrollment(authority: Authority, request: Json, organization: UUID) ->
     try:
         parsed = requests.parse(pem)
         signers.verify_enrollment(parsed, name, is_agent=False)
-        return _issue(
-            authority, pem, parsed, signers.DEVICE_ENROLLMENT, name, organization
-        ).decode()
+        return _issue(authority, parsed, signers.DEVICE_ENROLLMENT, name, organization).decode()
     except Refused as refused:
         raise errors.BadRequest(
             f"the request can't be signed: {refused}", kind=ENROLLMENT_REQUEST, name=name
@@ -310,12 +308,10 @@ def _sign_csr(
     peer: PeerIdentity | None,
 ) -> _Outcome:
     spec = document["spec"]
-    pem = base64.b64decode(spec["request"])
     name = str(document["metadata"].get("name") or request.common_name)
     try:
         certificate = _issue(
             authority,
-            pem,
             request,
             spec["signerName"],
             name,
@@ -391,7 +387,6 @@ def organization_of(snapshot: Snapshot, namespace: str) -> UUID:
 
 def _issue(
     authority: Authority,
-    pem: bytes,
     request: SigningRequest,
     signer: str,
     name: str,
@@ -409,7 +404,7 @@ def _issue(
         expiration_s=expiration_s,
     )
     return authority.issue_client(
-        pem,
+        request,
         common_name=granted.common_name,
         signer=granted.signer,
         organization=granted.organization,

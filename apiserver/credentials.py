@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from apiserver.auth.certificates import USER_SIGNER
 from apiserver.operations import DEFAULT_NAMESPACE, DEFAULT_ORGANIZATION
-from apiserver.pki import signers
+from apiserver.pki import requests, signers
 from apiserver.pki.authority import Authority
 from resources.kind import Json
 
@@ -130,7 +130,7 @@ def _issue(
         .sign(key, hashes.SHA256())
     )
     certificate = authority.issue_client(
-        csr.public_bytes(serialization.Encoding.PEM),
+        requests.parse(csr.public_bytes(serialization.Encoding.PEM)),
         common_name=common_name,
         signer=signer,
         organization=UUID(DEFAULT_ORGANIZATION),

@@ -8,13 +8,13 @@ types that we serve are listed, and never the strategic merge, which we don't.
 
 from __future__ import annotations
 
-import copy
 import functools
 from typing import Any
 
 from apiserver.catalogue import Catalogue
 from apiserver.wire import accept, patch
 from resources import digest, schema
+from resources.copying import copied
 from resources.kind import Json, Kind
 from resources.meta import ObjectMeta
 
@@ -270,7 +270,7 @@ def v2(catalogue: Catalogue) -> Json:
         "swagger": "2.0",
         "info": {"title": "Homeport", "version": "v1"},
         "paths": paths,
-        "definitions": _v2_schema(copy.deepcopy(definitions)),
+        "definitions": _v2_schema(copied(definitions)),
     }
 
 
@@ -296,7 +296,7 @@ def _v2_operation(operation: Json) -> Json:
         made["consumes"] = list(body["content"])
         first = next(iter(body["content"].values()))
         made["parameters"].append(
-            {"name": "body", "in": "body", "schema": _v2_schema(copy.deepcopy(first["schema"]))}
+            {"name": "body", "in": "body", "schema": _v2_schema(copied(first["schema"]))}
         )
     made["produces"] = [accept.JSON]
     answer = operation["responses"]["200"]["content"][accept.JSON]["schema"]

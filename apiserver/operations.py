@@ -7,7 +7,6 @@ without a version needs no retry loop. Each caller was authorised by its face be
 
 from __future__ import annotations
 
-import copy
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -228,13 +227,14 @@ class Operations:
         *,
         subresource: str = "",
     ) -> Written:
-        """`change` is pure; it is applied to the object inside the transaction that stores it."""
+        """`change` is pure and leaves what it is given alone; it is applied to the object inside
+        the transaction that stores it."""
 
         def apply(tx: Transaction) -> tuple[Json, tuple[str, ...]]:
             old = tx.get(kind, namespace, name)
             if old is None:
                 raise errors.not_found(kind, name)
-            changed = change(copy.deepcopy(old))
+            changed = change(old)
             if not isinstance(changed, dict):
                 raise errors.BadRequest("the patch does not leave an object")
             changed = _without_status(kind, changed, subresource)

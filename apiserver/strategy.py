@@ -6,11 +6,11 @@ The order and the rules mirror Kubernetes' `rest.BeforeCreate` and `rest.BeforeU
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable
 
 from apiserver import errors
+from resources.copying import copied
 from resources.errors import FORBIDDEN, REQUIRED, FieldError, Invalid, invalid
 from resources.kind import Json, Kind
 from resources.objectpath import get_path
@@ -67,7 +67,7 @@ def for_update(kind: Kind, namespace: str, old: Json, new: Json, *, subresource:
     metadata["name"] = was["name"]
     if subresource:
         # A subresource changes its own part and nothing else.
-        merged = copy.deepcopy(old)
+        merged = copied(old)
         if "status" in new:
             merged["status"] = new["status"]
         return merged
@@ -86,7 +86,7 @@ def _shaped(kind: Kind, namespace: str, document: Json) -> Json:
     if not isinstance(document.get("metadata"), dict):
         problem = invalid("metadata", "an object with a name is required", REQUIRED)
         raise errors.unprocessable(kind, "", problem)
-    document = copy.deepcopy(document)
+    document = copied(document)
     said_kind, said_version = document.get("kind"), document.get("apiVersion")
     if said_kind not in (None, "", kind.kind):
         raise errors.BadRequest(f'the document is a "{said_kind}", this is about {kind.kind}')

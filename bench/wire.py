@@ -99,21 +99,22 @@ async def enrol(site: Site, number: int) -> Load:
         connection = agent.connection(await agent.wait_for_certificate(factory))
         site.agents.append((agent, connection))
 
-    return await load(site, one, number, ENROLLING)
+    return await load(site, one, number, clients=ENROLLING)
 
 
-async def load(site: Site, one: Callable[[int], Awaitable[Any]], number: int, at_once: int) -> Load:
-    gate = asyncio.Semaphore(at_once)
+async def load(site: Site, one: Callable[[int], Awaitable[Any]], number: int, clients: int) -> Load:
+    """`number` requests by so many clients, each of which waits for its answer; client k makes
+    requests k, k + clients, …"""
     taken: list[float] = []
 
-    async def timed(n: int) -> None:
-        async with gate:
+    async def client(first: int) -> None:
+        for n in range(first, number, clients):
             start = time.perf_counter()
             await one(n)
             taken.append((time.perf_counter() - start) * 1000)
 
     cpu, wall = cpu_s(site.pid), time.perf_counter()
-    await asyncio.gather(*(timed(n) for n in range(number)))
+    await asyncio.gather(*(client(first) for first in range(clients)))
     cpu, wall = cpu_s(site.pid) - cpu, time.perf_counter() - wall
     p99 = statistics.quantiles(taken, n=100)[98]
     return Load(number / wall, cpu / number * 1000, statistics.median(taken), p99)
@@ -127,7 +128,7 @@ async def rendered(site: Site) -> Load:
         answer = await agent.poll(connection)
         assert answer.code == 200, answer
 
-    return await load(site, one, REQUESTS, ACTIVE)
+    return await load(site, one, REQUESTS, clients=ACTIVE)
 
 
 async def reports(site: Site) -> Load:
@@ -141,7 +142,7 @@ async def reports(site: Site) -> Load:
         answer = await agent.report(connection, status)
         assert answer.code == 200, answer
 
-    return await load(site, one, REQUESTS, ACTIVE)
+    return await load(site, one, REQUESTS, clients=ACTIVE)
 
 
 async def memory_of_polls(site: Site) -> tuple[float, float]:
@@ -159,9 +160,12 @@ async def memory_of_polls(site: Site) -> tuple[float, float]:
 
 
 async def connect(site: Site) -> None:
-    """Open every device's session."""
+    """Open every device's session, and the connections of those that are measured: the reference
+    was measured on connections that were open."""
     for _, connection in site.agents:
         await site.stack.enter_async_context(connection)
+    for agent, connection in site.agents[:ACTIVE]:
+        await agent.poll(connection)
 
 
 async def agent_at_rest(site: Site, seconds: float) -> tuple[float, float]:

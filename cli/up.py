@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvloop
 
-from apiserver import app, config, credentials, logs
+from apiserver import app, config, credentials, logs, memory
 from apiserver.__main__ import REFUSALS
 from controllers.runtime import Controllers
 from controllers.session import Endpoint
@@ -54,6 +54,7 @@ async def _serve(settings: config.Settings) -> None:
     controllers = Controllers(Endpoint(socket=settings.controllers_socket))
     try:
         await asyncio.to_thread(controllers.start)
+        memory.settle()
         kubeconfig = settings.data / credentials.KUBECONFIG
         print(
             f"ready {server.url} for users, {server.agent_url} for agents; "

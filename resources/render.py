@@ -9,12 +9,12 @@ and a device keeps its last good specification meanwhile.
 from __future__ import annotations
 
 import base64
-import copy
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from resources.copying import copied
 from resources.errors import FORBIDDEN, NOT_SUPPORTED, FieldError, Invalid
 
 Json = dict[str, Any]
@@ -50,7 +50,7 @@ def render(
     text. Raises NotFrozen and Unsupported with the paths of what stands in the way.
     """
     check(template, templated=templated)
-    spec = {key: copy.deepcopy(value) for key, value in template.items() if key not in _IGNORED}
+    spec = {key: copied(value) for key, value in template.items() if key not in _IGNORED}
     rendered: Json = {key: spec[key] for key in _PARTS if key in spec}
     image = (spec.get("os") or {}).get("image")
     if image:
@@ -187,7 +187,7 @@ def _file(entry: Json) -> Json:
 
 
 def _application(application: Json) -> Json:
-    result = copy.deepcopy(application)
+    result = copied(application)
     if result.get("appType") == "container":
         result.setdefault("runAs", "")
     return result

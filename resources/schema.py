@@ -9,7 +9,6 @@ better. It refuses a model that cannot be put so, with TypeError, when the gener
 
 from __future__ import annotations
 
-import copy
 import functools
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from resources.copying import copied
 from resources.kind import Column, Json, Kind
 from resources.registry import KINDS
 
@@ -38,7 +38,7 @@ _MAX_SELECTABLE = 8
 
 def openapi_schema(model: type[BaseModel]) -> Json:
     """The structural schema of a model; the caller owns it."""
-    return copy.deepcopy(structural(model))
+    return copied(structural(model))
 
 
 @functools.cache
@@ -105,7 +105,7 @@ def _merged(node: Json, defs: Json, where: str) -> Json:
     properties: Json = {}
     for name in dict.fromkeys(name for branch in branches for name in branch["properties"]):
         having = [branch for branch in branches if name in branch["properties"]]
-        merged = copy.deepcopy(having[0]["properties"][name])
+        merged = copied(having[0]["properties"][name])
         if name == discriminator:
             values = {b["properties"][name]["enum"][0]: b["properties"][name] for b in branches}
             merged["enum"] = list(values)

@@ -97,7 +97,7 @@ class Authority:
 
     def issue_client(
         self,
-        csr_pem: bytes,
+        request: requests.SigningRequest,
         *,
         common_name: str,
         signer: str,
@@ -106,12 +106,11 @@ class Authority:
         lifetime: timedelta,
         groups: Sequence[str] = (),
     ) -> bytes:
-        """The leaf for the key in `csr_pem`, as PEM. Raises requests.Refused.
+        """The leaf for the key of `request`, as PEM. Raises requests.Refused.
 
         Of the CSR's subject nothing is taken: an organisation that a device writes into its own
         request would be a group of administrators on the user's face. Its DNS and IP names are.
         """
-        request = requests.parse(csr_pem)
         attributes = [extensions.common_name(common_name)]
         attributes += [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         builder = self._leaf(x509.Name(attributes), request.csr.public_key(), lifetime)

@@ -8,13 +8,13 @@ nowhere, are 422: clients read from that code that the object is not what they t
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from apiserver.errors import BadRequest, TooLarge, Unprocessable
+from resources.copying import copied
 from resources.kind import Json
 
 Change = Callable[[Json], Json]
@@ -43,7 +43,7 @@ def merge_patch(patch: Any) -> Change:
 
 def _merged(target: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
+        return copied(patch)
     result = dict(target) if isinstance(target, dict) else {}
     for key, value in patch.items():
         if value is None:
@@ -63,13 +63,13 @@ def json_patch(operations: Any) -> Change:
     steps = [_step(index, operation) for index, operation in enumerate(operations)]
 
     def change(document: Json) -> Json:
-        root: Any = copy.deepcopy(document)
-        copied = 0
+        root: Any = copied(document)
+        grown_bytes = 0
         try:
             for step in steps:
                 root, grown = step(root)
-                copied += grown
-                if copied > COPIED_BYTES_MAX:
+                grown_bytes += grown
+                if grown_bytes > COPIED_BYTES_MAX:
                     raise TooLarge("the patch copies more than it may")
         except (RecursionError, orjson.JSONEncodeError) as error:
             # Copying a value into itself doubles its depth with each operation.
@@ -96,11 +96,11 @@ def _step(index: int, operation: Any) -> Step:
         raise BadRequest(f"{where}: {verb} needs a value")
     value = operation.get("value")
     if verb == "add":
-        return lambda root: (_add(root, path, copy.deepcopy(value)), 0)
+        return lambda root: (_add(root, path, copied(value)), 0)
     if verb == "remove":
         return lambda root: (_remove(root, path)[0], 0)
     if verb == "replace":
-        return lambda root: (_replace(root, path, copy.deepcopy(value)), 0)
+        return lambda root: (_replace(root, path, copied(value)), 0)
     if verb == "test":
         return lambda root: (_test(root, path, value), 0)
     origin = _pointer(operation.get("from"), where)
@@ -199,7 +199,7 @@ def _move(root: Any, origin: tuple[str, ...], path: tuple[str, ...]) -> tuple[An
 
 
 def _copy(root: Any, origin: tuple[str, ...], path: tuple[str, ...]) -> tuple[Any, int]:
-    value = copy.deepcopy(_find(root, origin))
+    value = copied(_find(root, origin))
     return _add(root, path, value), len(orjson.dumps(value))
 
 

@@ -19,7 +19,7 @@ from apiserver.agentapi.app import create_agent_app, listen, server_context
 from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.auth.identity import ADMIN, Caller
 from apiserver.operations import Operations, WriteOptions
-from apiserver.pki import signers
+from apiserver.pki import requests, signers
 from apiserver.pki.authority import Authority
 from apiserver.store import Store
 from resources import registry
@@ -63,7 +63,7 @@ class AgentService:
             "fingerprint": None,
             "lifetime": timedelta(days=1),
         }
-        csr = agent_client.signing_request(key, common_name).encode()
+        csr = requests.parse(agent_client.signing_request(key, common_name).encode())
         certificate = self.directory / "some.crt"
         certificate.write_bytes(
             self.authority.issue_client(csr, **(wanted | grant)) + agent_client.key_pem(key)

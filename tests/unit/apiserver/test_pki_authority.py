@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from apiserver.pki import authority as authorities
-from apiserver.pki import signers
+from apiserver.pki import requests, signers
 from apiserver.pki.authority import Authority, AuthorityDamaged
 from apiserver.pki.extensions import identity_of
 from tests.fakes.agent_client import signing_request
@@ -30,9 +30,11 @@ def load(directory: Path, now: datetime = NOW) -> Authority:
 
 def leaf(authority: Authority, *, lifetime: timedelta = timedelta(days=1), **more: object) -> bytes:
     pem: bytes = authority.issue_client(
-        signing_request(
-            KEY, "in-the-csr", x509.NameAttribute(NameOID.ORGANIZATION_NAME, "evil")
-        ).encode(),
+        requests.parse(
+            signing_request(
+                KEY, "in-the-csr", x509.NameAttribute(NameOID.ORGANIZATION_NAME, "evil")
+            ).encode()
+        ),
         common_name="device:x",
         signer=signers.DEVICE_ENROLLMENT,
         organization=UUID(int=3),
@@ -81,7 +83,7 @@ def test_a_leaf_says_what_was_granted_and_nothing_of_the_requests_subject(tmp_pa
 
 def test_an_administrator_has_groups_and_no_signer(tmp_path: Path) -> None:
     pem = load(tmp_path).issue_client(
-        signing_request(KEY, "admin").encode(),
+        requests.parse(signing_request(KEY, "admin").encode()),
         common_name="admin",
         signer="",
         organization=None,
