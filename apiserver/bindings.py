@@ -13,14 +13,16 @@ from typing import Any
 
 import orjson
 
-from apiserver import errors
-from apiserver.store import Snapshot, Store, Transaction, devices, objects, sets
-from resources import conditions, digest, registry, render, selectors
+from apiserver import errors, inputs
+from apiserver.store import Snapshot, Store, Transaction, devices, following, objects, sets
+from resources import conditions, digest, manifest, registry, render, selectors
 from resources.errors import Invalid
 from resources.kind import Json, Kind
+from resources.manifest import Frozen
 
 BACKLOG = "devices"
 MAX_LIMIT = 100_000
+FETCHING = "Its outside sources are being fetched."
 
 
 # --- one device -----------------------------------------------------------------------------
@@ -45,6 +47,7 @@ def insert_device(tx: Transaction, document: Json) -> dict[str, Any]:
         "rollout": None,
         "rollout_batch": None,
         "bound_at": None,
+        "inputs_digest": None,
         "rendered_digest": None,
         "rendered_version": 0,
         "rendered_template_version": None,
@@ -83,26 +86,43 @@ def settle(tx: Transaction, row: Mapping[str, Any], spec: Json) -> dict[str, Any
 
 
 def render_one(tx: Transaction, row: Mapping[str, Any], spec: Json) -> dict[str, Any]:
-    """Columns of a device without fleet, rendered from its own spec."""
-    now, known = tx.timestamp, orjson.loads(row["conditions"])
+    """Columns of a device without fleet, rendered from its own spec; or the mark that its outside
+    sources are to be fetched first, by the controllers."""
+    if render.outside(spec):
+        if following.is_frozen(tx, row):
+            return {}
+        return spec_valid(tx, row, "Unknown", "Fetching", FETCHING) | {"render_needed": 1}
     try:
-        rendered = render.render(
-            spec, name=row["name"], labels=orjson.loads(row["labels"]), templated=False
-        )
+        rendered = rendered_alone(row, spec, manifest.NOTHING)
     except Invalid as problem:
-        said = conditions.set_condition(known, "SpecValid", "False", "Invalid", str(problem), now)
-        return {"spec_valid": "False", "render_needed": 0, "conditions": objects.dumps(said)}
-    said = conditions.set_condition(known, "SpecValid", "True", "Valid", "", now)
-    columns: dict[str, Any] = {
-        "spec_valid": "True",
-        "render_needed": 0,
-        "render_error": None,
-        "conditions": objects.dumps(said),
-    }
+        return spec_valid(tx, row, "False", "Invalid", str(problem)) | {
+            "render_needed": 0,
+            "inputs_digest": None,
+        }
     body = digest.canonical(rendered.rendered)
-    found = digest.of_bytes(body)
+    return rendered_to(tx, row, tx.digest_of(body), body) | {"inputs_digest": None}
+
+
+def rendered_alone(row: Mapping[str, Any], spec: Json, frozen: Frozen) -> render.Rendered:
+    labels = orjson.loads(row["labels"])
+    return render.render(spec, name=row["name"], labels=labels, templated=False, frozen=frozen)
+
+
+def spec_valid(
+    tx: Transaction, row: Mapping[str, Any], status: str, reason: str, message: str
+) -> dict[str, Any]:
+    """Columns with SpecValid, which only the service writes."""
+    known = orjson.loads(row["conditions"])
+    said = conditions.set_condition(known, "SpecValid", status, reason, message, tx.timestamp)
+    return {"spec_valid": status, "conditions": objects.dumps(said)}
+
+
+def rendered_to(tx: Transaction, row: Mapping[str, Any], found: str, body: bytes) -> dict[str, Any]:
+    """Columns of a device that has been rendered to `body`, whose digest is `found`."""
+    columns = spec_valid(tx, row, "True", "Valid", "")
+    columns |= {"render_needed": 0, "render_error": None}
     if found != row["rendered_digest"]:
-        tx.put_content(body)
+        tx.put_contents({found: body})
         columns |= {
             "rendered_digest": found,
             "rendered_version": max(row["rendered_version"], row["reported_version"]) + 1,
@@ -275,7 +295,7 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
         work = partial(_bind_some, target=target, blobs=blobs, limit=size, is_last=is_last)
         taken, remaining = await store.write(work)
         # Stored once is enough: no sweep takes what was touched within the hour.
-        blobs = ()
+        blobs = {}
         bound, rendered = bound + taken.rows, rendered + taken.rendered
         if taken.rows < size:
             break
@@ -283,13 +303,13 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
 
 
 def _bind_some(
-    tx: Transaction, *, target: sets.Target, blobs: tuple[bytes, ...], limit: int, is_last: bool
+    tx: Transaction, *, target: sets.Target, blobs: Mapping[str, bytes], limit: int, is_last: bool
 ) -> tuple[sets.Bound, int]:
     """What was bound, and how many are left after the last call."""
     # Read under the lock: a pause that was committed holds from then on.
     _live_rollout(tx, target.namespace, target.fleet, target.rollout)
     if blobs:
-        tx.put_content(*blobs)
+        tx.put_contents(blobs)
     taken = sets.bind(tx, target, limit)
     if not is_last or taken.rows < limit:
         return taken, 0
@@ -298,7 +318,15 @@ def _bind_some(
 
 
 def version_created(tx: Transaction, namespace: str, version: Json) -> None:
-    """A fleet shows which template version is its newest (contract 3.6)."""
+    """Its frozen inputs are here and stay, and its fleet shows which version is its newest
+    (contract 3.6)."""
+    template = version.get("status") or {}
+    try:
+        found = template.get("inputs") or []
+        inputs.accept(tx, version["metadata"]["uid"], template, found, "status")
+    except Invalid as problem:
+        name = version["metadata"]["name"]
+        raise errors.unprocessable(registry.by_kind("TemplateVersion"), name, problem) from problem
     kind = registry.by_kind("Fleet")
     fleet = tx.get(kind, namespace, version["spec"]["fleet"])
     if fleet is None:
@@ -313,7 +341,7 @@ def version_created(tx: Transaction, namespace: str, version: Json) -> None:
 
 def _target(
     snapshot: Snapshot, namespace: str, fleet: str, request: Json
-) -> tuple[sets.Target, tuple[bytes, ...]]:
+) -> tuple[sets.Target, Mapping[str, bytes]]:
     name = str(request.get("templateVersion") or "")
     rollout = str(request.get("rollout") or "")
     kind = registry.by_kind("TemplateVersion")
@@ -322,21 +350,25 @@ def _target(
         raise errors.not_found(kind, name)
     try:
         selector = selectors.from_match(request.get("selector"))
-        rendered = render.render(version["status"], name="", labels={})
+        frozen = inputs.load(snapshot, version["status"].get("inputs") or ())
+        rendered = render.render(version["status"], name="", labels={}, frozen=frozen)
     except Invalid as problem:
         raise errors.unprocessable(kind, name, problem) from problem
-    blobs = digest.canonical(rendered.spec), digest.canonical(rendered.rendered)
+    spec, body = digest.canonical(rendered.spec), digest.canonical(rendered.rendered)
+    spec_digest = snapshot.digest_of(spec)
+    # What holds a secret has a digest that nobody can test a guess against.
+    rendered_digest = snapshot.digest_of(body, is_secret=frozen.is_secret)
     target = sets.Target(
         namespace=namespace,
         fleet=fleet,
         template_version=name,
         rollout=rollout,
-        spec_digest=digest.of_bytes(blobs[0]),
-        rendered_digest=digest.of_bytes(blobs[1]),
+        spec_digest=spec_digest,
+        rendered_digest=rendered_digest,
         os_image=(rendered.spec.get("os") or {}).get("image") or "",
         selector=selector,
     )
-    return target, blobs
+    return target, {spec_digest: spec, rendered_digest: body}
 
 
 def _live_rollout(snapshot: Snapshot, namespace: str, fleet: str, name: str) -> Json:

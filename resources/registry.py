@@ -38,7 +38,11 @@ DEVICE = Kind(
     description="A machine under management: what it should run, and what it says it runs.",
     short_names=("dev",),
     categories=_CATEGORIES,
-    subresources=(_STATUS, Subresource("rendered", ("get",))),
+    subresources=(
+        _STATUS,
+        Subresource("rendered", ("get",)),
+        Subresource("inputs", ("create",), "DeviceInputs"),
+    ),
     columns=(
         Column("Alias", ".metadata.labels.alias", description="The label alias."),
         Column("Owner", ".metadata.owner", description="Fleet that writes its spec."),
@@ -236,7 +240,7 @@ BACKLOG = Kind(
     singular="backlog",
     model=backlog.Backlog,
     description="Work on devices that is waiting in a namespace.",
-    subresources=(_STATUS,),
+    subresources=(_STATUS, Subresource("following", ("get",), "FollowingDevices")),
     columns=(
         Column("To render", ".status.renderNeeded", "integer", "Devices to be rendered."),
         _AGE,

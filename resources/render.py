@@ -1,27 +1,27 @@
 """From a frozen template to a device's specification, and to what its agent is given. Pure.
 
-What comes out depends on the template alone as long as no string in it is a template of its own;
-then one render serves every device of the fleet. Strings with parameters, and providers whose
-content is fetched from outside, are refused by name: their freezing comes with later issues (4, 7),
-and a device keeps its last good specification meanwhile.
+What comes out depends on the template, and on what its outside sources gave when they were frozen,
+alone; then one render serves every device of the fleet. A source that is not frozen is refused by
+name, and so is a string with parameters, whose evaluation comes with issue 7; a device keeps its
+last good specification meanwhile.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from resources import configproviders, manifest
 from resources.copying import copied
 from resources.errors import FORBIDDEN, NOT_SUPPORTED, FieldError, Invalid
+from resources.manifest import Frozen
 
 Json = dict[str, Any]
 
-DEFAULT_MODE = 0o644
-DEFAULT_USER = "root"
-_FETCHED = ("gitRef", "httpRef", "secretRef")
+OUTSIDE = ("gitRef", "httpRef", "secretRef")
 _PARTS = ("os", "resources", "systemd", "updatePolicy", "decommissioning")
 
 
@@ -42,22 +42,27 @@ class Rendered:
 
 
 def render(
-    template: Json, *, name: str, labels: Mapping[str, str], templated: bool = True
+    template: Json,
+    *,
+    name: str,
+    labels: Mapping[str, str],
+    templated: bool = True,
+    frozen: Frozen = manifest.NOTHING,
 ) -> Rendered:
     """Render a DeviceSpec or a frozen template. `name` and `labels` are the device's.
 
     Only a fleet's template has parameters: in a device's own spec (`templated` false) braces are
     text. Raises NotFrozen and Unsupported with the paths of what stands in the way.
     """
-    check(template, templated=templated)
-    spec = {key: copied(value) for key, value in template.items() if key not in _IGNORED}
+    check(template, templated=templated, frozen=frozen.files)
+    spec = {key: copied(value) for key, value in template.items() if key not in BESIDE}
     rendered: Json = {key: spec[key] for key in _PARTS if key in spec}
     image = (spec.get("os") or {}).get("image")
     if image:
         rendered["os"] = {"image": image}
     else:
         rendered.pop("os", None)
-    files = list(_files(spec.get("config") or ()))
+    files = list(_files(spec.get("config") or (), frozen))
     rendered["config"] = [{"name": "", "inline": files}] if files else []
     rendered["applications"] = [_application(a) for a in spec.get("applications") or ()]
     rendered["consoles"] = spec.get("consoles") or []
@@ -65,11 +70,23 @@ def render(
 
 
 # Of a TemplateVersion's status: what is not template.
-_IGNORED = frozenset(("conditions", "updatedAt"))
+BESIDE = frozenset(("conditions", "updatedAt", "inputs"))
 
 
-def check(template: Json, root: str = "", *, templated: bool = True) -> None:
-    """Raise NotFrozen or Unsupported, with all complaints of the sort, if it cannot be rendered."""
+def outside(template: Json) -> list[tuple[str, Json]]:
+    """(`config[0].gitRef`, provider) of each provider whose content is not in the template."""
+    return [
+        (f"config[{number}].{source}", provider)
+        for number, provider in enumerate(template.get("config") or ())
+        if (source := configproviders.source_of(provider)) in OUTSIDE
+    ]
+
+
+def check(
+    template: Json, root: str = "", *, templated: bool = True, frozen: Container[str] = ()
+) -> None:
+    """Raise NotFrozen or Unsupported, with all complaints of the sort, if it cannot be rendered.
+    `frozen` are the names of the providers from outside whose content is there."""
     prefix = f"{root}." if root else ""
     parameters = [
         FieldError(prefix + path, NOT_SUPPORTED, "parameters in templates are not rendered yet")
@@ -77,23 +94,18 @@ def check(template: Json, root: str = "", *, templated: bool = True) -> None:
     ]
     if parameters:
         raise Unsupported(parameters)
-    fetched = [
-        FieldError(
-            f"{prefix}config[{number}].{key}",
-            FORBIDDEN,
-            "content from outside is not fetched yet; use inline files",
-        )
-        for number, provider in enumerate(template.get("config") or ())
-        for key in _FETCHED
-        if key in provider
-    ]
-    if fetched:
-        raise NotFrozen(fetched)
     unsupported = [
         FieldError(prefix + path, NOT_SUPPORTED, why) for path, why in _unsupported(template)
     ]
     if unsupported:
         raise Unsupported(unsupported)
+    missing = [
+        FieldError(prefix + path, FORBIDDEN, "its content has not been fetched")
+        for path, provider in outside(template)
+        if provider["name"] not in frozen
+    ]
+    if missing:
+        raise NotFrozen(missing)
 
 
 def parameterised(template: Json) -> list[str]:
@@ -161,13 +173,23 @@ def _unsupported(template: Json) -> Iterator[tuple[str, str]]:
 _NO_CATALOGS = "catalogs are not served"
 
 
-def _files(providers: Any) -> Iterator[Json]:
+def _files(providers: Any, frozen: Frozen) -> Iterator[Json]:
     """Every file, in list order; a later one of the same path takes the first one's place."""
     by_path: dict[str, Json] = {}
     for provider in providers:
+        if configproviders.source_of(provider) in OUTSIDE:
+            for file in frozen.files[provider["name"]]:
+                by_path[file.path] = _frozen_file(file, frozen.blobs[file.digest])
+            continue
         for entry in provider.get("inline") or ():
             by_path[entry["path"]] = _file(entry)
     return iter(by_path.values())
+
+
+def _frozen_file(file: manifest.File, blob: bytes) -> Json:
+    entry = {"path": file.path, "mode": file.mode, "user": file.user, "group": file.group}
+    content = base64.b64encode(blob).decode()
+    return _file(entry | {"content": content, "contentEncoding": "base64"})
 
 
 def _file(entry: Json) -> Json:
@@ -178,8 +200,8 @@ def _file(entry: Json) -> Json:
         "path": entry["path"],
         "content": content,
         "contentEncoding": "base64",
-        "mode": entry.get("mode") if entry.get("mode") is not None else DEFAULT_MODE,
-        "user": entry.get("user") or DEFAULT_USER,
+        "mode": entry.get("mode") if entry.get("mode") is not None else manifest.DEFAULT_MODE,
+        "user": entry.get("user") or manifest.DEFAULT_USER,
     }
     if entry.get("group"):
         file["group"] = entry["group"]

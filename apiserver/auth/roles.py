@@ -34,6 +34,7 @@ ROLES: Mapping[str, Grants] = MappingProxyType(
             "*/status": READ | {"update", "patch"},
             "fleets": READ | {"patch", "update"},
             "fleets/bindings": frozenset({"create"}),
+            "devices/inputs": frozenset({"create"}),
             "enrollmentrequests": READ | {"patch"},
             "certificatesigningrequests": READ | {"patch"},
             "repositories": READ | {"patch"},

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
+from apiserver import followers
 from apiserver.errors import BadRequest, Unprocessable
 from apiserver.kube import bodies, reading, rendering, writing
 from apiserver.kube.face import FACE
@@ -20,6 +21,7 @@ from resources.kind import Json
 
 Handler = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
 
+FOLLOWING_MAX = 500
 _DECIDED = ("approvedBy", "approvedAt")
 
 
@@ -104,6 +106,21 @@ async def _progress(request: web.Request, target: Target) -> web.StreamResponse:
     return await rendering.plain(request, answer)
 
 
+async def _hand_over(request: web.Request, target: Target) -> web.StreamResponse:
+    face = request.app[FACE]
+    body, warnings = await bodies.document(request, writing.write_query(request))
+    answer = await followers.hand_over(face.operations.store, target.place, target.name, body)
+    return await rendering.plain(request, answer, warnings=warnings)
+
+
+async def _following(request: web.Request, target: Target) -> web.StreamResponse:
+    face = request.app[FACE]
+    limit = options.integer(request.query, "limit", FOLLOWING_MAX) or FOLLOWING_MAX
+    after = request.query.get("after", "")
+    answer = await followers.page(face.operations.store, target.place, after, limit)
+    return await rendering.plain(request, answer)
+
+
 async def _rendered(request: web.Request, target: Target) -> web.StreamResponse:
     face = request.app[FACE]
     found = await face.operations.rendered(target.caller, target.place, target.name)
@@ -124,4 +141,6 @@ _HANDLERS: Mapping[tuple[str, str, str], Handler] = {
     ("Fleet", "bindings", "create"): _bind,
     ("Fleet", "progress", "get"): _progress,
     ("Device", "rendered", "get"): _rendered,
+    ("Device", "inputs", "create"): _hand_over,
+    ("Backlog", "following", "get"): _following,
 }

@@ -136,7 +136,7 @@ def short_template(name: str | None) -> str | None:
 def spec_hash(row: Row) -> str:
     """What agents take for the identity of a specification: its digest and the retry generation,
     since they refuse a hash that failed."""
-    digest = str(row["rendered_digest"]).removeprefix("sha256:")
+    digest = str(row["rendered_digest"]).rpartition(":")[2]
     return f"{digest}-{row['retry_generation']}" if row["retry_generation"] else digest
 
 
@@ -189,14 +189,25 @@ def status_of(row: Row, said: Json | None = None) -> Json:
     return status
 
 
-def document_of(kind: Kind, row: Row, spec: Json, *, said: Json | None = None) -> Json:
+def document_of(
+    kind: Kind, row: Row, spec: Json, *, said: Json | None = None, inputs: Json | None = None
+) -> Json:
+    status = status_of(row, said)
+    if inputs:
+        status["dependencySync"] = {"configRefs": [_reference(i) for i in inputs["inputs"]]}
     return {
         "apiVersion": kind.api_version,
         "kind": kind.kind,
         "metadata": metadata_of(row),
         "spec": spec,
-        "status": status_of(row, said),
+        "status": status,
     }
+
+
+def _reference(found: Json) -> Json:
+    """Where an outside source of the device stood, as the contract shows it."""
+    reference = {"configProviderName": found["name"], "fingerprint": found["revision"]}
+    return reference | ({"lastUpdatedAt": found["updatedAt"]} if found.get("updatedAt") else {})
 
 
 def row_by_name(connection: Connection, namespace: str, name: str) -> Row | None:
@@ -220,8 +231,12 @@ def documents_of(
 ) -> list[Json]:
     """The documents of many rows, with one look-up for all their specs."""
     rows = list(rows)
-    specs = documents.fetch(connection, (row["spec_digest"] for row in rows))
-    return [document_of(kind, row, specs[row["spec_digest"]]) for row in rows]
+    wanted = {row["spec_digest"] for row in rows} | {row["inputs_digest"] for row in rows}
+    found = documents.fetch(connection, wanted - {None})
+    return [
+        document_of(kind, row, found[row["spec_digest"]], inputs=found.get(row["inputs_digest"]))
+        for row in rows
+    ]
 
 
 def page(

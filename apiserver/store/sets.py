@@ -123,7 +123,7 @@ def bind(tx: Transaction, target: Target, limit: int) -> Bound:
         " spec_digest = :spec, rendered_digest = :rendered, os_image = :os_image,"
         " rendered_version = b.rendered_version,"
         " retry_generation = device.retry_generation + b.retried,"
-        " render_needed = 0, render_error = NULL,"
+        " render_needed = 0, render_error = NULL, inputs_digest = NULL,"
         " spec_valid = 'True', updated_status = b.updated_status,"
         " updated_info = CASE b.updated_status WHEN 'OutOfDate' THEN :out_of_date"
         " WHEN 'UpToDate' THEN :up_to_date ELSE device.updated_info END"

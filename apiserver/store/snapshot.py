@@ -7,7 +7,7 @@ it lacks.
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -66,6 +66,7 @@ class Snapshot:
         self.version: int = meta["version"]
         self.compacted: int = meta["compacted"]
         self.store_uid: str = meta["store_uid"]
+        self._content_key = bytes.fromhex(meta["content_key"])
 
     def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         if not is_device(kind):
@@ -115,6 +116,10 @@ class Snapshot:
     def content(self, name: str) -> bytes | None:
         """The blob under the digest `name`."""
         return contents.get(self.connection, name)
+
+    def digest_of(self, blob: bytes, *, is_secret: bool = False) -> str:
+        """What `blob` is stored under here. A secret's digest depends on this store's key."""
+        return digest.keyed(self._content_key, blob) if is_secret else digest.of_bytes(blob)
 
     def changes(
         self, kind: Kind, namespace: str | None, after: int, limit: int
@@ -253,6 +258,8 @@ class Transaction(Snapshot):
         version = self.next_version()
         last = document | {"metadata": metadata | {"resourceVersion": str(version)}}
         objects.remove(self.connection, metadata["uid"])
+        if kind.kind == "TemplateVersion":
+            contents.unrefer(self.connection, metadata["uid"])
         if kind.kind == "Fleet":
             objects.write_fleet_selector(self.connection, document, gone=True)
         values = objects.values_of(kind, document, version)
@@ -261,11 +268,26 @@ class Transaction(Snapshot):
         self.log_change(version, _key(values), "DELETED", old=old, new=None, body=body)
         return last
 
-    def put_content(self, *blobs: bytes) -> str:
-        """Store blobs under their digests; returns the last one's."""
+    def put_content(self, blob: bytes, *, is_secret: bool = False) -> str:
+        """Store a blob under its digest, which is returned."""
+        name = self.digest_of(blob, is_secret=is_secret)
+        self.put_contents({name: blob})
+        return name
+
+    def put_contents(self, blobs: Mapping[str, bytes]) -> None:
+        """Store blobs under the digests that `digest_of` gave."""
         self.writes += 1
         contents.put(self.connection, blobs, self.now_s)
-        return digest.of_bytes(blobs[-1])
+
+    def touch_content(self, name: str) -> int | None:
+        """Renew the age of a blob; its size, None when it is not there."""
+        self.writes += 1
+        return contents.touch(self.connection, name, self.now_s)
+
+    def refer(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Note that parents (digests, uids) point at contents, which so are kept."""
+        self.writes += 1
+        contents.refer(self.connection, self.dialect, pairs)
 
     def log_change(
         self,

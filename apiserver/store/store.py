@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from apiserver.store.contents import Documents
 from apiserver.store.database import Database, PostgresDatabase, SqliteDatabase, StoreUnavailable
@@ -120,9 +121,12 @@ async def open_database(url: str, data_dir: Path | None) -> Database:
 
 
 def _ensure_meta(connection: Connection) -> int:
+    key = secrets.token_hex(32)
     found = connection.execute(select(META.c.version)).scalar()
     if found is not None:
+        # A store that is older than the key.
+        connection.execute(update(META).where(META.c.content_key == "").values(content_key=key))
         return int(found)
-    first = {"id": 1, "store_uid": str(uuid4()), "version": 0, "compacted": 0}
+    first = {"id": 1, "store_uid": str(uuid4()), "version": 0, "compacted": 0, "content_key": key}
     connection.execute(insert(META), first | {"event_version": 0, "writer": "", "batch": 0})
     return 0

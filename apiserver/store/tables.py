@@ -41,6 +41,8 @@ class StoreMeta(SQLModel, table=True):
     event_version: int = _big()
     writer: str = _text()
     batch: int = _big()
+    # In hexadecimal: what digests of secrets are keyed with. It never changes, or they would.
+    content_key: str = _text(default="")
 
 
 class ObjectRow(SQLModel, table=True):
@@ -115,6 +117,8 @@ class DeviceRow(SQLModel, table=True):
     # What it should be.
     inputs_version: int = _big(default=1)
     spec_digest: str = _text()
+    # What its outside sources gave, if it has no fleet and so follows them itself.
+    inputs_digest: str | None = _text(nullable=True)
     template_version: str | None = _text(nullable=True)
     rollout: str | None = _text(nullable=True)
     rollout_batch: int | None = _big(nullable=True)
@@ -168,6 +172,13 @@ class DeviceRow(SQLModel, table=True):
             "name",
             sqlite_where=text("render_needed = 1"),
             postgresql_where=text("render_needed = 1"),
+        ),
+        Index(
+            "device_following",
+            "namespace",
+            "name",
+            sqlite_where=text("inputs_digest IS NOT NULL"),
+            postgresql_where=text("inputs_digest IS NOT NULL"),
         ),
     )
 

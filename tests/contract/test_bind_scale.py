@@ -13,10 +13,14 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from apiserver import app, config
-from bench.fleet import DEVICE, FLEET, Service, fleet
+from apiserver.store import Transaction
+from bench.fleet import ADMIN, DEVICE, FLEET, PLAIN, ROLLOUT, VERSION, Service, fleet
 from controllers import fleets, rollouts
 from controllers.client import Client
 from controllers.session import Endpoint
+from resources import manifest
+from resources.kind import Json
+from resources.manifest import File
 
 FLEETS = "/apis/flightctl.io/v1beta1/namespaces/default/fleets"
 NOW = "2026-11-23T00:00:00Z"
@@ -69,6 +73,51 @@ async def test_a_bind_of_2000_takes_15_statements_a_thousand(tmp_path: Path) -> 
         ]
     )
     assert everything == list(range(1, store.hub.version + 1)), "the log is gapless"
+    await service.stop()
+
+
+async def offer_files(service: Service, number: int) -> Json:
+    """A version with so many files from Git, frozen, and its rollout."""
+
+    def post(tx: Transaction) -> str:
+        blobs = [f"content of {n}".encode() for n in range(number)]
+        files = [
+            File(f"/etc/app/{n}", tx.put_content(blob), len(blob)) for n, blob in enumerate(blobs)
+        ]
+        return tx.put_content(manifest.document(files))
+
+    listed = await service.operations.store.write(post)
+    target = f"web.v9-{number:08}"
+    reference = {"repository": "demo", "targetRevision": "main", "path": "/"}
+    status = {
+        "config": [{"name": "base", "gitRef": reference}],
+        "inputs": [{"name": "base", "manifest": listed, "revision": "c0ffee"}],
+    }
+    version = {"metadata": {"name": target}, "spec": {"fleet": "web"}, "status": status}
+    await service.operations.create(ADMIN, VERSION, "default", version, PLAIN)
+    spec = {"target": {"fleet": "web", "templateVersion": target}}
+    rollout = {"metadata": {"name": f"{target}-1"}, "spec": spec}
+    await service.operations.create(ADMIN, ROLLOUT, "default", rollout, PLAIN)
+    return {"templateVersion": target, "rollout": f"{target}-1"}
+
+
+@pytest.mark.timeout(300)
+async def test_the_number_of_files_does_not_change_the_number_of_statements(tmp_path: Path) -> None:
+    statements, took = Statements(), {}
+    try:
+        service = await Service.start(tmp_path)
+        await service.fill(1_000)
+        # The first one opens connections too.
+        for number in (1, 2, 50):
+            request = await offer_files(service, number)
+            statements.seen.clear()
+            answer = await service.bind(request | {"limit": 1_000})
+            took[number] = len(statements.seen)
+            assert answer == {"bound": 1_000, "rendered": 1_000, "remaining": 0}
+    finally:
+        statements.close()
+    print(f"statements for 1000 devices, by number of files: {took}")
+    assert took[50] == took[2] <= STATEMENTS_PER_1000 + 5
     await service.stop()
 
 
