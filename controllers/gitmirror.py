@@ -23,7 +23,6 @@ from collections.abc import (
     Callable,
     Collection,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
@@ -35,6 +34,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from controllers import gitobjects
 from controllers.giterrors import GitError, PathNotFound, RevisionNotFound, Unreachable
 from controllers.gitprogram import SOURCE, Failed, Git, TooMuch
 from controllers.gitremote import Remote
@@ -42,7 +42,7 @@ from controllers.gitremote import Remote
 T = TypeVar("T")
 
 # The first fetch of a big repository takes long; a question to the remote does not.
-ASK_S, FETCH_S, READ_S = 30.0, 300.0, 60.0
+ASK_S, FETCH_S = 30.0, 300.0
 # Callers that come together are answered together, though one began a little earlier.
 TOGETHER_S = 1.0
 READ_BYTES_MAX = 64 << 20
@@ -124,10 +124,8 @@ class Mirrors:
         """Everything at or below `path`, in git's order; of a file, itself. Commit as `resolve`
         gave it. Raises PathNotFound, also for a path that leaves the repository."""
         inside = normalised(path)
-        below = ["--", inside] if inside else []
-        listed = await self._read(
-            remote, commit, "ls-tree", "-r", "-l", "-z", "--full-tree", commit, *below
-        )
+        folder = self._directory / remote.mirror
+        listed = await asyncio.to_thread(gitobjects.listing, folder, commit, inside)
         found = [_entry(line) for line in listed.decode(errors="surrogateescape").split("\0")[:-1]]
         if not found and inside:
             raise PathNotFound(f'there is no "{inside}" in {remote.url} at {commit[:12]}')
@@ -144,13 +142,8 @@ class Mirrors:
         total = sum(wanted.values())
         if total > limit_bytes:
             raise TooMuch(limit_bytes)
-        names = "".join(f"{blob}\n" for blob in wanted).encode()
-        # Each is preceded by a line of its id, type and size.
-        room = total + 100 * len(wanted)
-        out = await self._read(
-            remote, "", "cat-file", "--batch", stdin=names, limit_bytes=room
-        )  # fmt: skip
-        return dict(_blobs(out))
+        folder = self._directory / remote.mirror
+        return await asyncio.to_thread(gitobjects.contents, folder, wanted)
 
     async def forget_others(self, remotes: Collection[Remote]) -> None:
         """Remove what is kept of repositories that are none of these."""
@@ -253,7 +246,7 @@ class Mirrors:
         if not (folder / "HEAD").exists():
             make = partial(self._directory.mkdir, mode=0o700, parents=True, exist_ok=True)
             await asyncio.to_thread(make)
-            await self._git.locally(folder, "init", "--quiet", "--bare", within_s=READ_S)
+            await asyncio.to_thread(gitobjects.create, folder)
         await self._git.outside(
             remote, "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head", "--prune",
             SOURCE, *what, within_s=FETCH_S, mirror=folder,
@@ -269,33 +262,8 @@ class Mirrors:
 
     async def _parsed(self, remote: Remote, revision: str) -> str | None:
         """The commit that the mirror knows by this id, or by this beginning of one id only."""
-        if not (self._directory / remote.mirror / "HEAD").exists():
-            return None
-        try:
-            out = await self._git.locally(
-                self._directory / remote.mirror,
-                "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}",
-                within_s=READ_S,
-            )  # fmt: skip
-        except Failed:
-            return None
-        return out.decode().strip()
-
-    async def _read(
-        self, remote: Remote, commit: str, *arguments: str, stdin: bytes = b"", limit_bytes: int = 0
-    ) -> bytes:
-        more = {"limit_bytes": limit_bytes} if limit_bytes else {}
-        try:
-            return await self._git.locally(
-                self._directory / remote.mirror, *arguments, within_s=READ_S, stdin=stdin, **more
-            )
-        except TimeoutError:
-            raise Unreachable(f"the mirror of {remote.url} could not be read in time") from None
-        except Failed as problem:
-            # Swept or renewed since it was resolved: resolving again brings it back.
-            raise RevisionNotFound(
-                f"the mirror of {remote.url} no longer has {commit[:12] or 'that'}: {problem}"
-            ) from problem
+        folder = self._directory / remote.mirror
+        return await asyncio.to_thread(gitobjects.commit_of, folder, revision)
 
 
 def normalised(path: str) -> str:
@@ -317,19 +285,6 @@ def _entry(line: str) -> Entry:
         # Old repositories have 100664.
         kind = EntryKind.EXECUTABLE if number & 0o111 else EntryKind.FILE
     return Entry(path, kind, 0 if size == "-" else int(size), blob)
-
-
-def _blobs(out: bytes) -> Iterator[tuple[str, bytes]]:
-    """What `cat-file --batch` answered: a line of id, type and size, the content, a newline."""
-    at = 0
-    while at < len(out):
-        end = out.index(b"\n", at)
-        blob, kind, *size = out[at:end].decode().split()
-        if kind != "blob":
-            raise RevisionNotFound(f"the mirror no longer has the content {blob}: {kind}")
-        begin = end + 1
-        at = begin + int(size[0]) + 1
-        yield blob, out[begin : at - 1]
 
 
 def _folders(directory: Path) -> list[Path]:

@@ -30,7 +30,7 @@ CONNECT_S = 10
 SLOW_BYTES_S, SLOW_S = 1000, 30
 # Of what git says on standard error, progress apart.
 SAID_BYTES_MAX = 64 * 1024
-# Of what a command answers: the refs of a big repository, the entries of a big tree.
+# Of what a command answers: the refs of a big repository.
 OUT_BYTES_MAX = 64 << 20
 # The name under which the configuration in memory holds the URL.
 SOURCE = "source"
@@ -68,22 +68,6 @@ class Git:
 
     known_hosts: Path
     protocols: Sequence[str] = PROTOCOLS
-
-    async def locally(
-        self,
-        mirror: Path,
-        *arguments: str,
-        within_s: float,
-        stdin: bytes = b"",
-        limit_bytes: int = OUT_BYTES_MAX,
-    ) -> bytes:
-        """A command on the mirror, without network. Raises Failed, TooMuch, TimeoutError."""
-        environment = self._environment("/dev/null")
-        command = ["git", "--git-dir", str(mirror), *arguments]
-        code, out, said = await _run(command, environment, within_s, stdin, limit_bytes)
-        if code:
-            raise Failed(code, said)
-        return out
 
     async def outside(
         self, remote: Remote, *arguments: str, within_s: float, mirror: Path | None = None
@@ -222,14 +206,12 @@ async def _run(
     command: Sequence[str],
     environment: dict[str, str],
     within_s: float,
-    stdin: bytes = b"",
-    limit_bytes: int = OUT_BYTES_MAX,
 ) -> tuple[int, bytes, str]:
     """Exit code, standard output, standard error. Raises TimeoutError, TooMuch; whatever happens,
     nothing that was started is left."""
     process = await asyncio.create_subprocess_exec(
         *command,
-        stdin=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=environment,
@@ -237,7 +219,7 @@ async def _run(
     )
     try:
         async with asyncio.timeout(within_s):
-            out, said = await _exchange(process, stdin, limit_bytes)
+            out, said = await _exchange(process)
             code = await process.wait()
     except BaseException:
         await _end(process)
@@ -245,36 +227,24 @@ async def _run(
     return code, out, said.decode(errors="replace")
 
 
-async def _exchange(
-    process: asyncio.subprocess.Process, stdin: bytes, limit_bytes: int
-) -> tuple[bytes, bytes]:
-    assert process.stdin is not None
+async def _exchange(process: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
     assert process.stdout is not None
     assert process.stderr is not None
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(_feed(process.stdin, stdin))
-            out = group.create_task(_whole(process.stdout, limit_bytes))
+            out = group.create_task(_whole(process.stdout))
             said = group.create_task(_tail(process.stderr))
     except* TooMuch as problems:
         raise problems.exceptions[0] from None
     return out.result(), said.result()
 
 
-async def _feed(pipe: asyncio.StreamWriter, data: bytes) -> None:
-    # Who ends early says on standard error why.
-    with suppress(BrokenPipeError, ConnectionResetError):
-        pipe.write(data)
-        await pipe.drain()
-    pipe.close()
-
-
-async def _whole(pipe: asyncio.StreamReader, limit_bytes: int) -> bytes:
+async def _whole(pipe: asyncio.StreamReader) -> bytes:
     found = bytearray()
     while chunk := await pipe.read(1 << 16):
         found += chunk
-        if len(found) > limit_bytes:
-            raise TooMuch(limit_bytes)
+        if len(found) > OUT_BYTES_MAX:
+            raise TooMuch(OUT_BYTES_MAX)
     return bytes(found)
 
 
