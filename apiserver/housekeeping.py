@@ -1,4 +1,5 @@
-"""What must be forgotten so that a server can run for years: old log rows, contents, events.
+"""What lets a server run for years: old log rows, contents and events are forgotten, and counters
+are counted again.
 
 One task, level-triggered: each round looks at what is stored, and a round that fails or is missed
 is made up by the next. Rounds are short transactions, so writers hardly notice.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -16,12 +18,14 @@ from apiserver.auth.identity import CONTROLLER, Caller
 from apiserver.builtins.events import STORED as EVENT
 from apiserver.errors import NotFound
 from apiserver.operations import ListOptions, Operations
-from apiserver.store import compaction
+from apiserver.store import compaction, recount
 from resources.kind import Json
 
 EVERY_S = 60.0
 EVENT_KEPT = timedelta(days=7)
 EVENTS_A_PAGE = 500
+# Fleets whose counters are looked at in one round; then it is the next ones' turn.
+RECOUNTED_A_ROUND = 20
 
 log = structlog.get_logger()
 _CALLER = Caller(name="system:homeport:housekeeping", role=CONTROLLER)
@@ -29,10 +33,12 @@ _CALLER = Caller(name="system:homeport:housekeeping", role=CONTROLLER)
 
 async def keep_house(operations: Operations, now: Callable[[], datetime]) -> None:
     """Runs until it is cancelled."""
+    place: recount.Place = ("", "")
     while True:
         await asyncio.sleep(EVERY_S)
         try:
             await tidy(operations, now())
+            place = await recount_some(operations, place)
         except Exception:  # the next round tries again; nothing depends on this one
             log.warning("housekeeping failed", exc_info=True)
 
@@ -42,6 +48,18 @@ async def tidy(operations: Operations, now: datetime) -> None:
     while await operations.store.write(compaction.compact) >= compaction.CHANGE_STEP:
         pass
     await forget_events(operations, now - EVENT_KEPT)
+
+
+async def recount_some(operations: Operations, after: recount.Place) -> recount.Place:
+    """Look at the counters of the next fleets, and repair what is wrong. Returns where to go on."""
+    store = operations.store
+    places = await store.read(lambda s: recount.places(s, after, RECOUNTED_A_ROUND))
+    for place in places:
+        if await store.read(partial(recount.difference, place=place)):
+            wrong = await store.write(partial(recount.repair, place=place))
+            namespace, fleet = place
+            log.error("counters repaired", namespace=namespace, fleet=fleet, wrong=wrong)
+    return places[-1] if len(places) == RECOUNTED_A_ROUND else ("", "")
 
 
 async def forget_events(operations: Operations, before: datetime) -> int:

@@ -3,11 +3,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sqlalchemy import text
+
 from apiserver import housekeeping
 from apiserver.builtins import events
 from apiserver.builtins.view import View
 from apiserver.operations import Caller, ListOptions, Operations, WriteOptions
-from apiserver.store import Store
+from apiserver.store import Store, recount
+from bench.fleet import Service
 
 CALLER = Caller("test", role="controller")
 
@@ -32,3 +35,29 @@ async def test_events_are_forgotten_a_week_after_they_happened_last(tmp_path: Pa
         assert [item["metadata"]["name"] for item in left.items] == ["e20"]
     finally:
         await store.close()
+
+
+async def test_counters_that_are_wrong_are_repaired_and_right_ones_left_alone(
+    tmp_path: Path,
+) -> None:
+    service = await Service.start(tmp_path)
+    try:
+        await service.fill(5)
+        store = service.operations.store
+        right = await service.summary()
+        version = store.hub.version
+        assert await store.read(lambda s: recount.difference(s, ("default", "web"))) == {}
+        await store.write(
+            lambda tx: (
+                tx.connection.execute(
+                    text("UPDATE counter SET n = n + 2 WHERE dimension = 'updated'")
+                ).rowcount
+            )
+        )
+        assert await service.summary() != right
+        after = await housekeeping.recount_some(service.operations, ("", ""))
+        assert after == ("", ""), "there are few fleets: the next round begins anew"
+        assert await service.summary() == right
+        assert store.hub.version == version, "nobody watches counters"
+    finally:
+        await service.stop()
