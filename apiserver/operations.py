@@ -10,85 +10,38 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 from uuid import uuid4
 
-from apiserver import bindings, errors, strategy
+import structlog
+
+from apiserver import bindings, errors, keeping, showing, strategy
 from apiserver.auth.identity import Caller
 from apiserver.store import Snapshot, Store, StoreBusy, Transaction, devices, objects, watchrule
-from resources import registry, validation
+from apiserver.verbs import (
+    Deleted,
+    ListOptions,
+    Page,
+    WatchEvent,
+    WatchOptions,
+    WriteOptions,
+    Written,
+)
+from resources import masking, registry, resourcesync, validation
 from resources.errors import Invalid
 from resources.kind import Json, Kind
 from resources.selectors import EVERYTHING, FieldSelector, LabelSelector
 
 T = TypeVar("T")
 
+log = structlog.get_logger()
+
 WATCH_PAGE = 500
 # Their maker knows the status at once: the frozen template, the first phase.
 _BORN_WITH_STATUS = ("TemplateVersion", "Rollout")
-BOOKMARK_S = 50.0
 DEFAULT_NAMESPACE = "default"
 DEFAULT_ORGANIZATION = "00000000-0000-0000-0000-000000000000"
-
-
-@dataclass(frozen=True, slots=True)
-class WriteOptions:
-    dry_run: bool = False
-    field_validation: str = "Warn"
-    field_manager: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ListOptions:
-    """`version` is the first page's, which every further page carries."""
-
-    labels: LabelSelector = EVERYTHING
-    fields: FieldSelector | None = None
-    limit: int = 0
-    after: tuple[str, str] | None = None
-    version: int | None = None
-    resource_version: int | None = None
-    match: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    items: list[Json]
-    version: int
-    after: tuple[str, str] | None = None
-    remaining: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    document: Json
-    created: bool = False
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Deleted:
-    document: Json
-    gone: bool
-
-
-@dataclass(frozen=True, slots=True)
-class WatchOptions:
-    labels: LabelSelector = EVERYTHING
-    fields: FieldSelector | None = None
-    resource_version: int | None = None
-    send_initial: bool = False
-    bookmarks: bool = False
-    timeout_s: float = 1800.0
-    bookmark_s: float = BOOKMARK_S
-
-
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
-    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
-    document: Json
-    initial_end: bool = False
 
 
 @dataclass(slots=True)
@@ -124,7 +77,7 @@ class Operations:
     async def get(self, caller: Caller, kind: Kind, namespace: str, name: str) -> Json:
         def read(snapshot: Snapshot) -> Json | None:
             found = snapshot.get(kind, namespace, name)
-            return found and _shown(snapshot, kind, found)
+            return found and showing.shown(snapshot, kind, found)
 
         document = await self.store.read(read)
         if document is None:
@@ -155,7 +108,7 @@ class Operations:
                     limit=wanted,
                 )
             )
-            items = bindings.summarised(snapshot, kind, items)
+            items = showing.all_shown(snapshot, kind, items)
             version = snapshot.version if options.version is None else options.version
             if not wanted or len(items) < wanted:
                 return Page(items, version)
@@ -180,13 +133,13 @@ class Operations:
     async def create(
         self, caller: Caller, kind: Kind, namespace: str, document: Json, options: WriteOptions
     ) -> Written:
-        document = _without_status(kind, document, "")
+        document = showing.revealed(kind, _without_status(kind, document, ""), None)
         document, warnings = self.decode(kind, document, options)
-        stored = await self._write(
-            lambda tx: _shown(tx, kind, self.insert_in(tx, caller, kind, document, namespace)),
-            options,
-        )
-        return Written(stored, created=True, warnings=warnings)
+
+        def apply(tx: Transaction) -> Json:
+            return showing.shown(tx, kind, self.insert_in(tx, caller, kind, document, namespace))
+
+        return Written(await self._write(apply, options), created=True, warnings=warnings)
 
     async def update(
         self,
@@ -206,13 +159,15 @@ class Operations:
             old = tx.get(kind, namespace, name)
             if old is None and (not create_missing or subresource):
                 raise errors.not_found(kind, name)
-            ready, warnings = self.decode(kind, judged, options, old)
+            said = showing.revealed(kind, judged, old)
+            ready, warnings = self.decode(kind, said, options, old)
             if old is None:
                 made = self.insert_in(tx, caller, kind, ready, namespace)
-                return Written(_shown(tx, kind, made), True, warnings)
+                return Written(showing.shown(tx, kind, made), True, warnings)
             new = strategy.for_update(kind, namespace, old, ready, subresource=subresource)
+            keeping.claim(caller, kind, ready, old, new)
             stored = self.update_in(tx, caller, kind, old, new)
-            return Written(_shown(tx, kind, stored), False, warnings)
+            return Written(showing.shown(tx, kind, stored), False, warnings)
 
         return await self._write(apply, options)
 
@@ -227,20 +182,21 @@ class Operations:
         *,
         subresource: str = "",
     ) -> Written:
-        """`change` is pure and leaves what it is given alone; it is applied to the object inside
-        the transaction that stores it."""
+        """`change` is pure and leaves what it is given alone; it is applied inside the transaction
+        that stores the object, to what a person sees of it."""
 
         def apply(tx: Transaction) -> tuple[Json, tuple[str, ...]]:
             old = tx.get(kind, namespace, name)
             if old is None:
                 raise errors.not_found(kind, name)
-            changed = change(old)
+            changed = change(masking.masked(kind, old))
             if not isinstance(changed, dict):
                 raise errors.BadRequest("the patch does not leave an object")
-            changed = _without_status(kind, changed, subresource)
+            changed = showing.revealed(kind, _without_status(kind, changed, subresource), old)
             changed, warnings = self.decode(kind, changed, options, old)
             new = strategy.for_update(kind, namespace, old, changed, subresource=subresource)
-            return _shown(tx, kind, self.update_in(tx, caller, kind, old, new)), warnings
+            stored = self.update_in(tx, caller, kind, old, new)
+            return showing.shown(tx, kind, stored), warnings
 
         stored, warnings = await self._write(apply, options)
         return Written(stored, warnings=warnings)
@@ -265,9 +221,11 @@ class Operations:
                     raise errors.conflict(
                         kind, name, f"the {key} in the precondition ({value}) does not match"
                     )
+            keeping.guard_deletion(tx, caller, kind, old)
             return self._delete_in(tx, kind, old, propagation)
 
-        return await self._write(apply, WriteOptions(dry_run=dry_run))
+        deleted = await self._write(apply, WriteOptions(dry_run=dry_run))
+        return replace(deleted, document=masking.masked(kind, deleted.document))
 
     async def delete_collection(
         self,
@@ -280,7 +238,10 @@ class Operations:
     ) -> Sequence[Json]:
         def apply(tx: Transaction) -> Sequence[Json]:
             found = tx.list(kind, namespace, labels=labels, fields=fields)
-            return [self._delete_in(tx, kind, document, None).document for document in found]
+            for document in found:
+                keeping.guard_deletion(tx, caller, kind, document)
+            gone = [self._delete_in(tx, kind, document, None).document for document in found]
+            return [masking.masked(kind, document) for document in gone]
 
         return await self._write(apply, WriteOptions(dry_run=dry_run))
 
@@ -301,6 +262,7 @@ class Operations:
         name = ready["metadata"]["name"]
         if tx.get(kind, namespace, name) is not None:
             raise errors.already_exists(kind, name)
+        keeping.claim(caller, kind, document, None, ready)
         if kind.kind == "Device":
             # Only an approval brings a status along; people's was dropped on the way in.
             if caller.role in ("controller", "approval") and document.get("status"):
@@ -323,6 +285,7 @@ class Operations:
     def update_in(self, tx: Transaction, caller: Caller, kind: Kind, old: Json, new: Json) -> Json:
         """Store a change that `strategy.for_update` has made ready, and what follows from it."""
         metadata = new["metadata"]
+        keeping.guard_change(tx, caller, kind, old, new)
         if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
             return self._remove(tx, kind, new)
         if kind.kind == "Device":
@@ -364,7 +327,9 @@ class Operations:
         namespace = metadata.get("namespace", "")
         if kind.kind == "Organization" and metadata["name"] == DEFAULT_NAMESPACE:
             raise errors.Forbidden(f'"{DEFAULT_NAMESPACE}" cannot be deleted', kind=kind)
-        last = tx.delete(kind, document)
+        # The log keeps the last body to show it to watchers; what is secret in it ends here.
+        last = tx.delete(kind, masking.masked(kind, document))
+        keeping.release(tx, kind, document)
         if kind.kind == "Fleet":
             bindings.fleet_changed(tx, namespace, metadata["name"])
         if kind.kind == "Device":
@@ -427,7 +392,7 @@ class Operations:
                 yield WatchEvent("ADDED", document)
             cursor = page.version
             if options.send_initial:
-                yield WatchEvent("BOOKMARK", self._bookmark(kind, cursor), initial_end=True)
+                yield WatchEvent("BOOKMARK", showing.bookmark(kind, cursor), initial_end=True)
         bookmarked = self._monotonic()
         told = cursor
         while True:
@@ -439,7 +404,7 @@ class Operations:
             ending = now >= deadline or self.store.hub.closed
             due = now - bookmarked >= options.bookmark_s or (ending and cursor != told)
             if step.caught_up and options.bookmarks and due:
-                yield WatchEvent("BOOKMARK", self._bookmark(kind, cursor))
+                yield WatchEvent("BOOKMARK", showing.bookmark(kind, cursor))
                 bookmarked, told = now, cursor
             if ending:
                 return
@@ -485,18 +450,10 @@ class Operations:
             if type_ == "DELETED":
                 # It left the selection, or is gone: the row's version orders it, whatever the
                 # object is now. One that is gone by now has its own delete row further on.
-                body = _at(body or _tombstone(kind, row), row.version)
+                body = showing.at_version(body or showing.tombstone(kind, row), row.version)
             assert body is not None, "a current row has its object"
-            events.append(WatchEvent(type_, _shown(snapshot, kind, body)))
+            events.append(WatchEvent(type_, showing.shown(snapshot, kind, body)))
         return events
-
-    @staticmethod
-    def _bookmark(kind: Kind, version: int) -> Json:
-        return {
-            "apiVersion": kind.api_version,
-            "kind": kind.kind,
-            "metadata": {"resourceVersion": str(version)},
-        }
 
     # --- our own verbs --------------------------------------------------------------------
 
@@ -515,6 +472,20 @@ class Operations:
         if "spec" not in found:
             raise errors.Conflict("no rendered version for device", kind=kind, name=name)
         return found
+
+    async def credentials(self, caller: Caller, kind: Kind, namespace: str, name: str) -> Json:
+        """The object with its secrets; the roles let the controllers alone come here."""
+        document = await self.store.read(lambda snapshot: snapshot.get(kind, namespace, name))
+        if document is None:
+            raise errors.not_found(kind, name)
+        log.info("credentials read", kind=kind.kind, namespace=namespace, name=name, by=caller.name)
+        return document
+
+    async def refresh(self, caller: Caller, kind: Kind, namespace: str, name: str) -> Written:
+        """Ask the controllers to look at once: a note on the object, so that it can't be lost."""
+        return await self.patch(
+            caller, kind, namespace, name, resourcesync.asked_to_refresh, WriteOptions()
+        )
 
     # --- helpers --------------------------------------------------------------------------
 
@@ -552,11 +523,6 @@ class Operations:
             raise errors.ServiceUnavailable(str(busy), retry_after_s=1) from busy
 
 
-def _shown(snapshot: Snapshot, kind: Kind, document: Json) -> Json:
-    """A document as every verb shows it, so that a write that changes nothing looks like one."""
-    return bindings.summarised(snapshot, kind, [document])[0]
-
-
 def _suffix() -> str:
     return "".join(secrets.choice(strategy.SUFFIX_ALPHABET) for _ in range(5))
 
@@ -567,17 +533,6 @@ def _without_status(kind: Kind, document: Json, subresource: str) -> Json:
     if subresource or not kind.has_status or kind.internal or kind.kind in _BORN_WITH_STATUS:
         return document
     return {key: value for key, value in document.items() if key != "status"}
-
-
-def _at(document: Json, version: int) -> Json:
-    return document | {"metadata": document["metadata"] | {"resourceVersion": str(version)}}
-
-
-def _tombstone(kind: Kind, row: watchrule.Change) -> Json:
-    metadata: Json = {"name": row.name, "uid": row.uid}
-    if row.namespace:
-        metadata["namespace"] = row.namespace
-    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
 
 
 __all__ = [

@@ -13,7 +13,7 @@ from apiserver import errors
 from resources.copying import copied
 from resources.errors import FORBIDDEN, REQUIRED, FieldError, Invalid, invalid
 from resources.kind import Json, Kind
-from resources.objectpath import get_path
+from resources.objectpath import get_path, set_default
 
 # Without vowels and look-alikes, so that no word and no doubt arises.
 SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
@@ -95,6 +95,8 @@ def _shaped(kind: Kind, namespace: str, document: Json) -> Json:
             f'apiVersion "{said_version}" is not served here; use {kind.api_version}'
         )
     document["apiVersion"], document["kind"] = kind.api_version, kind.kind
+    for path, value in kind.defaults.items():
+        set_default(document, path, value)
     metadata = document["metadata"]
     said = metadata.get("namespace") or ""
     if kind.namespaced:

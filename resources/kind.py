@@ -64,6 +64,8 @@ class Kind:
     validate: Callable[[Json], None] | None = None
     # Fields that may not change once set, as dotted paths.
     immutable: tuple[str, ...] = ()
+    # What is stored where a document says nothing, by dotted path.
+    defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
     # People may not write this kind; only the service and its controllers do.
     internal: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)

@@ -13,3 +13,11 @@ def get_path(document: Any, path: str) -> Any:
             return None
         value = value.get(part)
     return value
+
+
+def set_default(document: Any, path: str, value: Any) -> None:
+    """Put `value` at `path` where nothing is, if there is an object to put it into."""
+    *outer, last = path.split(".")
+    holder = get_path(document, ".".join(outer)) if outer else document
+    if isinstance(holder, dict):
+        holder.setdefault(last, value)

@@ -1,8 +1,6 @@
 """Every kind that the service keeps, declared once.
 
-Repository and ResourceSync are modelled and not listed: a kind that is served promises that
-someone acts on it, and the controllers that read repositories come with issue 4. Namespaces and
-events belong to standalone mode, and live with the API server.
+Namespaces and events belong to standalone mode, and live with the API server.
 """
 
 from __future__ import annotations
@@ -14,6 +12,8 @@ from resources import (
     enrollment,
     fleet,
     organization,
+    repository,
+    resourcesync,
     rollout,
     templateversion,
 )
@@ -187,6 +187,85 @@ CERTIFICATE_SIGNING_REQUEST = Kind(
     validate=certificates.check,
 )
 
+REPOSITORY = Kind(
+    group=FLIGHTCTL_GROUP,
+    version=V1BETA1,
+    kind="Repository",
+    plural="repositories",
+    singular="repository",
+    model=repository.Repository,
+    description="A source of configuration or images, and the credentials for it.",
+    short_names=("repo",),
+    categories=_CATEGORIES,
+    # The secrets that reads mask; for the controllers alone.
+    subresources=(_STATUS, Subresource("credentials", ("get",))),
+    columns=(
+        Column("Type", ".spec.type", description="git, http or oci."),
+        Column("URL", ".spec.url", description="Address of a Git repository or HTTP server."),
+        Column("Registry", ".spec.registry", description="Host of a registry."),
+        Column(
+            "Accessible",
+            ".status.conditions[type=Accessible].status",
+            description="Whether it could be read last time.",
+        ),
+        _AGE,
+        Column(
+            "Message",
+            ".status.conditions[type=Accessible].message",
+            description="More on Accessible.",
+            priority=1,
+        ),
+    ),
+    selectable=("metadata.owner", "spec.type", "spec.url", "spec.registry", "spec.accessMode"),
+    validate=repository.check,
+)
+
+RESOURCE_SYNC = Kind(
+    group=FLIGHTCTL_GROUP,
+    version=V1BETA1,
+    kind="ResourceSync",
+    plural="resourcesyncs",
+    singular="resourcesync",
+    model=resourcesync.ResourceSync,
+    description="Fleets that are kept as a Git repository describes them.",
+    # Not rs: those are Kubernetes' ReplicaSets.
+    categories=_CATEGORIES,
+    subresources=(_STATUS, Subresource("refresh", ("create",))),
+    columns=(
+        Column("Repository", ".spec.repository", description="Where it reads."),
+        Column("Path", ".spec.path", description="File or directory of the manifests."),
+        Column("Revision", ".spec.targetRevision", description="Branch, tag or commit."),
+        Column(
+            "Accessible",
+            ".status.conditions[type=Accessible].status",
+            description="Whether the repository could be read last time.",
+        ),
+        Column(
+            "Synced",
+            ".status.conditions[type=Synced].status",
+            description="Whether everything is as it describes.",
+        ),
+        Column(
+            "Last sync",
+            ".status.conditions[type=Synced].lastTransitionTime",
+            "date",
+            "When Synced last changed.",
+        ),
+        _AGE,
+        Column("Commit", ".status.observedCommit", description="Commit applied.", priority=1),
+        Column(
+            "Message",
+            ".status.conditions[type=Synced].message",
+            description="More on Synced.",
+            priority=1,
+        ),
+    ),
+    selectable=("metadata.owner", "spec.repository", "spec.type"),
+    validate=resourcesync.check,
+    immutable=("spec.type",),
+    defaults={"spec.type": "fleet"},
+)
+
 ORGANIZATION = Kind(
     group=FLIGHTCTL_GROUP,
     version=V1BETA1,
@@ -254,6 +333,8 @@ KINDS: tuple[Kind, ...] = (
     TEMPLATE_VERSION,
     ENROLLMENT_REQUEST,
     CERTIFICATE_SIGNING_REQUEST,
+    REPOSITORY,
+    RESOURCE_SYNC,
     ORGANIZATION,
     ROLLOUT,
     BACKLOG,

@@ -33,8 +33,6 @@ from resources.meta import (
 TYPES = ("git", "http", "oci")
 MAX_URL = 2048
 MAX_PEM_BYTES = 20 << 20
-# What a read shows instead of a credential, and what a write sends to keep it.
-MASK = "*****"
 
 _SECRET: Json = {"format": "password"}
 _TAG = Annotated[
@@ -75,6 +73,12 @@ class SshConfig(Model):
     )
     private_key_passphrase: str | None = Field(
         None, description="What the private key is locked with.", json_schema_extra=_SECRET
+    )
+    known_hosts: str | None = Field(
+        None,
+        max_length=65536,
+        description="Host keys to know the server by, as lines of a known_hosts file. Without it, "
+        "those that the service was given.",
     )
     skip_server_verification: bool | None = Field(
         None, description="True trusts any server. For trials only."
@@ -170,6 +174,7 @@ def check(document: Json) -> None:
 def _check(spec: Json) -> Complaints:
     if spec.get("type") == "oci":
         yield from _check_oci(spec)
+    yield from checked(spec, "url", "spec", _no_password)
     http, ssh = spec.get("httpConfig"), spec.get("sshConfig")
     if http is not None and ssh is not None:
         yield FieldError("spec.sshConfig", FORBIDDEN, "give either httpConfig or sshConfig")
@@ -221,18 +226,24 @@ def _check_oci(spec: Json) -> Complaints:
                 yield from tags.check(f"{here}.tags[{place}]", tag)
 
 
+def _no_password(url: str) -> str | None:
+    # A URL is shown to everybody.
+    userinfo = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    if ":" in userinfo:
+        return "has a password inside, where everybody can read it; give it in spec.httpConfig"
+    return None
+
+
 def _short(value: str) -> str | None:
     return None if 1 <= len(value) <= 256 else "must have 1 to 256 characters"
 
 
 def _base64(value: str) -> str | None:
-    if value == MASK:
-        return None
     if len(value) > MAX_PEM_BYTES:
         return f"must be no more than {MAX_PEM_BYTES >> 20} MiB"
     return None if value and formats.decoded(value) is not None else "must be base64"
 
 
 def _jwt(value: str) -> str | None:
-    right = value == MASK or re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}", value)
+    right = re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}", value)
     return None if right else "must be a JWT: three parts of base64url with dots between"

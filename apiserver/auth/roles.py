@@ -23,16 +23,18 @@ _NOTHING: frozenset[str] = frozenset()
 
 Grants = Mapping[str, frozenset[str]]
 
+# Secrets are for the controllers alone; an administrator may replace them and not read them.
+_SECRETS: Grants = {"repositories/credentials": _NOTHING}
 _EDITED = ("devices", "fleets", "resourcesyncs", "repositories")
 
 ROLES: Mapping[str, Grants] = MappingProxyType(
     {
-        identity.ADMIN: {"*": EVERYTHING},
-        "org-admin": {"*": EVERYTHING},
+        identity.ADMIN: {"*": EVERYTHING, **_SECRETS},
+        "org-admin": {"*": EVERYTHING, **_SECRETS},
         identity.CONTROLLER: {
             "*": READ,
             "*/status": READ | {"update", "patch"},
-            "fleets": READ | {"patch", "update"},
+            "fleets": READ | {"create", "patch", "update", "delete"},
             "fleets/bindings": frozenset({"create"}),
             "devices/inputs": frozenset({"create"}),
             "enrollmentrequests": READ | {"patch"},
@@ -49,11 +51,14 @@ ROLES: Mapping[str, Grants] = MappingProxyType(
         identity.OPERATOR: {
             "*": READ,
             "contents": _NOTHING,
+            **_SECRETS,
             **dict.fromkeys(_EDITED, MANAGE),
+            "resourcesyncs/refresh": frozenset({"create"}),
             "rollouts": READ | {"update", "patch"},
         },
         identity.VIEWER: {
             "*": READ,
+            **_SECRETS,
             "contents": _NOTHING,
             "devices/rendered": _NOTHING,
             "devices/console": _NOTHING,

@@ -22,6 +22,7 @@ from resources.kind import Json
 Handler = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
 
 FOLLOWING_MAX = 500
+REFRESH_BYTES_MAX = 4096
 _DECIDED = ("approvedBy", "approvedAt")
 
 
@@ -127,6 +128,25 @@ async def _rendered(request: web.Request, target: Target) -> web.StreamResponse:
     return await rendering.document(request, target.kind, found, now=face.now())
 
 
+# --- repositories and what is read from them -----------------------------------------------------
+
+
+async def _credentials(request: web.Request, target: Target) -> web.StreamResponse:
+    face = request.app[FACE]
+    found = await face.operations.credentials(target.caller, target.kind, target.place, target.name)
+    return await rendering.document(request, target.kind, found, now=face.now())
+
+
+async def _refresh(request: web.Request, target: Target) -> web.StreamResponse:
+    """Any body will do; the answer is the object, with the note that it is to be looked at."""
+    face = request.app[FACE]
+    await bodies.raw(request, REFRESH_BYTES_MAX)
+    noted = await face.operations.refresh(target.caller, target.kind, target.place, target.name)
+    return await rendering.document(
+        request, target.kind, noted.document, now=face.now(), status=201
+    )
+
+
 _PARTS: Mapping[str, Handler] = {
     "get": reading.get,
     "update": writing.update,
@@ -143,4 +163,6 @@ _HANDLERS: Mapping[tuple[str, str, str], Handler] = {
     ("Device", "rendered", "get"): _rendered,
     ("Device", "inputs", "create"): _hand_over,
     ("Backlog", "following", "get"): _following,
+    ("Repository", "credentials", "get"): _credentials,
+    ("ResourceSync", "refresh", "create"): _refresh,
 }

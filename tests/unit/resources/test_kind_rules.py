@@ -36,7 +36,7 @@ class TestRepository:
             {"type": "git", "url": "ssh://a", "sshConfig": {"sshPrivateKey": B64}},
             {"type": "http", "url": "https://a", "httpConfig": {"token": "a.b.c"}},
             {"type": "http", "url": "https://a", "httpConfig": {"tls.crt": B64, "tls.key": B64}},
-            {"type": "http", "url": "https://a", "httpConfig": {"ca.crt": "*****"}},
+            {"type": "http", "url": "https://me@a:1/b", "httpConfig": {"ca.crt": B64}},
             {"type": "oci", "registry": "quay.io:443", "baseImages": []},
         ],
     )
@@ -47,6 +47,7 @@ class TestRepository:
         ("spec", "path"),
         [
             ({"httpConfig": {}, "sshConfig": {}}, "spec.sshConfig"),
+            ({"url": f"https://me:{SECRET}@a/b"}, "spec.url"),
             ({"httpConfig": {"username": SECRET}}, "spec.httpConfig.password"),
             ({"httpConfig": {"password": SECRET}}, "spec.httpConfig.username"),
             ({"httpConfig": {"tls.crt": B64}}, "spec.httpConfig[tls.key]"),

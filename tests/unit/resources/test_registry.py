@@ -19,9 +19,9 @@ def test_a_kind_is_found_by_path_and_by_name(kind: Kind) -> None:
 
 
 def test_what_is_not_served_is_not_found() -> None:
-    assert registry.by_path("flightctl.io", "v1beta1", "repositories") is None
+    assert registry.by_path("flightctl.io", "v1beta1", "catalogs") is None
     with pytest.raises(KeyError):
-        registry.by_kind("Repository")
+        registry.by_kind("Catalog")
 
 
 def test_no_word_that_kubectl_takes_means_two_things() -> None:

@@ -1,0 +1,56 @@
+"""Between what is stored and what people see: summaries go in, secrets stay out.
+
+The invariant: no document leaves the operations but through here, except to the controllers by the
+one subresource that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from apiserver import bindings, errors
+from apiserver.store import Snapshot, watchrule
+from resources import masking
+from resources.errors import Invalid
+from resources.kind import Json, Kind
+
+
+def shown(snapshot: Snapshot, kind: Kind, document: Json) -> Json:
+    """A document as every verb shows it, so that a write that changes nothing looks like one."""
+    return all_shown(snapshot, kind, [document])[0]
+
+
+def all_shown(snapshot: Snapshot, kind: Kind, documents: Iterable[Json]) -> list[Json]:
+    hidden = [masking.masked(kind, document) for document in documents]
+    return bindings.summarised(snapshot, kind, hidden)
+
+
+def revealed(kind: Kind, document: Json, old: Json | None) -> Json:
+    """What a person sent, with the secrets that are masked in it, and without copies of any.
+    Raises Unprocessable."""
+    try:
+        return masking.without_copies(kind, masking.restored(kind, document, old))
+    except Invalid as problem:
+        metadata = document.get("metadata")
+        name = str(metadata.get("name") or "") if isinstance(metadata, dict) else ""
+        raise errors.unprocessable(kind, name, problem) from None
+
+
+def at_version(document: Json, version: int) -> Json:
+    return document | {"metadata": document["metadata"] | {"resourceVersion": str(version)}}
+
+
+def tombstone(kind: Kind, row: watchrule.Change) -> Json:
+    """What is left to say of an object that is gone without a last body."""
+    metadata: Json = {"name": row.name, "uid": row.uid}
+    if row.namespace:
+        metadata["namespace"] = row.namespace
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
+
+
+def bookmark(kind: Kind, version: int) -> Json:
+    return {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {"resourceVersion": str(version)},
+    }

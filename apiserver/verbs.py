@@ -1,0 +1,70 @@
+"""What the verbs take and give, whichever face asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from resources.kind import Json
+from resources.selectors import EVERYTHING, FieldSelector, LabelSelector
+
+BOOKMARK_S = 50.0
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    dry_run: bool = False
+    field_validation: str = "Warn"
+    field_manager: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """`version` is the first page's, which every further page carries."""
+
+    labels: LabelSelector = EVERYTHING
+    fields: FieldSelector | None = None
+    limit: int = 0
+    after: tuple[str, str] | None = None
+    version: int | None = None
+    resource_version: int | None = None
+    match: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    items: list[Json]
+    version: int
+    after: tuple[str, str] | None = None
+    remaining: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    document: Json
+    created: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    document: Json
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    labels: LabelSelector = EVERYTHING
+    fields: FieldSelector | None = None
+    resource_version: int | None = None
+    send_initial: bool = False
+    bookmarks: bool = False
+    timeout_s: float = 1800.0
+    bookmark_s: float = BOOKMARK_S
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+    document: Json
+    initial_end: bool = False
