@@ -42,6 +42,7 @@ TEXTS = {
 
 PREPARING = "Preparing"
 APPLYING = "ApplyingUpdate"
+REBOOTING = "Rebooting"
 
 CONFIG = "config"
 APPLICATIONS = "applications"

@@ -1,5 +1,7 @@
 """Does one step of a plan. The caller has written down that it is about to.
 
+Steps of the operating system are not done here but by `system`.
+
 Every step may be done twice, or be done while a child of a killed agent still does it: writes
 replace, removals do not mind that nothing is there, containers are named by id. A step that fails
 raises Retry or Reject with the file or application at fault; it never leaves a path half written.
@@ -32,7 +34,7 @@ class Executor:
         self._observer = observer
         self._made: dict[str, str] = {}
 
-    def perform(self, step: planner.Step, spec: specs.Spec) -> None:
+    def perform(self, step: planner.LocalStep, spec: specs.Spec) -> None:
         """Raises Retry, Reject. `spec` is what the plan was made for."""
         match step:
             case planner.BackUp() | planner.WriteFile() | planner.Restore():

@@ -35,6 +35,7 @@ REFUSE = "refuse"
 INTENT = "intent"
 OUTCOME = "outcome"
 BOOT = "boot"
+MENDED = "mended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class Memory:
     steps_in_target: int = 0
     boots_without_commit: int = 0
     boot_id: str = ""
+    # Reboots that were to bring back the committed system, since it last ran.
+    repair_reboots: int = 0
 
     def refusal_of(self, target: states.Target) -> Refusal | None:
         """By version, and by content too: a new number does not make bad content good."""
@@ -165,6 +168,7 @@ def step(memory: Memory, record: Json) -> Memory:
                 committed_at=record["at"],
                 steps_in_target=0,
                 boots_without_commit=0,
+                repair_reboots=0,
             )
         case "refuse":
             refusal = _refusal(record)
@@ -178,7 +182,15 @@ def step(memory: Memory, record: Json) -> Memory:
             )
         case "intent":
             counts = states.counts_steps(memory.state)
-            return replace(memory, steps_in_target=memory.steps_in_target + counts)
+            is_repair = isinstance(memory.state, states.Idle | states.Refused)
+            is_reboot = is_repair and record["step"]["do"] == "Reboot"
+            return replace(
+                memory,
+                steps_in_target=memory.steps_in_target + counts,
+                repair_reboots=memory.repair_reboots + is_reboot,
+            )
+        case "mended":
+            return replace(memory, repair_reboots=0)
         case "boot":
             counts = states.counts_steps(memory.state) and bool(memory.boot_id)
             return replace(
@@ -199,6 +211,7 @@ def encode(memory: Memory) -> Json:
         "steps": memory.steps_in_target,
         "boots": memory.boots_without_commit,
         "bootID": memory.boot_id,
+        "repairReboots": memory.repair_reboots,
     }
 
 
@@ -212,6 +225,7 @@ def decode(record: Json) -> Memory:
         steps_in_target=record["steps"],
         boots_without_commit=record["boots"],
         boot_id=record["bootID"],
+        repair_reboots=record.get("repairReboots", 0),
     )
 
 
@@ -238,6 +252,11 @@ def outcome(words: Json, trouble: str = "") -> Json:
 
 def booted(boot_id: str) -> Json:
     return {"kind": BOOT, "bootID": boot_id}
+
+
+def mended() -> Json:
+    """The committed system runs again: the next drift is repaired anew."""
+    return {"kind": MENDED}
 
 
 def _pair(target: states.Target) -> list[str]:

@@ -176,6 +176,9 @@ class LinuxWorld:
     def boot_id(self) -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
+    def is_whole_machine(self) -> bool:
+        return str(self._root) == "/"
+
     def uid_of(self, user: str) -> int | None:
         return self._id_of(user, "/etc/passwd", lambda name: pwd.getpwnam(name).pw_uid)
 

@@ -17,7 +17,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from agent import errors, journal, leaving, machine, planner, specs, states, telling, world
+from agent import (
+    errors,
+    greenboot,
+    journal,
+    leaving,
+    machine,
+    osimage,
+    planner,
+    specs,
+    states,
+    system,
+    telling,
+    world,
+)
 from agent.executor import Executor
 from agent.files import Files
 from agent.mailbox import Mailbox
@@ -54,6 +67,7 @@ class Reconciler:
         settings: LoopSettings,
         mailbox: Mailbox,
         service_reachable: Callable[[], bool | None],
+        os_mode: str | None = None,
     ) -> None:
         self._world = where
         self._settings = settings
@@ -63,6 +77,7 @@ class Reconciler:
         self._files = Files(where, settings.data_dir, own_dir)
         self._starts = Starts(where, own_dir)
         self._observer = Observer(where, settings, self._files, self._starts)
+        self._system = system.System(where, settings, os_mode)
         self._executor = Executor(where, settings, self._files, self._starts, self._observer)
         self._verifier = Verifier(where, settings)
         self._specs = specs.SpecFiles(where, settings.data_dir, own_dir)
@@ -74,6 +89,9 @@ class Reconciler:
             start_grace_s=settings.start_grace_s,
             reach_s=settings.reach_s,
             reach_interval_s=settings.reach_interval_s,
+            boot_reach_s=settings.boot_reach_s,
+            boot_complete_s=settings.boot_complete_s,
+            reboot_patience_s=settings.reboot_patience_s,
         )
         self._current = specs.Spec(states.Target(specs.NOTHING))
         self._desired = self._current
@@ -167,6 +185,7 @@ class Reconciler:
             self._journal.append(journal.booted(boot_id))
         self._resume()
         self._teller.committed(self._current)
+        self._tell_system(self._system.slots_for(None))
         self._teller.state(self.state, self._world.now(), current=self._current.target)
         self._is_begun = True
         log.info("loop begins state=%s current=%s", type(self.state).__name__, self._current.target)
@@ -192,7 +211,7 @@ class Reconciler:
                 errors.APPLYING, errors.LIFECYCLE, "", errors.NOT_FOUND, detail, self._at()
             )
             self._happen(states.Failed(failure))
-        elif target != desired and not isinstance(self.state, states.RollingBack):
+        elif target != desired and not states.heads_back(self.state):
             # Cut off between `desired.json` and the journal, or lost; nothing was begun with it.
             self._journal.append(journal.entered(states.Idle()))
             if is_new:
@@ -284,7 +303,7 @@ class Reconciler:
                 if facts.plan or facts.monotonic < state.not_before or offer:
                     return facts
                 objection = self._objection(state.target)
-                missing = () if objection else self._observer.missing(self._desired)
+                missing = () if objection else self._missing()
                 if not objection:
                     self._tell_fetching(missing)
                 return replace(facts, objection=objection, missing=missing)
@@ -297,17 +316,33 @@ class Reconciler:
     def _with_plan(
         self, facts: machine.Facts, state: states.State, goal: specs.Spec
     ) -> machine.Facts:
-        observed = self._observer.observed(goal)
+        wants = self._system.wanted(state, goal, repairs=self._journal.memory.repair_reboots)
+        slots = self._system.slots_for(wants)
+        self._tell_system(slots)
+        if fallen_back := self._system.fallen_back(state, wants, slots, facts.at):
+            return replace(facts, objection=fallen_back)
+        observed = replace(self._observer.observed(goal), os=slots)
         self._teller.applications(goal, observed.containers)
         try:
-            plan = planner.plan(self._observer.wanted(goal), observed)
+            plan = planner.plan(replace(self._observer.wanted(goal), os=wants), observed)
         except errors.Reject as error:
             if not states.heads_for_target(state):
                 raise
             return replace(facts, objection=self._failure(error, state))
+        if not states.heads_for_target(state):
+            self._tell_astray(self._system.astray(wants, slots))
         if states.heads_for_target(state) or isinstance(state, states.RollingBack):
             return self._with_judgement(replace(facts, plan=plan), state, goal, observed)
         return replace(facts, plan=self._repair(plan, facts, goal, observed))
+
+    def _tell_system(self, slots: osimage.Slots | None) -> None:
+        if slots is not None or self._system.mode == osimage.PACKAGE:
+            self._teller.system(self._system.section(self._current, slots))
+
+    def _tell_astray(self, words: str) -> None:
+        if not words and self._journal.memory.repair_reboots:
+            self._journal.append(journal.mended())
+        self._teller.trouble("os", words)
 
     def _with_judgement(
         self,
@@ -319,6 +354,8 @@ class Reconciler:
         if isinstance(state, states.Verifying):
             facts = replace(facts, verdict=self._verifier.verdict(goal, observed.containers))
             is_asked = facts.verdict.is_well is True and state.deadline is not None
+            if state.has_rebooted:
+                facts = replace(facts, is_boot_complete=greenboot.is_boot_complete(self._world))
         else:
             is_asked = not facts.plan
         if is_asked and machine.wants_probe(state):
@@ -353,7 +390,7 @@ class Reconciler:
 
     def _do(self, steps: tuple[planner.Step, ...], goal: specs.Spec) -> float:
         state = self.state
-        is_pull = any(isinstance(step, planner.PullImage) for step in steps)
+        is_pull = any(isinstance(step, planner.PullImage | osimage.PullOs) for step in steps)
         spec = self._desired if is_pull else goal
         for step in steps:
             if self._stop is not None and self._stop.is_set():
@@ -370,8 +407,15 @@ class Reconciler:
                 return 0.0
             case states.Verifying():
                 return self._bounds.verify_interval_s
+            case states.Rebooting():
+                self._happen(states.Begun(self._world.monotonic() + self._bounds.reboot_patience_s))
+                return 0.0
             case _ if is_pull:
                 return 0.0
+        if isinstance(steps[-1], osimage.Reboot):
+            patience_s = self._bounds.reboot_patience_s
+            self._repair_not_before = self._world.monotonic() + patience_s
+            return self._bounds.verify_interval_s
         return self._repaired()
 
     def _perform(self, step: planner.Step, spec: specs.Spec) -> None:
@@ -379,7 +423,12 @@ class Reconciler:
         self._journal.append(journal.intent(words))
         log.info("step %s", words)
         try:
-            self._executor.perform(step, spec)
+            if isinstance(step, osimage.Reboot):
+                self._mailbox.wait_for_push(self._settings.notice_s)
+            if isinstance(step, osimage.Step):
+                self._system.perform(step, spec, self._current)
+            else:
+                self._executor.perform(step, spec)
         except (errors.Retry, errors.Reject) as error:
             log.warning("step failed %s: %s", words, error)
             self._journal.append(journal.outcome(words, error.cause))
@@ -398,8 +447,7 @@ class Reconciler:
             case states.Fetching() if is_pull:
                 pause = self._backoff(state.attempt + 1)
                 self._happen(states.Postponed(self._world.monotonic() + pause))
-                missing = self._observer.missing(self._desired)
-                self._tell_fetching(missing, trouble=error.detail)
+                self._tell_fetching(self._missing(), trouble=error.detail)
             case states.Applying() | states.Verifying() | states.RollingBack():
                 self._count(error, state)
             case _:
@@ -423,6 +471,8 @@ class Reconciler:
             self._desired, self._offer = self._offer.spec, None
         if isinstance(event, states.Dismissed):
             self._offer = None
+        if isinstance(event, states.RebootOrdered) and states.heads_for_target(after):
+            self._specs.note_rollback(self._current.os_image or self._system.booted_name())
         if isinstance(event, states.Blameless) and self._desired.target != states.target_of(before):
             # It is lost; the service has it still, and is asked as one that does not know it.
             after = states.Idle()
@@ -462,7 +512,7 @@ class Reconciler:
 
     def _objection(self, target: states.Target) -> errors.Failure | None:
         assert self._desired.target == target
-        error = self._observer.objection(self._desired)
+        error = self._system.objection(self._desired) or self._observer.objection(self._desired)
         if error is None:
             return None
         return errors.failure_of(error, phase=errors.PREPARING, at=self._at())
@@ -472,9 +522,18 @@ class Reconciler:
         phase = errors.PREPARING if is_early else errors.APPLYING
         return errors.failure_of(error, phase=phase, at=self._at())
 
-    def _tell_fetching(self, missing: tuple[planner.PullImage, ...], *, trouble: str = "") -> None:
+    def _missing(self) -> tuple[planner.PullImage | osimage.PullOs, ...]:
+        return (*self._system.missing(self._desired), *self._observer.missing(self._desired))
+
+    def _tell_fetching(
+        self, missing: tuple[planner.PullImage | osimage.PullOs, ...], *, trouble: str = ""
+    ) -> None:
         images = {app.image for app in self._desired.applications}
-        pending = tuple(one.app for one in missing)
+        if self._desired.os_image:
+            images.add(self._desired.os_image)
+        pending = tuple(
+            one.app if isinstance(one, planner.PullImage) else one.image for one in missing
+        )
         self._teller.fetching(
             len(images) - len(missing), pending, self._world.now(), trouble=trouble
         )

@@ -8,6 +8,12 @@ leaves nothing behind and is Refused at once; everything after it goes through R
 the same work towards the old specification, and ends in Refused too. From Refused and Idle the
 device is kept as the committed specification says; that is all that drift repair is.
 
+Where the target has another operating system, Applying stages it and writes the files, Rebooting
+starts it, and Applying goes on from what is observed there. The way back is the same: RollingBack
+may have to start the old system (through Rebooting with a `failure`) before it gives back files and
+applications. A target that has been bootable and is not what runs has been gone back from by the
+boot loader: that is a failure like any other.
+
 No state says how far the work is: what is left to do is planned anew from what is observed. So
 any of them may be entered after a crash, and steps may be repeated. What the journal adds is the
 direction (forward or back), the verdict on versions that failed, and the budgets that turn a loop
@@ -26,7 +32,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agent import errors
+from agent import errors, osimage
 from agent.states import (
     SERVICE,
     Announced,
@@ -99,15 +105,43 @@ def _stumble(state: Any, event: Any) -> State:
 
 
 def _reboot(state: Any, event: Any) -> State:
-    return Rebooting(state.target, event.boot_id, state.was_reachable, state.attempt)
+    return Rebooting(
+        state.target,
+        event.boot_id,
+        event.image,
+        was_reachable=state.was_reachable,
+        attempt=state.attempt,
+        reboots=state.reboots + 1,
+        rollback_before=event.rollback_before,
+    )
+
+
+def _reboot_back(state: Any, event: Any) -> State:
+    return Rebooting(
+        state.target,
+        event.boot_id,
+        event.image,
+        attempt=state.attempt,
+        reboots=state.reboots + 1,
+        failure=state.failure,
+    )
 
 
 def _go_on(state: Any, event: Any) -> State:
-    return Applying(state.target, state.was_reachable, state.attempt)
+    if state.failure is not None:
+        return RollingBack(state.target, state.failure, state.attempt, reboots=state.reboots)
+    return Applying(
+        state.target,
+        state.was_reachable,
+        state.attempt,
+        reboots=state.reboots,
+        rollback_before=state.rollback_before,
+    )
 
 
 def _verify(state: Any, event: Any) -> State:
-    return Verifying(state.target, state.was_reachable, state.attempt)
+    has_rebooted = state.reboots > 0
+    return Verifying(state.target, state.was_reachable, state.attempt, has_rebooted=has_rebooted)
 
 
 def _begin(state: Any, event: Any) -> State:
@@ -161,6 +195,7 @@ TRANSITIONS: Mapping[tuple[type[Any], type[Any]], Callable[[Any, Any], State]] =
     (Applying, Applied): _verify,
     (Applying, RebootOrdered): _reboot,
     (Applying, Failed): _roll_back,
+    (Rebooting, Begun): _begin,
     (Rebooting, Booted): _go_on,
     (Rebooting, Failed): _roll_back,
     (Verifying, Postponed): _stumble,
@@ -169,6 +204,7 @@ TRANSITIONS: Mapping[tuple[type[Any], type[Any]], Callable[[Any, Any], State]] =
     (Verifying, Failed): _roll_back,
     (RollingBack, Postponed): _stumble,
     (RollingBack, Begun): _begin,
+    (RollingBack, RebootOrdered): _reboot_back,
     (RollingBack, Restored): _give_up,
     (RollingBack, Blameless): _fetch_later,
     (Decommissioning, Announced): _wipe,
@@ -208,6 +244,8 @@ class Facts:
     missing: tuple[Any, ...] = ()
     verdict: Verdict = Verdict(None)
     is_reachable: bool | None = None
+    # None = nobody on this device judges a boot.
+    is_boot_complete: bool | None = None
     boot_id: str = ""
     steps_in_target: int = 0
     boots_without_commit: int = 0
@@ -222,6 +260,9 @@ class Bounds:
     start_grace_s: float
     reach_s: float
     reach_interval_s: float
+    boot_reach_s: float
+    boot_complete_s: float
+    reboot_patience_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +329,9 @@ def decide(state: State, facts: Facts, bounds: Bounds) -> Decision:
         case Rebooting():
             if facts.boot_id != state.boot_id:
                 return Happen(Booted())
-            return Rest(bounds.verify_interval_s)
+            if state.deadline is None or facts.monotonic >= state.deadline:
+                return Do((osimage.Reboot(state.image),))
+            return Rest(bounds.reach_interval_s)
         case Verifying():
             return _verifying(state, facts, bounds)
         case RollingBack():
@@ -333,7 +376,17 @@ def _applying(state: Applying, facts: Facts) -> Decision:
         return Happen(Applied() if facts.steps_in_target else Unchanged())
     if facts.monotonic < state.not_before:
         return Rest(state.not_before - facts.monotonic)
-    return Do(facts.plan)
+    return _up_to_the_reboot(facts)
+
+
+def _up_to_the_reboot(facts: Facts) -> Decision:
+    """A reboot is the last of a plan, and a state of its own: nothing is done behind it."""
+    last = facts.plan[-1]
+    if not isinstance(last, osimage.Reboot):
+        return Do(facts.plan)
+    if len(facts.plan) > 1:
+        return Do(facts.plan[:-1])
+    return Happen(RebootOrdered(facts.boot_id, last.image, last.rollback_deployment))
 
 
 def _exhausted(state: Applying | Verifying, facts: Facts) -> errors.Failure | None:
@@ -344,39 +397,66 @@ def _exhausted(state: Applying | Verifying, facts: Facts) -> errors.Failure | No
         reason = f"{facts.steps_in_target} steps without success"
     elif state.stumbles > APPLY_ATTEMPTS_MAX:
         reason = f"{state.stumbles} attempts without success"
+    elif _needs_reboot(facts):
+        reason = _reboots_exhausted(state)
     if not reason:
         return None
     return errors.Failure(errors.APPLYING, errors.LIFECYCLE, "", errors.ABORTED, reason, facts.at)
 
 
+def _reboots_exhausted(state: Applying | Verifying) -> str:
+    if isinstance(state, Verifying):
+        return "another operating system was booted meanwhile"
+    if state.reboots >= osimage.REBOOTS_MAX:
+        return f"{state.reboots} reboots did not start the new system"
+    return ""
+
+
+def _needs_reboot(facts: Facts) -> bool:
+    return bool(facts.plan) and isinstance(facts.plan[-1], osimage.Reboot)
+
+
 def _verifying(state: Verifying, facts: Facts, bounds: Bounds) -> Decision:
     verdict = facts.verdict
+    start_s, reach_s, whole_s = _patience(state, facts, bounds)
     if exhausted := _exhausted(state, facts):
         return Happen(Failed(exhausted))
     if facts.objection:
         return Happen(Failed(facts.objection))
     if state.deadline is None:
-        grace = bounds.start_grace_s
-        if state.was_reachable:
-            grace = max(grace, bounds.reach_s)
-        return Happen(Begun(facts.monotonic + grace))
+        return Happen(Begun(facts.monotonic + whole_s))
     if facts.monotonic < state.not_before:
         return Rest(state.not_before - facts.monotonic)
     out_of_reach = state.was_reachable is True and facts.is_reachable is False
-    # The applications have their own, shorter deadline within the one for both.
-    excess = max(0.0, bounds.reach_s - bounds.start_grace_s) if state.was_reachable else 0.0
-    is_late = facts.monotonic >= state.deadline - excess
+    is_judged = facts.is_boot_complete is not False
+    # All have begun together; each has a deadline of its own within the one for the whole.
+    is_late = facts.monotonic >= state.deadline - (whole_s - start_s)
     if verdict.is_well is False or (verdict.is_well is None and is_late):
         return Happen(Failed(_unwell(verdict, facts.at)))
     if facts.plan and not is_late:
         return Do(facts.plan)
-    if verdict.is_well and not facts.plan and not out_of_reach:
+    if verdict.is_well and not facts.plan and not out_of_reach and is_judged:
         return Happen(Verified())
+    if out_of_reach and facts.monotonic >= state.deadline - (whole_s - reach_s):
+        return Happen(Failed(_unreachable(facts.at)))
     if facts.monotonic >= state.deadline:
-        if out_of_reach:
-            return Happen(Failed(_unreachable(facts.at)))
+        if not is_judged:
+            return Happen(Failed(_not_complete(facts.at)))
         return Happen(Failed(_unwell(verdict, facts.at)))
     return Rest(bounds.reach_interval_s if verdict.is_well else bounds.verify_interval_s)
+
+
+def _patience(state: Verifying, facts: Facts, bounds: Bounds) -> tuple[float, float, float]:
+    """Seconds for the applications, for the network, and for all there is to wait for.
+
+    A system that has just been booted needs longer until its network is there.
+    """
+    start_s = bounds.start_grace_s
+    reach_s = bounds.boot_reach_s if state.has_rebooted else bounds.reach_s
+    whole_s = max(start_s, reach_s) if state.was_reachable else start_s
+    if facts.is_boot_complete is not None:
+        whole_s = max(whole_s, bounds.boot_complete_s)
+    return start_s, reach_s, whole_s
 
 
 def _unwell(verdict: Verdict, at: str) -> errors.Failure:
@@ -397,17 +477,23 @@ def _unreachable(at: str) -> errors.Failure:
     )
 
 
+def _not_complete(at: str) -> errors.Failure:
+    detail = "the health checks of the new system (greenboot) do not call its boot good"
+    return errors.Failure(errors.APPLYING, errors.OS, "", errors.ABORTED, detail, at)
+
+
 def _rolling_back(state: RollingBack, facts: Facts, bounds: Bounds) -> Decision:
     if facts.plan and state.stumbles <= ROLLBACK_ATTEMPTS_MAX:
         if facts.monotonic < state.not_before:
             return Rest(state.not_before - facts.monotonic)
-        return Do(facts.plan)
+        return _up_to_the_reboot(facts)
     if state.failure.component != SERVICE:
         return Happen(Restored())
     if facts.is_reachable is not False:
         return Happen(Restored())
     if state.deadline is None:
-        return Happen(Begun(facts.monotonic + bounds.reach_s))
+        reach_s = bounds.boot_reach_s if state.reboots else bounds.reach_s
+        return Happen(Begun(facts.monotonic + reach_s))
     if facts.monotonic < state.deadline:
         return Rest(bounds.reach_interval_s)
     pause = min(AGAIN_BASE_S * 2.0 ** min(state.attempt, 8), AGAIN_MAX_S)

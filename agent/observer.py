@@ -145,12 +145,6 @@ class Observer:
         """Why `spec` cannot be made true on this device, before anything is changed."""
         if spec.objection is not None:
             return spec.objection
-        if spec.os_image:
-            # As a device without an image-based system answers: the whole specification.
-            detail = "this agent does not manage the OS image of this device"
-            return errors.Reject(
-                errors.UNIMPLEMENTED, detail, component=errors.OS, element=spec.os_image
-            )
         for one in spec.files:
             if found := self._files.objection(one):
                 return found

@@ -7,6 +7,9 @@ Order. Files first, then containers: an application should find the configuratio
 with. Each backup stands right before the first write to its path, so that nothing that a person
 changed meanwhile is lost. All containers that must go are stopped and removed before one is made,
 for a port or a name may pass from one application to another.
+
+An operating system that must be started first splits the work: what it takes over is done before
+the reboot, which is the last step; the applications are planned anew on the other side.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent import world
+from agent import osimage, world
 
 Json = dict[str, Any]
 
@@ -76,7 +79,7 @@ class RestartContainer:
     generation: int
 
 
-Step = (
+LocalStep = (
     PullImage
     | BackUp
     | WriteFile
@@ -87,6 +90,7 @@ Step = (
     | StartContainer
     | RestartContainer
 )
+Step = LocalStep | osimage.Step
 
 
 def words(step: Step) -> Json:
@@ -156,6 +160,7 @@ class Container:
 class Wanted:
     files: tuple[WantedFile, ...] = ()
     containers: tuple[WantedContainer, ...] = ()
+    os: osimage.Wanted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +170,7 @@ class Observed:
     files: Mapping[str, FileState] = field(default_factory=dict)
     originals: frozenset[str] = frozenset()
     containers: tuple[Container, ...] = ()
+    os: osimage.Slots | None = None
 
 
 RUNNING = ("running", "paused", "stopping", "restarting")
@@ -173,7 +179,12 @@ FRESH = ("created", "configured", "initialized")
 
 
 def plan(wanted: Wanted, observed: Observed) -> tuple[Step, ...]:
-    return (*_files(wanted, observed), *_containers(wanted.containers, observed.containers))
+    system = osimage.plan(wanted.os, observed.os)
+    if system.reboot is not None:
+        files = () if system.is_back else tuple(_files(wanted, observed))
+        return (*system.steps, *files, system.reboot)
+    files = tuple(_files(wanted, observed))
+    return (*system.steps, *files, *_containers(wanted.containers, observed.containers))
 
 
 def _files(wanted: Wanted, observed: Observed) -> Iterable[Step]:

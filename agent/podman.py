@@ -124,8 +124,26 @@ def image_exists_argv(image: str) -> list[str]:
     return ["podman", "image", "exists", image]
 
 
-def pull_argv(image: str) -> list[str]:
-    return ["podman", "pull", "--quiet", image]
+def pull_argv(image: str, auth_file: str = "") -> list[str]:
+    return ["podman", "pull", "--quiet", *(["--authfile", auth_file] if auth_file else []), image]
+
+
+def image_inspect_argv(image: str) -> list[str]:
+    return ["podman", "image", "inspect", image]
+
+
+def look_up_argv(image: str, auth_file: str = "") -> list[str]:
+    """The digest that the registry has for `image` now; nothing is downloaded."""
+    options = ["--authfile", auth_file] if auth_file else []
+    return [
+        "skopeo",
+        "inspect",
+        "--no-tags",
+        "--format",
+        "{{.Digest}}",
+        *options,
+        f"docker://{image}",
+    ]
 
 
 def create_argv(
@@ -190,6 +208,17 @@ def logs_argv(container: str) -> list[str]:
 
 def ids(stdout: str) -> list[str]:
     return [line.strip() for line in stdout.splitlines() if line.strip()]
+
+
+def image_digests(stdout: str) -> tuple[str, ...]:
+    """All that an image is known by, its own digest first; of an index there may be another."""
+    try:
+        found = json.loads(stdout)
+        image = found[0]
+        names = [str(image["Digest"]), *map(str, image.get("RepoDigests") or ())]
+    except (ValueError, LookupError, TypeError):
+        return ()
+    return tuple(dict.fromkeys(name.rpartition("@")[2] for name in names if name))
 
 
 def listed(stdout: str, names: Collection[str]) -> dict[str, str]:

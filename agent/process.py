@@ -37,8 +37,10 @@ from agent import (
     identity,
     monitors,
     notify,
+    osimage,
     reporting,
     sources,
+    system,
     version,
 )
 from agent.linux import LinuxWorld
@@ -54,8 +56,6 @@ HEAD_START_S = 3.0
 HEAD_START_STEP_S = 0.05
 STOP, RELOAD = "stop", "reload"
 BANNER_OFF = ("1", "true")
-# What this agent can do with operating system images so far: nothing, and it says so.
-IS_IMAGE_MODE = False
 LEVELS = {
     "panic": logging.CRITICAL,
     "fatal": logging.CRITICAL,
@@ -81,6 +81,8 @@ class Process:
         self._notifier = notify.Notifier()
         self._mailbox = Mailbox()
         self._identity = identity.Identity(where, settings)
+        self._os_mode = system.mode_of(where)
+        self._is_image_mode = self._os_mode != osimage.PACKAGE
         machine = sources.Machine(where)
         self._system_info = collectors.SystemInfo(
             where, machine, runtime=self._runtime_fact, real_path=self._real_path
@@ -88,7 +90,11 @@ class Process:
         self._system_info.configure(settings)
         resources = monitors.Monitors(machine, real_path=self._real_path)
         self._facts = reporting.Facts(
-            where, settings.data_dir, self._system_info, resources, is_image_mode=IS_IMAGE_MODE
+            where,
+            settings.data_dir,
+            self._system_info,
+            resources,
+            is_image_mode=self._is_image_mode,
         )
         self._facts.warnings = settings.warnings
 
@@ -124,6 +130,7 @@ class Process:
             ),
             self._mailbox,
             self._probe,
+            self._os_mode,
         )
         self._report = reporting.Reporting(
             self._world, settings, self._identity, self._mailbox, self._facts
@@ -134,7 +141,7 @@ class Process:
             self._identity,
             facts=self._report.status,
             known_version=self._mailbox.known_version,
-            is_image_mode=IS_IMAGE_MODE,
+            is_image_mode=self._is_image_mode,
         )
         enrolment.on_asked = self._asked
         self._contact = contact.Contact(

@@ -28,6 +28,14 @@ class LoopSettings:
     # How long the service may stay out of reach before an update is blamed for it (law 9).
     reach_s: float = 60.0
     reach_interval_s: float = 5.0
+    # The same after a reboot: modems and wireless networks take their time.
+    boot_reach_s: float = 180.0
+    # Health checks of a boot: ours take up to 210 s, others stand beside them.
+    boot_complete_s: float = 600.0
+    # A reboot that was ordered and has not happened by then is ordered again.
+    reboot_patience_s: float = 300.0
+    # How long the news of a reboot may take to reach the service before it is ordered.
+    notice_s: float = 5.0
     # One attempt to pull an image, and how many of them before the back-off is reported.
     pull_timeout_s: float = 600.0
     command_timeout_s: float = 600.0

@@ -121,10 +121,18 @@ def _parse(target: Target, spec: Json) -> Spec:
         target,
         files=_files(spec),
         applications=_applications(spec),
-        os_image=str(os.get("image") or os.get("catalogItemRef") or ""),
+        os_image=_os_image(os),
         is_dismissed=bool(spec.get("decommissioning")),
         has_windows=any(policy.get(k) for k in ("downloadSchedule", "updateSchedule")),
     )
+
+
+def _os_image(os: Json) -> str:
+    image = str(os.get("image") or "")
+    if not image and os.get("catalogItemRef"):
+        detail = "references to a catalogue are resolved by the service, this one was not"
+        raise errors.Reject(errors.FAILED_PRECONDITION, detail, component=errors.OS)
+    return image
 
 
 def _files(spec: Json) -> tuple[FileSpec, ...]:
@@ -316,6 +324,18 @@ class SpecFiles:
         self.current = self.desired
         self._write(self._own_dir, COMMITTED, self.current)
         self._write(self._data_dir, ROLLBACK, empty(""))
+
+    def note_rollback(self, image: str) -> None:
+        """Before a reboot into another system. For flightctl's agent, should it be in the old one:
+        it so learns what was tried here, and that it failed."""
+        document = empty(target_of(self.current).version)
+        wanted = target_of(self.desired)
+        document["metadata"]["annotations"] |= {
+            "agent/desiredVersion": wanted.version,
+            "agent/desiredSpecHash": wanted.spec_hash,
+        }
+        document["spec"] = {"os": {"image": image}}
+        self._write_if_other(ROLLBACK, document)
 
     def abandoned(self) -> None:
         """After the journal's refusal: what is wanted is what was."""

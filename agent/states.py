@@ -52,23 +52,38 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class Applying:
-    """`was_reachable` is what the probe just before the first effect said (law 9)."""
+    """`was_reachable` is what the probe just before the first effect said (law 9).
+
+    `reboots`: how often the new system was to be started; `rollback_before`: the deployment that
+    could be gone back to before the last time.
+    """
 
     target: Target
     was_reachable: bool | None = None
     attempt: int = 0
     stumbles: int = 0
     not_before: float = 0.0
+    reboots: int = 0
+    rollback_before: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Rebooting:
-    """Ends when the boot id is another one. Entered by the adapters of OS images (issue 4)."""
+    """Ends when the boot id is another one, whatever has been booted then.
+
+    `failure` None = forward, into the system of the target; else on the way back from it.
+    `deadline`: by then it has happened, or it is ordered again.
+    """
 
     target: Target
     boot_id: str
+    image: str = ""
     was_reachable: bool | None = None
     attempt: int = 0
+    reboots: int = 0
+    rollback_before: str = ""
+    failure: errors.Failure | None = None
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +96,7 @@ class Verifying:
     stumbles: int = 0
     not_before: float = 0.0
     deadline: float | None = None
+    has_rebooted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +107,7 @@ class RollingBack:
     stumbles: int = 0
     not_before: float = 0.0
     deadline: float | None = None
+    reboots: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +173,11 @@ class Unchanged:
 
 @dataclass(frozen=True, slots=True)
 class RebootOrdered:
+    """Into `image`; the order itself is given in the state that follows."""
+
     boot_id: str
+    image: str = ""
+    rollback_before: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +252,14 @@ def target_of(state: State) -> Target | None:
 
 def heads_for_target(state: State) -> bool:
     """Whether work is towards the target; otherwise it is towards the committed specification."""
-    return isinstance(state, Applying | Rebooting | Verifying)
+    if isinstance(state, Rebooting):
+        return state.failure is None
+    return isinstance(state, Applying | Verifying)
+
+
+def heads_back(state: State) -> bool:
+    """Whether the device is on its way from a target that failed."""
+    return isinstance(state, RollingBack | Rebooting) and not heads_for_target(state)
 
 
 def counts_steps(state: State) -> bool:
@@ -244,6 +272,8 @@ def resumed(state: State) -> State:
     match state:
         case Verifying() | RollingBack():
             return replace(state, deadline=None, not_before=0.0)
+        case Rebooting():
+            return replace(state, deadline=None)
         case Fetching() | Applying():
             return replace(state, not_before=0.0)
         case _:
@@ -279,7 +309,7 @@ def decode(document: Json) -> State:
     kind = _STATES[fields.pop("name")]
     if "target" in fields:
         fields["target"] = Target(**fields["target"])
-    if "failure" in fields:
+    if fields.get("failure") is not None:
         fields["failure"] = decode_failure(fields["failure"])
     state: State = kind(**fields)
     return state

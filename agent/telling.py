@@ -36,6 +36,7 @@ class Teller:
         self._conditions: dict[str, Json] = {}
         self._troubles: dict[str, str] = {}
         self._summary_of_apps: Json = {}
+        self._is_rebooting = False
 
     def state(self, state: states.State, now: datetime, *, current: states.Target) -> None:
         """The condition that belongs to having entered `state`."""
@@ -52,7 +53,11 @@ class Teller:
                     f"Device is ready to apply update to renderedVersion: {state.target.version}"
                 )
                 self.updating("True", "ReadyToUpdate", words, now)
-            case states.Applying() | states.Rebooting() | states.Verifying():
+            case states.Rebooting():
+                what = "OS image" if state.failure is None else "rollback OS"
+                words = f"Device is rebooting into {what}: {state.image}"
+                self.updating("True", "Rebooting", words, now)
+            case states.Applying() | states.Verifying():
                 words = f"Device is applying renderedVersion: {state.target.version}"
                 self.updating("True", "ApplyingUpdate", words, now)
             case states.RollingBack():
@@ -65,6 +70,10 @@ class Teller:
                 self.decommissioning("Started", "Device started decommissioning", now)
             case _:
                 pass
+        is_rebooting = isinstance(state, states.Rebooting)
+        if is_rebooting != self._is_rebooting:
+            self._is_rebooting = is_rebooting
+            self._tell_summary()
 
     def retrying(self, failure: errors.Failure, target: states.Target, now: datetime) -> None:
         """The target is kept and tried again."""
@@ -98,8 +107,11 @@ class Teller:
         """After the commit, and at each start."""
         version = spec.target.version or specs.NOTHING
         self._mailbox.set_section("config", {"renderedVersion": version})
-        self._mailbox.set_section("os", {"image": "", "imageDigest": ""})
         self.trouble("updatePolicy", WINDOWS if spec.has_windows else "")
+
+    def system(self, section: Json) -> None:
+        """What is booted, by its name and its digest."""
+        self._mailbox.set_section("os", section)
 
     def applications(self, spec: specs.Spec, containers: tuple[planner.Container, ...]) -> None:
         listed, summary = verifying.applications(spec, containers)
@@ -123,6 +135,8 @@ class Teller:
         status = "Degraded" if is_degraded or of_apps == "Degraded" else "Online"
         if of_apps == "Error":
             status = "Error"
+        if self._is_rebooting:
+            status = "Rebooting"
         if of_apps in ("Degraded", "Error"):
             notes.insert(0, self._summary_of_apps.get("info", ""))
         info = errors.shortened("; ".join(n for n in notes if n), errors.MESSAGE_CHARS_MAX)

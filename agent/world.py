@@ -100,6 +100,9 @@ class World(Protocol):
 
     def boot_id(self) -> str: ...
 
+    def is_whole_machine(self) -> bool:
+        """False below a root of its own, where the running system is not ours to replace."""
+
     def uid_of(self, user: str) -> int | None:
         """Name or number; None = nobody here is called so."""
 

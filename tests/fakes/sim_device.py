@@ -19,7 +19,7 @@ Picture = tuple[Any, ...]
 
 DATA = "/var/lib/flightctl"
 PASSES_MAX = 4000
-TIMES = settings.LoopSettings(farewell_s=0.0)
+TIMES = settings.LoopSettings(farewell_s=0.0, notice_s=0.0)
 
 
 def document(version: int, files: list[Json], applications: list[Json], **spec: Any) -> Json:
@@ -73,6 +73,8 @@ class Device:
         self.lives = 0
         # Set by tests in which somebody else changes the device: then a claim may be outdated.
         self.is_tampered = False
+        # The digest of the system that a version should run on, where that is looked at.
+        self.systems: dict[str, str] = {}
 
     def offer(self, device: Json) -> None:
         self.latest = device
@@ -91,6 +93,10 @@ class Device:
             self._poll()
             rest_s = agent.run_once()
             self._check_claims()
+            if self.world.is_going_down:
+                self.world.restart()
+                agent = self.start()
+                continue
             if rest_s and self._is_done(agent):
                 if settle_s <= 0:
                     return
@@ -108,6 +114,8 @@ class Device:
                 crashes += 1
                 if power:
                     self.world.power_cut()
+                elif self.world.is_going_down:
+                    self.world.restart()
             else:
                 return crashes
 
@@ -162,7 +170,9 @@ class Device:
             (b.name, b.image, b.env, b.status if running else "")
             for b in self.world.podman.boxes.values()
         )
-        return (tuple(files), tuple(boxes))
+        system = self.world.system if self.systems else None
+        digests = (system.booted.digest, system.next_boot()) if system is not None else ()
+        return (tuple(files), tuple(boxes), digests)
 
     def expected(self, version: str, *, running: bool = False) -> Picture:
         device = self.known[version]
@@ -186,7 +196,8 @@ class Device:
             )
             for app in device["spec"].get("applications", [])
         )
-        return (tuple(files), tuple(boxes))
+        digests = (self.systems[version],) * 2 if self.systems else ()
+        return (tuple(files), tuple(boxes), digests)
 
     def put_original(self, path: str, node: Any) -> None:
         self.world.mkdir(path.rsplit("/", 1)[0] or "/")

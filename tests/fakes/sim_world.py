@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from agent import world
+from tests.fakes.sim_bootc import SimBootc
 from tests.fakes.sim_podman import SimPodman
 
 START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -50,6 +51,9 @@ class SimWorld:
         self.effects: list[str] = []
         self.crash_at: dict[int, str] = {}
         self.reboots_ordered = 0
+        # An image-based system, where the device has one.
+        self.system: SimBootc | None = None
+        self.is_going_down = False
         self.controllers = frozenset({"cpu", "memory"})
         self.full = False
         self.is_woken = False
@@ -62,10 +66,25 @@ class SimWorld:
         other.elapsed_s, other.booted_s, other.boots = self.elapsed_s, self.booted_s, self.boots
         other.podman = self.podman.copy(lambda: other.elapsed_s)
         other.controllers = self.controllers
+        other.system = self.system.copy() if self.system is not None else None
         return other
 
     def power_cut(self) -> None:
-        self.boots += 1
+        self._boot(is_clean=False)
+
+    def restart(self) -> None:
+        """The reboot that was ordered, in order."""
+        self._boot(is_clean=True)
+
+    def _boot(self, *, is_clean: bool) -> None:
+        self.is_going_down = False
+        boots = 1
+        if self.system is not None:
+            mine = {p: n for p, n in self.nodes.items() if p.startswith("/etc/")}
+            etc, boots = self.system.boot(mine, is_clean=is_clean)
+            self.nodes = {p: n for p, n in self.nodes.items() if p not in mine} | etc
+        self.boots += boots
+        self.elapsed_s += 20.0 * boots
         self.booted_s = self.elapsed_s
         self.podman.power_cut()
 
@@ -158,6 +177,9 @@ class SimWorld:
     def boot_id(self) -> str:
         return f"boot-{self.boots}"
 
+    def is_whole_machine(self) -> bool:
+        return True
+
     def uid_of(self, user: str) -> int | None:
         return int(user) if user.isdigit() else USERS.get(user)
 
@@ -176,8 +198,12 @@ class SimWorld:
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
     ) -> world.Completed:
-        assert argv[0] == "podman", argv
         self.elapsed_s += 0.05
+        if self.system is not None and self.system.knows(argv):
+            return self._run_system(self.system, argv)
+        if argv[0] != "podman":
+            assert argv[0] in ("bootc", "rpm-ostree"), argv
+            return world.Completed(tuple(argv), world.NOT_STARTED, "", "No such file or directory")
         if not self.podman.is_effect(argv):
             return self.podman.run(argv, stdin)
         kind = self._effect(" ".join(argv[:2]))
@@ -188,9 +214,23 @@ class SimWorld:
         self._die(kind)
         return answer
 
+    def _run_system(self, system: SimBootc, argv: Sequence[str]) -> world.Completed:
+        if not system.is_effect(argv):
+            return system.run(argv)
+        kind = self._effect(" ".join(argv[:2]))
+        if kind == "unsynced":
+            system.half(argv, self.rng.random())
+            raise Crash
+        answer = system.run(argv)
+        self._die(kind)
+        return answer
+
     def reboot(self) -> None:
-        self._die(self._effect("reboot"))
-        self.reboots_ordered += 1
+        kind = self._effect("reboot")
+        if kind != "unsynced" or self.rng.random() < 0.5:
+            self.reboots_ordered += 1
+            self.is_going_down = True
+        self._die(kind)
 
     # Fate.
 

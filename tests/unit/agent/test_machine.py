@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import errors, machine, states
+from agent import errors, machine, osimage, states
 from agent.states import Target
 
 T = Target("7", "sha")
@@ -21,6 +21,9 @@ BOUNDS = machine.Bounds(
     start_grace_s=30,
     reach_s=60,
     reach_interval_s=5,
+    boot_reach_s=180,
+    boot_complete_s=600,
+    reboot_patience_s=300,
 )
 STATES: dict[type, Any] = {
     states.Idle: states.Idle(),
@@ -146,7 +149,17 @@ def test_clocks_do_not_outlive_the_process() -> None:
         (states.Applying(T), {"steps_in_target": 1}, machine.Happen(states.Applied())),
         (states.Applying(T, not_before=101.0), {"plan": ("step",)}, machine.Rest(1.0)),
         (states.Applying(T), {"objection": WHY}, machine.Happen(states.Failed(WHY))),
-        (states.Rebooting(T, "a"), {"boot_id": "a"}, machine.Rest(1)),
+        (
+            states.Rebooting(T, "a", "os:2"),
+            {"boot_id": "a"},
+            machine.Do((osimage.Reboot("os:2"),)),
+        ),
+        (states.Rebooting(T, "a", deadline=101.0), {"boot_id": "a"}, machine.Rest(5)),
+        (
+            states.Rebooting(T, "a", "os:2", deadline=100.0),
+            {"boot_id": "a"},
+            machine.Do((osimage.Reboot("os:2"),)),
+        ),
         (states.Rebooting(T, "a"), {"boot_id": "b"}, machine.Happen(states.Booted())),
         (states.Verifying(T), {}, machine.Happen(states.Begun(130.0))),
         (states.Verifying(T, True), {}, machine.Happen(states.Begun(160.0))),

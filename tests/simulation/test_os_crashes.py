@@ -1,0 +1,186 @@
+"""[simulated] The power goes at every effect of an OS update, on both sides of the reboot."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import pytest
+
+from agent import world
+from tests.fakes import sim_device
+from tests.fakes.sim_bootc import OsImage, SimBootc
+from tests.fakes.sim_device import Device, Json, application, document, file
+from tests.fakes.sim_podman import Image
+from tests.fakes.sim_world import KINDS, Node, SimWorld
+
+SEED = int(os.environ.get("SIM_SEED", "1"))
+IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
+SAMPLES = 3000 if IS_SOAK else 150
+TIMES = replace(sim_device.TIMES, boot_complete_s=60.0)
+
+
+def digest(letter: str) -> str:
+    return f"sha256:{letter * 64}"
+
+
+ISSUE = "/etc/issue"
+NEW_ISSUE = (ISSUE, Node(world.FILE, b"new"))
+OLD = OsImage(digest("a"), etc=((ISSUE, Node(world.FILE, b"old")),))
+NEW = OsImage(digest("b"), etc=(NEW_ISSUE,))
+DEAD = OsImage(digest("d"), comes_up=False, etc=(NEW_ISSUE,))
+UNWELL = OsImage(digest("e"), is_called_good=False, etc=(NEW_ISSUE,))
+
+FIRST = document(
+    1,
+    [file("/etc/motd", "one"), file("/etc/app/gone", "only in one"), file("/opt/tool", "#!")],
+    [application("web", "r/web:1")],
+)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`limit`: the most reboots that we order; a power cut may cost one more."""
+
+    name: str
+    image: str
+    is_good: bool
+    limit: int
+    words: str = ""
+    app: str = "r/web:2"
+    is_cut_off: bool = False
+    has_greenboot: bool = False
+
+
+SCENARIOS = [
+    Scenario("good", "r/os:2", True, 1),
+    Scenario(
+        "does not start", "r/os:dead", False, 1, "did not start; the boot loader went back to"
+    ),
+    Scenario("cut off", "r/os:2", False, 2, "no longer reaches the service", is_cut_off=True),
+    Scenario("application fails", "r/os:2", False, 2, "applications failed for web", app="r/bad"),
+    Scenario("boot not called good", "r/os:bad", False, 2, "(greenboot)", has_greenboot=True),
+]
+
+
+def second(scenario: Scenario) -> Json:
+    return document(
+        2,
+        [file("/etc/motd", "two"), file("/etc/hosts", "new here"), file("/opt/tool", "#!2")],
+        [application("web", scenario.app)],
+        os={"image": scenario.image},
+    )
+
+
+def settled_device(scenario: Scenario, *, names_system: bool) -> Device:
+    """On version 1. Whether it names its system is the difference between an update from one image
+    to another, and the first image that a device is ever given."""
+    where = SimWorld(SEED)
+    good = Image(health=True)
+    where.podman.registry = {"r/web:1": good, "r/web:2": good, "r/bad": Image(health=False)}
+    where.system = SimBootc.installed("r/os:1", [OLD, NEW, DEAD, UNWELL])
+    where.system.registry = {
+        "r/os:1": OLD.digest,
+        "r/os:2": NEW.digest,
+        "r/os:dead": DEAD.digest,
+        "r/os:bad": UNWELL.digest,
+    }
+    where.system.has_greenboot = scenario.has_greenboot
+    device = Device(where, times=TIMES)
+    for path, node in OLD.etc:
+        where.mkdir("/etc")
+        where.nodes[path] = node
+    device.put_original("/etc/hosts", Node(world.FILE, b"of the image", 0o640, 0, 1001))
+    device.systems = {"0": OLD.digest, "1": OLD.digest, "2": NEW.digest}
+    first = {
+        **FIRST,
+        "spec": {**FIRST["spec"], **({"os": {"image": "r/os:1"}} if names_system else {})},
+    }
+    device.offer(first)
+    device.run()
+    assert device.picture(running=True) == device.expected("1", running=True)
+    assert where.reboots_ordered == 0
+    return device
+
+
+def again(base: Device, scenario: Scenario, seed: int) -> Device:
+    device = Device(base.world.twin(seed), times=base.times)
+    device.known, device.originals = dict(base.known), base.originals
+    device.systems = base.systems
+    system = device.world.system
+    assert system is not None
+    if scenario.is_cut_off:
+        device.reachable = lambda: system.booted.digest == OLD.digest
+    device.offer(second(scenario))
+    return device
+
+
+def check_end(device: Device, scenario: Scenario, *, cuts: int) -> None:
+    device.check_secrets()
+    end = "2" if scenario.is_good else "1"
+    assert device.version() == end
+    assert device.picture(running=True) == device.expected(end, running=True)
+    assert device.world.nodes[ISSUE].data == (b"new" if scenario.is_good else b"old")
+    condition = device.condition()
+    reason = "Updated" if scenario.is_good else "Error"
+    assert (condition["status"], condition["reason"]) == ("False", reason), condition
+    assert scenario.words in condition["message"], condition
+    assert device.world.reboots_ordered <= scenario.limit + cuts
+    status = device.mailbox.status()
+    assert status["os"]["image"] == ("r/os:2" if scenario.is_good else "r/os:1")
+    # The next life knows it too; what failed is not tried again, and no reboot comes late.
+    before = (device.world.podman.made, device.world.reboots_ordered)
+    device.world.power_cut()
+    device.run(settle_s=60)
+    assert device.condition()["message"] == condition["message"]
+    assert device.picture(running=True) == device.expected(end, running=True)
+    assert (device.world.podman.made, device.world.reboots_ordered) == before
+    assert device.mailbox.status()["summary"] == {"status": "Online"}
+
+
+@pytest.mark.parametrize("names_system", [True, False], ids=["from-an-image", "first-image"])
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name.replace(" ", "-"))
+def test_an_os_update_that_is_cut_off_anywhere_ends_whole(
+    scenario: Scenario, names_system: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = settled_device(scenario, names_system=names_system)
+    whole = again(base, scenario, SEED)
+    whole.run()
+    check_end(whole, scenario, cuts=0)
+    assert whole.world.reboots_ordered == scenario.limit
+    effects = again(base, scenario, SEED)
+    effects.run()
+    passed: Counter[str] = Counter()
+    kinds = KINDS if names_system or IS_SOAK else ("unsynced",)
+    for k in range(len(effects.world.effects)):
+        for kind in kinds:
+            device = again(base, scenario, SEED * 1000 + k)
+            device.world.crash_at = {k: kind}
+            # Every other time it is only the agent that dies.
+            assert device.run_through_crashes(power=(k + KINDS.index(kind)) % 2 == 0) == 1
+            check_end(device, scenario, cuts=1)
+            passed[kind] += 1
+    with capsys.disabled():
+        print(f"\n[simulated] OS update, {scenario.name}: {dict(passed)}, all whole")
+
+
+def test_two_crashes_anywhere_in_an_os_update_end_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    rng = random.Random(SEED)
+    bases = {s.name: settled_device(s, names_system=True) for s in SCENARIOS}
+    for sample in range(SAMPLES):
+        scenario = rng.choice(SCENARIOS)
+        device = again(bases[scenario.name], scenario, SEED * 100_000 + sample)
+        first = rng.randrange(100)
+        device.world.crash_at = {
+            first: rng.choice(KINDS),
+            first + 1 + rng.randrange(60): rng.choice(KINDS),
+        }
+        crashes = device.run_through_crashes(power=rng.random() < 0.5)
+        device.world.crash_at = {}
+        check_end(device, scenario, cuts=crashes)
+    with capsys.disabled():
+        print(
+            f"\n[simulated] OS update, two crashes: {SAMPLES} samples, SIM_SEED={SEED}, all whole"
+        )
