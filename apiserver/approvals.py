@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Callable
 from typing import TypeVar
 from uuid import UUID
 
@@ -21,7 +20,7 @@ from apiserver.pki import requests, signers
 from apiserver.pki.authority import Authority
 from apiserver.pki.extensions import PeerIdentity
 from apiserver.pki.requests import Refused, SigningRequest
-from apiserver.store import Snapshot, StoreBusy, Transaction
+from apiserver.store import Snapshot, Transaction
 from resources import conditions, enrollment, registry
 from resources.errors import Invalid
 from resources.kind import Json
@@ -75,7 +74,7 @@ async def approve_enrollment(
         lambda s: (_pending(s, namespace, name), organization_of(s, namespace))
     )
     if not approval["approved"]:
-        return await _write(operations, lambda tx: _deny(tx, caller, namespace, name))
+        return await operations.store.write(lambda tx: _deny(tx, caller, namespace, name))
     certificate = _sign_enrollment(authority, request, organization)
 
     def approve(tx: Transaction) -> Json:
@@ -94,7 +93,7 @@ async def approve_enrollment(
         operations.update_in(tx, caller, ENROLLMENT_REQUEST, current, current | {"status": status})
         return given
 
-    return await _write(operations, approve)
+    return await operations.store.write(approve)
 
 
 def _pending(snapshot: Snapshot, namespace: str, name: str) -> Json:
@@ -219,7 +218,7 @@ async def create_csr(
         return operations.update_in(tx, caller, SIGNING_REQUEST, stored, ready)
 
     assert name or document["metadata"].get("generateName"), "validated above"
-    stored = await _write(operations, create, dry_run=options.dry_run)
+    stored = await operations.store.write(create, dry_run=options.dry_run)
     return Written(stored, created=True, warnings=warnings)
 
 
@@ -265,7 +264,7 @@ async def sign_csr(
         ready = current | {"status": status}
         return operations.update_in(tx, caller, SIGNING_REQUEST, current, ready)
 
-    return await _write(operations, decide)
+    return await operations.store.write(decide)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -411,15 +410,6 @@ def _issue(
         fingerprint=granted.fingerprint,
         lifetime=granted.lifetime,
     )
-
-
-async def _write(
-    operations: Operations, work: Callable[[Transaction], T], *, dry_run: bool = False
-) -> T:
-    try:
-        return await operations.store.write(work, dry_run=dry_run)
-    except StoreBusy as busy:
-        raise errors.ServiceUnavailable(str(busy), retry_after_s=1) from busy
 
 
 def _text(value: object) -> str:

@@ -16,7 +16,8 @@
     ├── TooManyRequests       429   with Retry-After
     ├── InternalError         500
     ├── ServiceUnavailable    503   with Retry-After
-    └── Timeout               504
+    ├── Timeout               504
+    └── InsufficientStorage   507
 
 Each face renders them in one place. Reasons are those of apimachinery's `metav1.StatusReason`.
 """
@@ -148,6 +149,12 @@ class ServiceUnavailable(StatusError):
 
 class Timeout(StatusError):
     code, reason = 504, "Timeout"
+
+
+class InsufficientStorage(StatusError):
+    """Without Retry-After: somebody has to make room first, and should read so at once."""
+
+    code, reason = 507, "InsufficientStorage"
 
 
 def not_found(kind: Kind, name: str) -> NotFound:

@@ -18,7 +18,7 @@ import structlog
 
 from apiserver import bindings, errors, keeping, showing, strategy
 from apiserver.auth.identity import Caller
-from apiserver.store import Snapshot, Store, StoreBusy, Transaction, devices, objects, watchrule
+from apiserver.store import Snapshot, Store, Transaction, devices, objects, watchrule
 from apiserver.verbs import (
     Deleted,
     ListOptions,
@@ -517,10 +517,7 @@ class Operations:
         return document, warnings
 
     async def _write(self, work: Callable[[Transaction], T], options: WriteOptions) -> T:
-        try:
-            return await self.store.write(work, dry_run=options.dry_run)
-        except StoreBusy as busy:
-            raise errors.ServiceUnavailable(str(busy), retry_after_s=1) from busy
+        return await self.store.write(work, dry_run=options.dry_run)
 
 
 def _suffix() -> str:

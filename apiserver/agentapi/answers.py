@@ -14,16 +14,15 @@ import orjson
 import structlog
 from aiohttp import web
 
+from apiserver import refusing
 from apiserver.errors import (
     AlreadyExists,
     InternalError,
     NotFound,
-    ServiceUnavailable,
     StatusError,
     Unprocessable,
     UnsupportedMediaType,
 )
-from apiserver.store import StoreBusy
 from resources.errors import Invalid
 from resources.kind import Json
 
@@ -36,7 +35,6 @@ BASE: Final = "/api/v1"
 
 # The reference says 400 where Kubernetes has finer codes.
 _AS_BAD_REQUEST = (Unprocessable, UnsupportedMediaType)
-_BUSY_RETRY_S = 2
 
 log = structlog.get_logger()
 
@@ -65,8 +63,9 @@ def refusal(error: Exception, request: web.Request) -> web.StreamResponse:
         return _of_http(error, request)
     if isinstance(error, WrongVersion):
         return _wrong_version(str(error))
-    if isinstance(error, StoreBusy):
-        error = ServiceUnavailable("too many writes are waiting", retry_after_s=_BUSY_RETRY_S)
+    if refused := refusing.of_store(error):
+        log.warning("store refused", path=request.path, error=str(error))
+        error = refused
     elif isinstance(error, Invalid):
         return status_of(400, str(error))
     elif not isinstance(error, StatusError):

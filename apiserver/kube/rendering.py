@@ -20,19 +20,18 @@ import yaml
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from apiserver import refusing
 from apiserver.errors import (
     BadRequest,
     InternalError,
     MethodNotAllowed,
     NotFound,
-    ServiceUnavailable,
     StatusError,
     TooLarge,
     Unauthorized,
     Unprocessable,
 )
 from apiserver.operations import Page
-from apiserver.store import StoreBusy, StoreUnavailable
 from apiserver.wire import accept, shapes, table, warning
 from resources.errors import Invalid
 from resources.kind import Json, Kind
@@ -152,15 +151,14 @@ async def answering(request: web.Request, handler: Handler) -> web.StreamRespons
 
 def as_status(problem: Exception) -> StatusError:
     """The refusal that an exception means to a client."""
+    if refusal := refusing.of_store(problem):
+        log.warning("store refused", error=str(problem))
+        return refusal
     match problem:
         case StatusError():
             return problem
         case Invalid():
             return Unprocessable(str(problem), causes=problem.errors)
-        case StoreBusy():
-            return ServiceUnavailable(str(problem), retry_after_s=1)
-        case StoreUnavailable():
-            return ServiceUnavailable("the database is not available", retry_after_s=5)
         case web.HTTPException():
             return _of_http(problem)
         case _:

@@ -1,6 +1,6 @@
 """The store: the only place that opens the database. Everything durable passes through here."""
 
-from apiserver.store.database import StoreLocked, StoreTooNew, StoreUnavailable
+from apiserver.store.database import StoreFull, StoreLocked, StoreTooNew, StoreUnavailable
 from apiserver.store.hub import Hub
 from apiserver.store.sequencer import StoreBusy
 from apiserver.store.snapshot import Snapshot, Transaction
@@ -11,6 +11,7 @@ __all__ = [
     "Snapshot",
     "Store",
     "StoreBusy",
+    "StoreFull",
     "StoreLocked",
     "StoreTooNew",
     "StoreUnavailable",

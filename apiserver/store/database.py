@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
@@ -21,7 +23,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -43,7 +45,32 @@ class StoreTooNew(Exception):
 
 
 class StoreUnavailable(Exception):
-    """The database cannot be reached or opened."""
+    """The database cannot be reached, opened, read or written."""
+
+
+class StoreFull(StoreUnavailable):
+    """There is no room left for the database. Nothing of the transaction was kept."""
+
+
+FAULTS = (sqlite3.Error, SQLAlchemyError)
+
+
+def refusal_of(fault: BaseException | None) -> StoreUnavailable | None:
+    """What a fault of SQLite itself means: not of a statement, but of the file and its disk."""
+    if isinstance(fault, DBAPIError):
+        fault = fault.orig
+    if not isinstance(fault, sqlite3.Error):
+        return None
+    # The extended codes have the plain one in their last byte.
+    match getattr(fault, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return StoreFull("the disk of the database is full; nothing was changed")
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return StoreUnavailable(f"the database file is damaged: {fault}; restore a backup")
+        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY:
+            return StoreUnavailable(f"the database file cannot be used: {fault}")
+        case _:
+            return None
 
 
 class Database(Protocol):
@@ -95,9 +122,11 @@ class SqliteDatabase:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 migrate(connection)
                 connection.commit()
-        except BaseException:
+        except BaseException as error:
             self._engine.dispose()
             self._lock.close()
+            if refusal := refusal_of(error):
+                raise refusal from error
             raise
 
     def _connection(self) -> Connection:
@@ -112,26 +141,32 @@ class SqliteDatabase:
 
     def _run(self, begin: str, work: Callable[[Connection], T], commit: bool) -> T:
         connection = self._connection()
-        # Python's sqlite3 opens no transaction for a SELECT; we open every one ourselves.
-        connection.exec_driver_sql(begin)
         try:
+            # Python's sqlite3 opens no transaction for a SELECT; we open every one ourselves.
+            connection.exec_driver_sql(begin)
             result = work(connection)
-        except BaseException:
-            connection.rollback()
+            if commit:
+                self.commit(connection)
+            else:
+                connection.rollback()
+        except BaseException as error:
             self._drop(connection)
+            if refusal := refusal_of(error) or refusal_of(error.__cause__):
+                raise refusal from error
             raise
-        if commit:
-            self.commit(connection)
-        else:
-            connection.rollback()
         return result
 
     def _drop(self, connection: Connection) -> None:
         """Never use a connection again on which something was raised: a cursor that the exception
-        keeps alive would hold SQLite's old snapshot open, and later reads would see the past."""
+        keeps alive would hold SQLite's old snapshot open, and later reads would see the past; and
+        after a full disk SQLite may have ended the transaction by itself."""
         self._own.connection = None
         self._opened.remove(connection)
-        connection.close()
+        # Closing rolls back too, and what we are here for is the error that came before.
+        with suppress(*FAULTS):
+            connection.rollback()
+        with suppress(*FAULTS):
+            connection.close()
 
     def commit(self, connection: Connection) -> None:
         """The one point where a transaction becomes durable."""

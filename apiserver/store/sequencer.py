@@ -9,9 +9,9 @@ which the lock is released, commit order is version order, and "everything above
 question on both databases.
 
 Nobody is answered before the commit. A mutation that refuses before it wrote is answered alone; one
-that fails after it wrote, or a commit that fails, rolls the batch back, and its members are run
-again one by one, so that a stranger's fault costs nobody else anything. Mutations may therefore run
-twice, and must have no effect outside their transaction.
+that fails after it wrote, a fault of the database, or a commit that fails, rolls the batch back,
+and its members are run again one by one, so that a stranger's fault costs nobody else anything.
+Mutations may therefore run twice, and must have no effect outside their transaction.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from apiserver.store.database import Database
+from apiserver.store.database import FAULTS, Database
 from apiserver.store.hub import Hub
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class _Outcome:
 
 
 class _Tainted(Exception):
-    """A member failed after it wrote: the batch is worthless as a whole."""
+    """A member failed after it wrote, or the database failed: the batch is worthless as a whole."""
 
 
 class Sequencer:
@@ -138,6 +138,10 @@ class Sequencer:
             before = transaction.writes
             try:
                 answers.append((True, mutation.work(transaction)))
+            except FAULTS as fault:
+                # The database may have undone the whole transaction by itself; who goes on would
+                # write outside of any.
+                raise _Tainted from fault
             except Exception as error:
                 if transaction.writes != before:
                     raise _Tainted from error
