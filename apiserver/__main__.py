@@ -61,10 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             database=given.database,
         )
         uvloop.run(run(settings))
-    except REFUSALS as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (*REFUSALS, OSError) as error:
+        print(f"error: {said(error, given.data)}", file=sys.stderr)
         return 1
     return 0
+
+
+def said(error: Exception, data: Path) -> str:
+    """One line on why it could not start: a full disk, a directory of somebody else, …"""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or data}: {error.strerror}"
+    return str(error)
 
 
 if __name__ == "__main__":

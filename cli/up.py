@@ -15,7 +15,7 @@ from pathlib import Path
 import uvloop
 
 from apiserver import app, config, credentials, logs, memory
-from apiserver.__main__ import REFUSALS
+from apiserver.__main__ import REFUSALS, said
 from controllers.runtime import Controllers
 from controllers.session import Endpoint
 
@@ -40,8 +40,8 @@ def run(
             database=database,
         )
         uvloop.run(_serve(settings))
-    except (*REFUSALS, TimeoutError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (*REFUSALS, OSError) as error:  # a TimeoutError of the controllers is one too
+        print(f"error: {said(error, data)}", file=sys.stderr)
         return 1
     return 0
 

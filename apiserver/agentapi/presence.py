@@ -1,10 +1,11 @@
 """Heartbeats: every call of a device says that it lives. Gathered in memory, written in batches.
 
 The process that sees a call sets connected; the sweep takes it away from who was not seen for five
-minutes, and reads last-seen again under the store lock. A crash loses the heartbeats of the last
-seconds, which the next ones repeat. The one thing that must not be lost is the first: a device that
-a status report made connected, and that has no last-seen, could never be swept. So the first report
-of each device to a process writes its last-seen in the report's own transaction.
+minutes, and reads last-seen again under the store lock; when the clock jumps it waits for a round
+of calls first. A crash loses the heartbeats of the last seconds, which the next ones repeat. The
+one thing that must not be lost is the first: a device that a status report made connected, and that
+has no last-seen, could never be swept. So the first report of each device to a process writes its
+last-seen in the report's own transaction.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.store import Store, Transaction, presence
 
 FLUSH_CHUNK = 2_000
+# More than a clock is slewed by between two sweeps.
+CLOCK_JUMP_S = 30.0
 
 log = structlog.get_logger()
 
@@ -81,12 +84,23 @@ class Presence:
 
     async def keep_sweeping(self) -> None:
         await asyncio.sleep(self._settings.sweep_grace_s)
+        offset_s = self._offset_s()
         while True:
+            was_s, offset_s = offset_s, self._offset_s()
+            if abs(offset_s - was_s) > CLOCK_JUMP_S:
+                # Every last-seen is of the clock before. Whoever lives calls within a poll.
+                log.warning("clock jumped", by_s=round(offset_s - was_s))
+                await asyncio.sleep(self._settings.hold_s + self._settings.sweep_grace_s)
+                continue
             try:
                 await self.sweep()
             except Exception:
                 log.warning("disconnected devices could not be marked", exc_info=True)
             await asyncio.sleep(self._settings.sweep_every_s)
+
+    def _offset_s(self) -> float:
+        """Of the wall clock, which is set by people and servers, from one that only runs."""
+        return self._now() - asyncio.get_running_loop().time()
 
     async def sweep(self) -> int:
         """Set disconnected who was not seen for long; how many those were."""

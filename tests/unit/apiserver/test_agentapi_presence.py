@@ -130,3 +130,25 @@ async def test_a_first_report_leaves_a_last_seen_behind_even_if_the_process_dies
     successor = Presence(house.store, AgentApiSettings(), now=lambda: house.time + 301)
     assert await successor.sweep() == 1
     assert not await house.connected("a")
+
+
+async def test_a_clock_that_jumps_does_not_call_the_whole_fleet_gone(house: House) -> None:
+    settings = AgentApiSettings(sweep_grace_s=0.01, sweep_every_s=0.01, hold_s=0.3)
+    house.presence = Presence(house.store, settings, now=lambda: house.time + loop.time())
+    loop = asyncio.get_running_loop()
+    uid = await house.add("a")
+    house.presence.saw(uid, is_connected=False)
+    await house.presence.flush()
+    sweeping = asyncio.create_task(house.presence.keep_sweeping())
+    try:
+        await asyncio.sleep(0.1)
+        house.time += 3600
+        await asyncio.sleep(0.2)
+        assert await house.connected("a"), "it has had no chance to call yet"
+        # It does not call within the time of a poll, so it is gone after all.
+        async with asyncio.timeout(5):
+            while await house.connected("a"):
+                await asyncio.sleep(0.05)
+    finally:
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
