@@ -18,6 +18,7 @@ from apiserver import app, config, credentials, logs, memory
 from apiserver.__main__ import REFUSALS, said
 from controllers.runtime import Controllers
 from controllers.session import Endpoint
+from controllers.settings import EMBEDDED_POLL_S, Settings
 
 # Both together stay below the ten seconds after which a supervisor would kill us.
 CONTROLLERS_STOP_S = 3.0
@@ -51,7 +52,8 @@ async def _serve(settings: config.Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     server = await app.serve(settings)
-    controllers = Controllers(Endpoint(socket=settings.controllers_socket))
+    sources = Settings(settings.data / "controllers", EMBEDDED_POLL_S)
+    controllers = Controllers(Endpoint(socket=settings.controllers_socket), sources)
     try:
         await asyncio.to_thread(controllers.start)
         memory.settle()

@@ -57,10 +57,10 @@ class Client:
     async def list_in(self, api: str, namespace: str, plural: str, fields: str = "") -> list[Json]:
         return await self._list(api, namespace, plural, fields, "application/json")
 
-    async def names(self, api: str, namespace: str, plural: str, fields: str = "") -> list[str]:
-        """The names of what `list_in` would give, without the bodies."""
+    async def heads(self, api: str, namespace: str, plural: str, fields: str = "") -> list[Json]:
+        """The metadata of what `list_in` would give, without the bodies."""
         found = await self._list(api, namespace, plural, fields, METADATA_ONLY)
-        return [item["metadata"]["name"] for item in found]
+        return [item["metadata"] for item in found]
 
     async def _list(
         self, api: str, namespace: str, plural: str, fields: str, accept: str
@@ -78,6 +78,42 @@ class Client:
     ) -> Json:
         path = _path(api, namespace, plural, name, "status")
         return await self._ask("PATCH", path, body={"status": status}, content_type=MERGE_PATCH)
+
+    # --- what is frozen -------------------------------------------------------------------------
+
+    async def credentials(self, namespace: str, repository: str) -> Json | None:
+        """The Repository with what everybody else sees masked; None when it is gone."""
+        return await self.get(FLIGHTCTL, namespace, "repositories", f"{repository}/credentials")
+
+    async def has_content(self, namespace: str, digest: str) -> bool:
+        """Whether the API server has these bytes; if so, it keeps them for another hour."""
+        path = _path(HOMEPORT, namespace, "contents", digest)
+        try:
+            await self._send("HEAD", path)
+        except ApiError as error:
+            if error.code == 404:
+                return False
+            raise
+        return True
+
+    async def post_content(self, namespace: str, blob: bytes, *, is_secret: bool = False) -> str:
+        """Store bytes; the digest that they have there."""
+        query = {"secret": "true"} if is_secret else {}
+        path = _path(HOMEPORT, namespace, "contents")
+        binary = "application/octet-stream"
+        raw = await self._send("POST", path, query=query, data=blob, content_type=binary)
+        return str(orjson.loads(raw)["digest"])
+
+    async def following(self, namespace: str, after: str) -> Json:
+        """A page of the devices without fleet that follow outside sources: {items, after}."""
+        path = _path(HOMEPORT, namespace, "backlogs", "devices", "following")
+        return await self._ask("GET", path, query={"after": after})
+
+    async def hand_over(self, namespace: str, device: str, request: Json) -> Json:
+        path = _path(FLIGHTCTL, namespace, "devices", device, "inputs")
+        return await self._ask("POST", path, body=request)
+
+    # --- sets of devices ------------------------------------------------------------------------
 
     async def progress(self, namespace: str, fleet: str, rollout: str) -> Json:
         path = _path(FLIGHTCTL, namespace, "fleets", fleet, "progress")
@@ -98,6 +134,22 @@ class Client:
         accept: str = "application/json",
     ) -> Json:
         data = None if body is None else orjson.dumps(body)
+        raw = await self._send(
+            method, path, query=query, data=data, content_type=content_type, accept=accept
+        )
+        answer: Json = orjson.loads(raw)
+        return answer
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> bytes:
         headers = {
             "Content-Type": content_type,
             "Accept": accept,
@@ -112,8 +164,7 @@ class Client:
             raise Unreachable(f"{method} {path}: {error!r}") from error
         if response.status >= 400:
             raise _refusal(response.status, raw)
-        answer: Json = orjson.loads(raw)
-        return answer
+        return raw
 
 
 def _refusal(code: int, raw: bytes) -> ApiError:

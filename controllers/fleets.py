@@ -2,46 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from controllers import freezing
+from controllers import freezing, versions
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client
-from resources import conditions, rollout_plan
+from controllers.freezing import Freezer, Unfrozen
+from resources import conditions, render, rollout_plan
 from resources.errors import Invalid
 
 Json = dict[str, Any]
 Now = Callable[[], str]
 
+ROOT = "spec.template.spec"
+# Ours: whether what the devices are given is what the outside sources have now.
+INPUTS_CURRENT = "InputsCurrent"
 # Phases of a rollout that goes on, as flightctl names them on the fleet; all others are Active.
 _IN_PROGRESS = {"Waiting": "Waiting", "Suspended": "Suspended"}
 
 
-async def reconcile(client: Client, namespace: str, name: str, *, now: Now) -> list[str]:
-    """Bring one fleet's versions and rollouts up to its template. Returns the rollouts that this
-    supersedes: they are to be looked at, for they may be waiting for devices that are away."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What came of looking at a fleet. `superseded`: rollouts that are to be looked at, for they
+    may be waiting for devices that are away; `follows`: its template points outside, so that it is
+    to be looked at again though nothing here changes."""
+
+    superseded: Sequence[str] = ()
+    follows: bool = False
+
+
+async def reconcile(
+    client: Client, namespace: str, name: str, *, freezer: Freezer, now: Now
+) -> Look:
+    """Bring one fleet's versions and rollouts up to its template, and to what its template points
+    at."""
     fleet = await client.get(FLIGHTCTL, namespace, "fleets", name)
     if fleet is None or fleet["metadata"].get("deletionTimestamp"):
-        return []
-    names = await client.names(FLIGHTCTL, namespace, "templateversions", f"spec.fleet={name}")
-    newest = freezing.newest(names)
+        return Look()
+    heads = await client.heads(FLIGHTCTL, namespace, "templateversions", f"spec.fleet={name}")
+    newest = versions.newest(heads)
     rollouts = await client.list_in(HOMEPORT, namespace, "rollouts", f"spec.target.fleet={name}")
+    found = newest and await client.get(FLIGHTCTL, namespace, "templateversions", newest)
+    version, template = found or None, fleet["spec"]["template"]["spec"]
     try:
-        template = freezing.frozen(fleet)
-    except Invalid as problem:
+        inputs, stale = await _frozen(freezer, fleet, version, now=now())
+    except (Invalid, Unfrozen) as problem:
         # What was rolling out before the template broke goes on.
-        under_way = freezing.latest_attempt(rollouts, newest)
+        under_way = versions.latest_attempt(rollouts, newest)
         await _tell(client, fleet, valid=str(problem), rollout=under_way, now=now())
-        return []
-    version = newest and await client.get(FLIGHTCTL, namespace, "templateversions", newest)
-    if not version or not freezing.is_same(template, version):
-        version = await _create_version(client, fleet, template, now=now())
+        return Look(follows=isinstance(problem, Unfrozen))
+    if version is None or not versions.is_same(template, inputs, version):
+        target = versions.next_name(fleet, template, inputs, version)
+        frozen = {**template, "inputs": inputs} if inputs else template
+        try:
+            version = await _create_version(client, fleet, target, frozen, now=now())
+        except ApiError as error:
+            if freezing.is_missing(error):
+                # Swept while we were busy elsewhere; the next attempt sends all of it again.
+                freezer.forget()
+            raise
     target = version["metadata"]["name"]
-    rollout = freezing.latest_attempt(rollouts, target)
+    rollout = versions.latest_attempt(rollouts, target)
     if rollout is None:
         rollout = await _create_rollout(client, fleet, target)
-    await _tell(client, fleet, valid="", rollout=rollout, now=now())
-    return [r["metadata"]["name"] for r in rollouts if _is_left_behind(r, target)]
+    follows = bool(render.outside(template))
+    current = str(stale or "") if follows else None
+    await _tell(client, fleet, valid="", rollout=rollout, inputs=current, now=now())
+    return Look([r["metadata"]["name"] for r in rollouts if _is_left_behind(r, target)], follows)
+
+
+async def _frozen(
+    freezer: Freezer, fleet: Json, version: Json | None, *, now: str
+) -> tuple[list[Json], Unfrozen | None]:
+    """What the outside sources gave; with the reason why it is what they gave last time, where they
+    do not answer just now and the template is the same. Raises Invalid, Unfrozen."""
+    template, known = fleet["spec"]["template"]["spec"], versions.inputs_of(version)
+    freezing.checked(template, ROOT)
+    namespace = fleet["metadata"]["namespace"]
+    try:
+        return await freezer.freeze(namespace, template, ROOT, known, now=now), None
+    except Unfrozen as problem:
+        if problem.is_passing and versions.has_template(template, version):
+            return list(known.values()), problem
+        raise
 
 
 def _is_left_behind(rollout: Json, target: str) -> bool:
@@ -49,26 +93,30 @@ def _is_left_behind(rollout: Json, target: str) -> bool:
     return not ended and rollout["spec"]["target"]["templateVersion"] != target
 
 
-async def _create_version(client: Client, fleet: Json, template: Json, *, now: str) -> Json:
+async def _create_version(
+    client: Client, fleet: Json, name: str, frozen: Json, *, now: str
+) -> Json:
     metadata = fleet["metadata"]
-    name = f"{metadata['name']}.v{metadata['generation']}"
     document = {
         "apiVersion": FLIGHTCTL,
         "kind": "TemplateVersion",
         "metadata": {"name": name, "ownerReferences": [_owner(fleet)]},
         "spec": {"fleet": metadata["name"]},
-        "status": {**template, "conditions": [], "updatedAt": now},
+        "status": {**frozen, "conditions": [], "updatedAt": now},
     }
     namespace = metadata["namespace"]
     try:
         return await client.create(FLIGHTCTL, namespace, "templateversions", document)
     except ApiError as error:
-        # Made by an earlier attempt whose answer was lost; a generation has one template.
+        # Made by an earlier attempt whose answer was lost, or by another controller that saw what
+        # we see.
         if error.reason != "AlreadyExists":
             raise
         existing = await client.get(FLIGHTCTL, namespace, "templateversions", name)
-        if existing is None:
+        inputs = frozen.get("inputs") or []
+        if not versions.is_same(versions.template_of(document), inputs, existing):
             raise
+        assert existing is not None, "only then it is the same"
         return existing
 
 
@@ -107,11 +155,19 @@ def _owner(fleet: Json) -> Json:
     }
 
 
-async def _tell(client: Client, fleet: Json, *, valid: str, rollout: Json | None, now: str) -> None:
+async def _tell(
+    client: Client,
+    fleet: Json,
+    *,
+    valid: str,
+    rollout: Json | None,
+    inputs: str | None = None,
+    now: str,
+) -> None:
     """Write the fleet's conditions, if they say something new."""
     metadata = fleet["metadata"]
     known = (fleet.get("status") or {}).get("conditions") or []
-    said = conclude(known, valid=valid, rollout=rollout, fleet=fleet, now=now)
+    said = conclude(known, valid=valid, rollout=rollout, inputs=inputs, fleet=fleet, now=now)
     if said == known:
         return
     await client.patch_status(
@@ -120,10 +176,17 @@ async def _tell(client: Client, fleet: Json, *, valid: str, rollout: Json | None
 
 
 def conclude(
-    known: list[Json], *, valid: str, rollout: Json | None, fleet: Json, now: str
+    known: list[Json],
+    *,
+    valid: str,
+    rollout: Json | None,
+    fleet: Json,
+    now: str,
+    inputs: str | None = None,
 ) -> list[Json]:
     """The fleet's conditions: Valid and RolloutInProgress as flightctl has them, Ready and
-    Reconciling as kstatus reads them."""
+    Reconciling as kstatus reads them, and InputsCurrent where `inputs` says what keeps its outside
+    sources from being followed ("": nothing; None: it follows none)."""
     generation = fleet["metadata"]["generation"]
 
     def put(type_: str, is_true: bool, reason: str, message: str) -> None:
@@ -132,6 +195,10 @@ def conclude(
         known = conditions.set_condition(known, type_, status, reason, message, now, generation)
 
     put("Valid", not valid, "Invalid" if valid else "Valid", valid)
+    if inputs is None:
+        known = [c for c in known if c.get("type") != INPUTS_CURRENT]
+    else:
+        put(INPUTS_CURRENT, not inputs, "NotAnswering" if inputs else "Followed", inputs)
     phase = ((rollout or {}).get("status") or {}).get("phase", "Pending")
     active = rollout is not None and phase not in rollout_plan.ENDED
     said = [_why(rollout, "Progressing")] if active else []

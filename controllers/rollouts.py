@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from controllers import freezing
+from controllers import versions
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client
 from resources import conditions, formats, rollout_plan
 from resources.rollout_plan import Bind, Finish, Wait
@@ -72,10 +72,10 @@ async def _bind(client: Client, namespace: str, rollout: Json, decision: Bind) -
 
 async def _is_superseded(client: Client, namespace: str, rollout: Json) -> bool:
     target = rollout["spec"]["target"]
-    names = await client.names(
+    heads = await client.heads(
         FLIGHTCTL, namespace, "templateversions", f"spec.fleet={target['fleet']}"
     )
-    return freezing.newest(names) != str(target["templateVersion"])
+    return versions.newest(heads) != str(target["templateVersion"])
 
 
 def ages(rollout: Json, now: str) -> tuple[float, bool]:

@@ -1,8 +1,10 @@
 """All controllers of one process: kopf says where to look, a keyed queue looks.
 
-Two threads: one for kopf (`watching` says why), one with the queue, the client and the resync. A
-key is all that goes from one to the other. Stopping ends the watching first, then what is being
-worked on; each reconciler is level-triggered, so being cancelled anywhere only delays.
+Two threads: one for kopf (`watching` says why), one with the queues, the client and the resync. A
+key is all that goes from one to the other. What may have to ask a slow Git server has a queue of
+its own, so that rollouts and late joiners never wait for it. Stopping ends the watching first, then
+what is being worked on; each reconciler is level-triggered, so being cancelled anywhere only
+delays.
 
 There is no leader election here yet: one process of controllers at a time. Two do each other's work
 twice, which is waste and not harm, for every binding is counted where it is made. The Lease comes
@@ -19,18 +21,28 @@ from typing import Any
 
 import structlog
 
-from controllers import fleets, rollouts, worklist
+from controllers import fleets, followers, rollouts, worklist
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client, Unreachable
+from controllers.freezing import Freezer
+from controllers.gitmirror import Mirrors
+from controllers.gitprogram import Git
 from controllers.queue import Key, KeyedQueue, key_of
+from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
+from controllers.settings import Settings
 from controllers.watching import Watching
 
 RESYNC_S = 300.0
 START_S = 30.0
 STOP_S = 8.0
-PARALLEL = 4
+PARALLEL, PARALLEL_OUTSIDE = 4, 8
+# Not a kind: the devices of a namespace that have no fleet and follow outside sources.
+FOLLOWERS = "Followers"
+# What is worked on by asking others than the API server.
+OUTSIDE = frozenset(("Fleet", FOLLOWERS))
 WATCHED = {
     "fleets": (FLIGHTCTL, "Fleet"),
+    "repositories": (FLIGHTCTL, "Repository"),
     "rollouts": (HOMEPORT, "Rollout"),
     "backlogs": (HOMEPORT, "Backlog"),
 }
@@ -48,18 +60,23 @@ class Controllers:
     def __init__(
         self,
         endpoint: Endpoint,
+        settings: Settings,
         *,
         now: Callable[[], str] = utc_now,
         resync_s: float = RESYNC_S,
     ) -> None:
         self._endpoint = endpoint
+        self._settings = settings
         self._now = now
         self._resync_s = resync_s
         self._watching = Watching(endpoint, WATCHED, self._see)
         self._thread = threading.Thread(target=self._main, name="controllers", daemon=True)
         self._serving = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._queue: KeyedQueue | None = None
+        self._near: KeyedQueue | None = None
+        self._far: KeyedQueue | None = None
+        # Who is to be looked at again when a Repository changed.
+        self._following: set[Key] = set()
         self._finish: asyncio.Event | None = None
 
     def start(self, timeout_s: float = START_S) -> None:
@@ -91,17 +108,30 @@ class Controllers:
         async with self._endpoint.session() as session:
             client = Client(session, self._endpoint.server)
             self._loop, self._finish = asyncio.get_running_loop(), asyncio.Event()
-            self._queue = KeyedQueue(lambda key: self._reconcile(client, key), parallel=PARALLEL)
+            freezer = self._freezer(client)
+
+            async def look(key: Key) -> float | None:
+                return await self._reconcile(client, freezer, key)
+
+            self._near = KeyedQueue(look, parallel=PARALLEL)
+            self._far = KeyedQueue(look, parallel=PARALLEL_OUTSIDE)
             async with asyncio.TaskGroup() as group:
                 helpers = [
-                    group.create_task(self._queue.run()),
-                    group.create_task(self._resync(client, self._queue)),
+                    group.create_task(self._near.run()),
+                    group.create_task(self._far.run()),
+                    group.create_task(self._resync(client)),
                 ]
                 self._watching.start()
                 self._serving.set()
                 await self._finish.wait()
                 for helper in helpers:
                     helper.cancel()
+
+    def _freezer(self, client: Client) -> Freezer:
+        settings = self._settings
+        mirrors = Mirrors(settings.mirrors, Git(settings.known_hosts))
+        host = HostCluster(settings.host_kubeconfig)
+        return Freezer(client, mirrors, host, poll_s=settings.poll_s)
 
     def _see(self, kind: str, document: Mapping[str, Any]) -> None:
         """In kopf's thread: what was seen becomes keys."""
@@ -118,24 +148,43 @@ class Controllers:
             log.debug("event dropped", keys=keys)
 
     def _add(self, keys: list[Key]) -> None:
-        assert self._queue is not None, "made before kopf is started"
+        assert self._near is not None, "made before kopf is started"
+        assert self._far is not None, "made before kopf is started"
         for key in keys:
-            self._queue.add(key)
+            (self._far if key[0] in OUTSIDE else self._near).add(key)
 
-    async def _reconcile(self, client: Client, key: Key) -> float | None:
+    async def _reconcile(self, client: Client, freezer: Freezer, key: Key) -> float | None:
         kind, namespace, name = key
         match kind:
             case "Fleet":
-                superseded = await fleets.reconcile(client, namespace, name, now=self._now)
-                self._add([("Rollout", namespace, rollout) for rollout in superseded])
+                look = await fleets.reconcile(
+                    client, namespace, name, freezer=freezer, now=self._now
+                )
+                self._add([("Rollout", namespace, rollout) for rollout in look.superseded])
+                return self._follow(key, look.follows)
+            case "Followers":
+                any_ = await followers.reconcile(client, namespace, freezer=freezer, now=self._now)
+                return self._follow(key, any_)
+            case "Repository":
+                freezer.changed(namespace, name)
+                self._add([key for key in self._following if key[1] == namespace])
                 return None
             case "Rollout":
                 return await rollouts.reconcile(client, namespace, name, now=self._now)
             case "Backlog":
+                self._add([(FOLLOWERS, namespace, name)])
                 return await worklist.reconcile(client, namespace, name)
         raise AssertionError(kind)
 
-    async def _resync(self, client: Client, queue: KeyedQueue) -> None:
+    def _follow(self, key: Key, follows: bool) -> float | None:
+        """When to look again at something that outside sources may change."""
+        if not follows:
+            self._following.discard(key)
+            return None
+        self._following.add(key)
+        return self._settings.poll_s
+
+    async def _resync(self, client: Client) -> None:
         """Everything again, every five minutes: what an event was lost for is found then."""
         while True:
             await asyncio.sleep(self._resync_s)
@@ -145,5 +194,4 @@ class Controllers:
                 except (ApiError, Unreachable) as error:
                     log.warning("resync failed", plural=plural, error=repr(error))
                     continue
-                for document in found:
-                    queue.add(key_of(kind, document))
+                self._add([key_of(kind, document) for document in found])

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from controllers import freezing
+from controllers import versions
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client, Unreachable
 
 Json = dict[str, Any]
@@ -39,11 +39,11 @@ async def reconcile(client: Client, namespace: str, name: str) -> float | None:
 
 
 async def _bind_fleet(client: Client, namespace: str, fleet: str) -> None:
-    target = freezing.newest(
-        await client.names(FLIGHTCTL, namespace, "templateversions", f"spec.fleet={fleet}")
+    target = versions.newest(
+        await client.heads(FLIGHTCTL, namespace, "templateversions", f"spec.fleet={fleet}")
     )
     rollouts = await client.list_in(HOMEPORT, namespace, "rollouts", f"spec.target.fleet={fleet}")
-    rollout = freezing.latest_attempt(rollouts, target)
+    rollout = versions.latest_attempt(rollouts, target)
     if rollout is None:
         # The fleet's own reconciliation makes both; its rollout then takes these devices along.
         return

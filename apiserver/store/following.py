@@ -34,6 +34,7 @@ def page(snapshot: Snapshot, namespace: str, *, after: str, limit: int) -> list[
             DEVICE.c.spec_digest,
             DEVICE.c.inputs_digest,
             DEVICE.c.render_needed,
+            DEVICE.c.spec_valid,
         )
         .where(DEVICE.c.namespace == namespace, DEVICE.c.name > after)
         .where(DEVICE.c.fleet == "", DEVICE.c.owner.is_(None), DEVICE.c.decommissioning == 0)
@@ -50,6 +51,7 @@ def page(snapshot: Snapshot, namespace: str, *, after: str, limit: int) -> list[
             "uid": row.uid,
             "generation": row.generation,
             "renderNeeded": bool(row.render_needed),
+            "specValid": row.spec_valid == "True",
             "spec": documents[row.spec_digest],
             "inputs": documents[row.inputs_digest]["inputs"] if row.inputs_digest else [],
         }

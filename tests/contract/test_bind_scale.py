@@ -17,6 +17,10 @@ from apiserver.store import Transaction
 from bench.fleet import ADMIN, DEVICE, FLEET, PLAIN, ROLLOUT, VERSION, Service, fleet
 from controllers import fleets, rollouts
 from controllers.client import Client
+from controllers.freezing import Freezer
+from controllers.gitmirror import Mirrors
+from controllers.gitprogram import Git
+from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
 from resources import manifest
 from resources.kind import Json
@@ -141,11 +145,13 @@ async def calls_of(number: int, path: Path) -> int:
         endpoint = Endpoint(socket=settings.controllers_socket)
         async with endpoint.session() as session:
             client = Client(session, endpoint.server)
+            mirrors = Mirrors(path / "git", Git(path / "known_hosts"))
+            freezer = Freezer(client, mirrors, HostCluster(), poll_s=1)
             sys.setprofile(note)
             counts[0] = 0
             document = fleet("two") | {"apiVersion": FLEET.api_version, "kind": FLEET.kind}
             await session.put(f"{endpoint.server}{FLEETS}/web", json=document)
-            await fleets.reconcile(client, "default", "web", now=lambda: NOW)
+            await fleets.reconcile(client, "default", "web", freezer=freezer, now=lambda: NOW)
             await rollouts.reconcile(client, "default", "web.v3-1", now=lambda: NOW)
             sys.setprofile(None)
             progress = await client.progress("default", "web", "web.v3-1")

@@ -20,6 +20,7 @@ Key = tuple[str, str, str]
 FLIGHTCTL, HOMEPORT = "flightctl.io/v1beta1", "homeport.dev/v1alpha1"
 KINDS = {
     "fleets": (FLIGHTCTL, "Fleet"),
+    "repositories": (FLIGHTCTL, "Repository"),
     "templateversions": (FLIGHTCTL, "TemplateVersion"),
     "rollouts": (HOMEPORT, "Rollout"),
     "backlogs": (HOMEPORT, "Backlog"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controllers import fleets, freezing, rollouts
+from controllers import fleets, freezing, rollouts, versions
 from resources.errors import Invalid
 from resources.rollout_plan import Finish, Wait
 
@@ -66,26 +66,25 @@ def test_a_rollout_that_ends_keeps_its_counts_and_when() -> None:
     assert by_type(final["conditions"])["Succeeded"]["status"] == "False"
 
 
-@pytest.mark.parametrize(
-    ("template", "field"),
-    [
-        ({"config": [{"name": "a", "gitRef": {}}]}, r"config\[0\].gitRef"),
-        ({"os": {"image": "x:{{ .metadata.name }}"}}, "os.image"),
-    ],
-)
-def test_what_cannot_be_frozen_yet_is_named_by_field(
-    template: dict[str, object], field: str
-) -> None:
-    with pytest.raises(Invalid, match=field):
-        freezing.frozen({"spec": {"template": {"spec": template}}})
+def test_parameters_are_refused_by_field() -> None:
+    with pytest.raises(Invalid, match=r"spec\.template\.spec\.os\.image"):
+        freezing.checked({"os": {"image": "x:{{ .metadata.name }}"}}, fleets.ROOT)
 
 
-def test_the_newest_version_is_the_one_with_the_highest_number() -> None:
-    assert freezing.newest(["web.v2", "web.v10", "web.v9"]) == "web.v10"
-    assert freezing.newest([]) is None
+def test_sources_that_do_not_answer_are_told_beside_a_template_that_is_right() -> None:
+    def said(inputs: str | None) -> dict[object, dict[str, object]]:
+        found = fleets.conclude(known, valid="", rollout=None, inputs=inputs, fleet=FLEET, now=NOW)
+        known[:] = found
+        return by_type(found)
+
+    known: list[dict[str, object]] = []
+    assert said("")["InputsCurrent"]["status"] == "True"
+    found = said("1 invalid configuration: a. Error: x")
+    assert (found["InputsCurrent"]["status"], found["Valid"]["status"]) == ("False", "True")
+    assert "InputsCurrent" not in said(None)
 
 
 def test_a_template_is_compared_without_what_stands_beside_it() -> None:
     version = {"status": {"os": {"image": "x"}, "conditions": [], "updatedAt": NOW}}
-    assert freezing.is_same({"os": {"image": "x"}}, version)
-    assert not freezing.is_same({"os": {"image": "y"}}, version)
+    assert versions.is_same({"os": {"image": "x"}}, [], version)
+    assert not versions.is_same({"os": {"image": "y"}}, [], version)

@@ -10,6 +10,10 @@ import pytest
 
 from controllers import fleets, rollouts, worklist
 from controllers.client import ApiError, Client, Unreachable
+from controllers.freezing import Freezer
+from controllers.gitmirror import Mirrors
+from controllers.gitprogram import Git
+from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
 from resources import conditions, rollout_plan
 from tests.fakes.kube_api import Devices, KubeApi
@@ -35,8 +39,15 @@ def fleet_of(image: str, **more: Any) -> Json:
     return {"spec": {"template": {"spec": {"os": {"image": image}}}, **more}}
 
 
+def freezer_of(client: Client) -> Freezer:
+    """One whose sources are nowhere."""
+    nowhere = Path("/nonexistent")
+    mirrors = Mirrors(nowhere, Git(nowhere))
+    return Freezer(client, mirrors, HostCluster(environment={}), poll_s=1)
+
+
 async def look_at_fleet(client: Client, now: str = START) -> None:
-    await fleets.reconcile(client, "default", "web", now=lambda: now)
+    await fleets.reconcile(client, "default", "web", freezer=freezer_of(client), now=lambda: now)
 
 
 async def look_at_rollout(client: Client, name: str = "web.v1-1", now: str = START) -> float | None:
@@ -132,9 +143,9 @@ async def test_a_version_whose_creation_was_not_answered_is_found_again(
     ("spec", "named"),
     [
         pytest.param(
-            {"config": [{"name": "a", "gitRef": {"repository": "r"}}]},
-            "spec.template.spec.config[0].gitRef",
-            id="content from outside",
+            {"config": [{"name": "a", "gitRef": {"repository": "r", "path": "/"}}]},
+            "spec.template.spec.config[0].gitRef.repository",
+            id="a Repository that does not exist",
         ),
         pytest.param(
             {"os": {"image": "os:{{ .metadata.name }}"}},
@@ -369,7 +380,7 @@ async def test_one_fleet_that_cannot_be_bound_does_not_hold_up_the_others(
     api: KubeApi, client: Client, rolling: Devices
 ) -> None:
     api.put("fleets", "a", fleet_of("os:1"))
-    await fleets.reconcile(client, "default", "a", now=lambda: START)
+    await fleets.reconcile(client, "default", "a", freezer=freezer_of(client), now=lambda: START)
     api.join("a", 1)
 
     def refused(_: str, path: str) -> Any:
@@ -400,6 +411,7 @@ async def test_no_answer_is_told_from_a_refusal(tmp_path: Path) -> None:
             await Client(session, "http://localhost").list_all("flightctl.io/v1beta1", "fleets")
 
 
-async def test_names_come_without_bodies(api: KubeApi, client: Client) -> None:
+async def test_heads_come_without_bodies(api: KubeApi, client: Client) -> None:
     api.put("fleets", "web", fleet_of("os:1"))
-    assert await client.names("flightctl.io/v1beta1", "default", "fleets") == ["web"]
+    (head,) = await client.heads("flightctl.io/v1beta1", "default", "fleets")
+    assert (head["name"], "spec" in head) == ("web", False)

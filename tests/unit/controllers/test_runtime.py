@@ -15,6 +15,7 @@ from aiohttp import web
 
 from controllers.runtime import Controllers
 from controllers.session import Endpoint
+from controllers.settings import Settings
 from tests.fakes.kube_api import Devices, KubeApi
 
 FLEET = {"spec": {"template": {"spec": {"os": {"image": "os:1"}}}}}
@@ -23,7 +24,9 @@ CHANGED = {"spec": {"template": {"spec": {"os": {"image": "os:2"}}}}}
 
 @asynccontextmanager
 async def running(socket: Path, *, resync_s: float = 300.0) -> AsyncIterator[Controllers]:
-    controllers = Controllers(Endpoint(socket=socket), resync_s=resync_s)
+    controllers = Controllers(
+        Endpoint(socket=socket), Settings(socket.parent / "state"), resync_s=resync_s
+    )
     await asyncio.to_thread(controllers.start)
     try:
         yield controllers
@@ -143,7 +146,7 @@ async def test_an_api_server_that_is_never_there_is_no_reason_to_die(tmp_path: P
 
 
 def test_a_controllers_that_was_never_started_stops(tmp_path: Path) -> None:
-    assert Controllers(Endpoint(socket=tmp_path / "x")).stop()
+    assert Controllers(Endpoint(socket=tmp_path / "x"), Settings(tmp_path)).stop()
 
 
 @pytest.fixture(autouse=True)

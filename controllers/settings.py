@@ -1,0 +1,29 @@
+"""What the controllers are told at their start, beside where the API server is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+# How often outside sources are asked whether they have changed: embedded, where they are few and a
+# person waits, and otherwise.
+EMBEDDED_POLL_S, POLL_S = 5.0, 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`state`: a directory of ours alone; what lies in it can be made anew. `host_kubeconfig`: the
+    cluster whose Secrets are read, if it is not the one that we run in."""
+
+    state: Path
+    poll_s: float = POLL_S
+    host_kubeconfig: Path | None = None
+
+    @property
+    def mirrors(self) -> Path:
+        return self.state / "git"
+
+    @property
+    def known_hosts(self) -> Path:
+        """Which SSH servers are known, for Repositories that do not say so themselves."""
+        return self.state / "known_hosts"

@@ -1,0 +1,553 @@
+"""Configuration from Git, HTTP and Secrets, to the bytes that agents get: real servers on loopback,
+a real API server on a real store; the host cluster alone is a stand-in."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apiserver import app, config
+from apiserver.app import Server
+from apiserver.operations import ListOptions
+from bench.fleet import ADMIN, PLAIN
+from controllers import fleets, followers, rollouts, versions
+from controllers.client import FLIGHTCTL, Client, Unreachable
+from controllers.freezing import Freezer
+from controllers.gitmirror import Mirrors
+from controllers.gitprogram import Git
+from controllers.secretfiles import HostCluster
+from controllers.session import Endpoint
+from resources import conditions, registry
+from tests.fakes import file_server, git_server, host_cluster
+from tests.fakes.file_server import FileServer
+from tests.fakes.git_server import GitServer
+from tests.fakes.git_worktree import WorkTree
+from tests.fakes.host_cluster import Cluster
+
+Json = dict[str, Any]
+
+PASSWORD, SECRET = "open-sesame-1", b"hunter2-of-the-cluster"
+
+
+@pytest.fixture(scope="module")
+def git(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitServer]:
+    with git_server.running(tmp_path_factory.mktemp("git") / "server") as server:
+        yield server
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[FileServer]:
+    with file_server.running(tmp_path, password=PASSWORD) as server:
+        yield server
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    with host_cluster.running(tmp_path) as found:
+        yield found
+
+
+@dataclass
+class Rig:
+    """An API server, and the controllers' reconcilers, called by hand. Time is `clock`, so that
+    what was asked for just now is asked for again when the test wants it."""
+
+    server: Server
+    client: Client
+    folder: Path
+    host: HostCluster
+    clock: list[float]
+    freezer: Freezer
+
+    def restarted(self) -> Freezer:
+        """A freezer that remembers nothing, as after a crash; mirrors are there."""
+        git = Git(self.folder / "known_hosts")
+        mirrors = Mirrors(self.folder / "mirrors", git, monotonic=lambda: self.clock[0])
+        return Freezer(self.client, mirrors, self.host, poll_s=5, monotonic=lambda: self.clock[0])
+
+    async def create(self, kind: str, name: str, spec: Json, **labels: str) -> None:
+        found = registry.by_kind(kind)
+        document = {"metadata": {"name": name, "labels": labels}, "spec": spec}
+        await self.server.operations.create(ADMIN, found, "default", document, PLAIN)
+
+    async def replace(self, kind: str, name: str, spec: Json) -> None:
+        found = registry.by_kind(kind)
+        document = {"metadata": {"name": name}, "spec": spec}
+        await self.server.operations.update(ADMIN, found, "default", name, document, PLAIN)
+
+    async def get(self, kind: str, name: str) -> Json:
+        found = registry.by_kind(kind)
+        return await self.server.operations.get(ADMIN, found, "default", name)
+
+    async def list(self, kind: str) -> list[Json]:
+        found = registry.by_kind(kind)
+        page = await self.server.operations.list(ADMIN, found, None, ListOptions())
+        return page.items
+
+    async def fleet(self, *providers: Json) -> None:
+        """The fleet `web`, with one device."""
+        selector = {"matchLabels": {"fleet": "web"}}
+        spec = {"selector": selector, "template": {"spec": {"config": list(providers)}}}
+        if any(f["metadata"]["name"] == "web" for f in await self.list("Fleet")):
+            await self.replace("Fleet", "web", spec)
+        else:
+            await self.create("Fleet", "web", spec)
+            await self.create("Device", "d1", {}, fleet="web")
+
+    async def look(self, later_s: float = 10.0) -> Json:
+        """A look of the controllers at the fleet, `later_s` after the last; its newest version."""
+        self.clock[0] += later_s
+        now = f"2026-11-25T00:{int(self.clock[0]) // 60 % 60:02}:{int(self.clock[0]) % 60:02}Z"
+        await fleets.reconcile(self.client, "default", "web", freezer=self.freezer, now=lambda: now)
+        heads = await self.client.heads(FLIGHTCTL, "default", "templateversions", "spec.fleet=web")
+        newest = versions.newest(heads)
+        if newest is None:
+            return {}
+        await rollouts.reconcile(self.client, "default", f"{newest}-1", now=lambda: now)
+        return await self.get("TemplateVersion", newest)
+
+    async def condition(self, type_: str = "Valid", of: str = "Fleet", name: str = "web") -> Json:
+        document = await self.get(of, name)
+        found = conditions.get(document["status"].get("conditions"), type_)
+        assert found is not None, document["status"]
+        return found
+
+    async def rendered(self, device: str = "d1") -> dict[str, Json]:
+        """What the agent is given, by path, contents decoded."""
+        found = await self.server.operations.rendered(ADMIN, "default", device)
+        return {
+            file["path"]: {**file, "content": base64.b64decode(file["content"])}
+            for provider in found["spec"]["config"]
+            for file in provider["inline"]
+        }
+
+    async def contents(self, device: str = "d1") -> dict[str, bytes]:
+        return {path: file["content"] for path, file in (await self.rendered(device)).items()}
+
+    async def names(self) -> list[str]:
+        return [v["metadata"]["name"] for v in await self.list("TemplateVersion")]
+
+
+@pytest.fixture
+async def rig(tmp_path: Path, cluster: Cluster) -> AsyncIterator[Rig]:
+    settings = config.settings_of(
+        data=tmp_path / "data", listen="127.0.0.1:0", agent_listen="127.0.0.1:0"
+    )
+    server = await app.serve(settings)
+    endpoint = Endpoint(socket=settings.controllers_socket)
+    async with endpoint.session() as session:
+        client = Client(session, endpoint.server)
+        host = HostCluster(cluster.kubeconfig, environment={})
+        rig = Rig(server, client, tmp_path, host, [0.0], None)  # type: ignore[arg-type]
+        rig.freezer = rig.restarted()
+        yield rig
+    await server.stop()
+
+
+_TREES = iter(range(1000))
+
+
+async def repository(rig: Rig, git: GitServer, **files: str) -> WorkTree:
+    """A Repository `demo` with these files, on a fresh repository of the server."""
+    name = f"demo-{next(_TREES)}"
+    tree = git.repository(name)
+    tree.push(**files)
+    await rig.create("Repository", "demo", git.https_spec(name))
+    return tree
+
+
+def from_git(path: str = "/device", name: str = "base", revision: str = "main") -> Json:
+    reference = {"repository": "demo", "targetRevision": revision, "path": path}
+    return {"name": name, "gitRef": reference}
+
+
+def from_http(suffix: str = "/motd", path: str = "/etc/motd") -> Json:
+    return {
+        "name": "web",
+        "httpRef": {"repository": "files", "suffix": suffix, "filePath": path},
+    }
+
+
+def from_secret(name: str = "creds") -> Json:
+    reference = {"name": name, "namespace": "devices", "mountPath": "/etc/creds", "user": "app"}
+    return {"name": "acm-secrets", "secretRef": reference}
+
+
+def inline(path: str, content: str) -> Json:
+    return {"name": "last", "inline": [{"path": path, "content": content, "mode": 0o600}]}
+
+
+# --- Git ----------------------------------------------------------------------------------------
+
+
+async def test_a_tree_lands_on_the_device_and_follows_its_branch(rig: Rig, git: GitServer) -> None:
+    """A, B and A again are three versions; what touches other files is none."""
+    tree = await repository(
+        rig, git, **{"device/etc/app.conf": "one", "device/bin/run": "#!", "README": "x"}
+    )
+    (tree.path / "device/bin/run").chmod(0o755)
+    (tree.path / "device/etc/link").symlink_to("../etc/app.conf")
+    one = tree.push()
+    await rig.fleet(from_git())
+    first = await rig.look()
+    assert first["metadata"]["name"] == "web.v1"
+    (found,) = first["status"]["inputs"]
+    assert (found["name"], found["revision"], found["files"]) == ("base", one, 3)
+    got = await rig.rendered()
+    assert {path: (f["content"], f["mode"], f["user"]) for path, f in got.items()} == {
+        "/bin/run": (b"#!", 0o755, "root"),
+        "/etc/app.conf": (b"one", 0o644, "root"),
+        "/etc/link": (b"one", 0o644, "root"),
+    }
+    assert (await rig.condition("InputsCurrent"))["status"] == "True"
+
+    tree.push(README="nobody gets this")
+    assert (await rig.look())["metadata"]["name"] == "web.v1"
+    two = tree.push(**{"device/etc/app.conf": "two"})
+    assert (await rig.look(0.1))["metadata"]["name"] == "web.v1", "not asked again at once"
+    second = await rig.look()
+    assert re.fullmatch(r"web\.v1-[0-9a-f]{8}", second["metadata"]["name"])
+    assert second["status"]["inputs"][0]["revision"] == two
+    assert (await rig.contents())["/etc/app.conf"] == b"two"
+
+    tree.git("reset", "--quiet", "--hard", one)
+    tree.push()
+    third = await rig.look()
+    assert third["metadata"]["name"] not in ("web.v1", second["metadata"]["name"])
+    assert third["status"]["inputs"][0]["manifest"] == found["manifest"]
+    assert (await rig.contents())["/etc/app.conf"] == b"one"
+    assert len(await rig.names()) == 3
+    await rig.look()
+    before = rig.server.operations.store.hub.version
+    rig.freezer = rig.restarted()
+    await rig.look()
+    assert rig.server.operations.store.hub.version == before, "a restart makes nothing new"
+
+
+async def test_a_commit_stays_and_a_file_lands_under_its_own_name(rig: Rig, git: GitServer) -> None:
+    tree = await repository(rig, git, **{"device/etc/motd": "one"})
+    commit = tree.git("rev-parse", "HEAD")
+    await rig.fleet(from_git("device/etc/motd", revision=commit))
+    await rig.look()
+    tree.push(**{"device/etc/motd": "two"})
+    await rig.look()
+    assert await rig.contents() == {"/motd": b"one"}
+    assert await rig.names() == ["web.v1"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "field", "words"),
+    [
+        pytest.param(from_git(revision="nowhere"), "gitRef.targetRevision", "main", id="revision"),
+        pytest.param(from_git("/nothing"), "gitRef.path", '"nothing"', id="path"),
+        pytest.param(from_git("/agent"), "gitRef.path", "belongs to the agent", id="forbidden"),
+        pytest.param(from_git("/links"), "gitRef.path", "symlink to", id="link out of the tree"),
+        pytest.param(
+            {"name": "base", "gitRef": {**from_git()["gitRef"], "repository": "no"}},
+            "gitRef.repository",
+            "does not exist",
+            id="no Repository",
+        ),
+        pytest.param(
+            {"name": "base", "httpRef": {"repository": "oci", "filePath": "/a"}},
+            "httpRef.repository",
+            "of type oci",
+            id="type",
+        ),
+        pytest.param(
+            from_secret("none") | {"name": "base"}, "secretRef.name", "does not exist", id="secret"
+        ),
+    ],
+)
+async def test_what_cannot_be_frozen_says_where_and_why(
+    rig: Rig, git: GitServer, provider: Json, field: str, words: str
+) -> None:
+    tree = await repository(rig, git, **{"device/a": "a", "agent/etc/flightctl/config.yaml": "x"})
+    (tree.path / "links").mkdir()
+    (tree.path / "links/out").symlink_to("/etc/passwd")
+    tree.push()
+    await rig.create("Repository", "oci", {"type": "oci", "registry": "quay.io"})
+    await rig.fleet(inline("/etc/first", "x"), provider)
+    assert await rig.look() == {}
+    valid = await rig.condition()
+    assert (valid["status"], valid["reason"]) == ("False", "Invalid")
+    start = f"1 invalid configuration: base. Error: spec.template.spec.config[1].{field}: "
+    assert valid["message"].startswith(start), valid["message"]
+    assert words in valid["message"]
+
+
+async def test_it_is_mended_without_anybody_touching_the_fleet(rig: Rig, git: GitServer) -> None:
+    await rig.fleet(from_git())
+    assert await rig.look() == {}
+    await repository(rig, git, **{"device/a": "a"})
+    rig.freezer.changed("default", "demo")
+    await rig.look(0.1)
+    assert await rig.contents() == {"/a": b"a"}
+    assert (await rig.condition())["status"] == "True"
+
+
+async def test_what_fails_is_asked_ever_more_rarely(rig: Rig, git: GitServer) -> None:
+    await repository(rig, git, **{"device/a": "a"})
+    await rig.fleet(from_git(revision="nowhere"))
+    asked = []
+    for _ in range(60):
+        before = len(git.requests)
+        await rig.look(5)
+        if len(git.requests) > before:
+            asked.append(int(rig.clock[0]))
+    gaps = [b - a for a, b in itertools.pairwise(asked)]
+    assert gaps == sorted(gaps)
+    assert gaps[0] <= 10 < 60 <= gaps[-1], gaps
+
+
+async def test_while_a_source_does_not_answer_devices_keep_what_they_have(
+    rig: Rig, git: GitServer, files: FileServer
+) -> None:
+    await repository(rig, git, **{"device/a": "a"})
+    await rig.create("Repository", "files", files.spec())
+    files.files["/motd"] = b"hello"
+    await rig.fleet(from_git(), from_http())
+    await rig.look()
+    files.answers["/motd"] = 503
+    await rig.look()
+    assert (await rig.condition())["status"] == "True"
+    current = await rig.condition("InputsCurrent")
+    assert (current["status"], current["reason"]) == ("False", "NotAnswering")
+    assert "web" in current["message"]
+    assert "503" in current["message"]
+    assert await rig.contents() == {"/a": b"a", "/etc/motd": b"hello"}
+    # A changed template needs the source, and says so.
+    await rig.fleet(from_git(), from_http(), inline("/b", "b"))
+    await rig.look()
+    assert (await rig.condition())["status"] == "False"
+    assert await rig.names() == ["web.v1"]
+    files.answers.clear()
+    await rig.look(400)
+    assert (await rig.condition("InputsCurrent"))["status"] == "True"
+    assert await rig.contents() == {"/a": b"a", "/etc/motd": b"hello", "/b": b"b"}
+
+
+# --- HTTP and Secrets ---------------------------------------------------------------------------
+
+
+async def test_a_file_over_https_is_asked_for_by_its_etag_and_followed(
+    rig: Rig, files: FileServer
+) -> None:
+    await rig.create("Repository", "files", files.spec())
+    files.files["/motd"] = b"one"
+    await rig.fleet(from_http())
+    (found,) = (await rig.look())["status"]["inputs"]
+    assert found["revision"].startswith("sha256:")
+    assert found["etag"]
+    await rig.look()
+    assert [status for _, status, _ in files.requests] == [200, 304]
+    files.files["/motd"] = b"two"
+    await rig.look()
+    assert (await rig.rendered())["/etc/motd"]["content"] == b"two"
+    assert (await rig.rendered())["/etc/motd"]["mode"] == 0o644
+    assert len(await rig.names()) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        pytest.param({"password": "wrong-password-9"}, "401", id="credentials"),
+        pytest.param({"ca.crt": None}, "not vouched for", id="authority"),
+    ],
+)
+async def test_a_server_that_refuses_or_is_not_trusted(
+    rig: Rig, files: FileServer, change: Json, words: str
+) -> None:
+    await rig.create("Repository", "files", files.spec(**change))
+    files.files["/motd"] = b"one"
+    await rig.fleet(from_http())
+    assert await rig.look() == {}
+    message = (await rig.condition())["message"]
+    assert "spec.template.spec.config[0].httpRef.repository" in message
+    assert words in message
+    assert "wrong-password-9" not in message
+
+
+async def test_bounds_and_redirects(rig: Rig, files: FileServer) -> None:
+    await rig.create("Repository", "files", files.spec())
+    files.files |= {"/large": bytes(9 << 20), "/motd": b"here"}
+    files.redirects |= {"/away": "https://127.0.0.1:1/motd", "/near": "/motd"}
+    for suffix, words in (("/large", "larger than"), ("/away", "credentials do not go")):
+        await rig.fleet(from_http(suffix))
+        await rig.look()
+        assert words in (await rig.condition())["message"]
+    await rig.fleet(from_http("/near"))
+    await rig.look()
+    assert await rig.contents() == {"/etc/motd": b"here"}
+
+
+async def test_a_secret_is_followed_and_later_sources_override_earlier_ones(
+    rig: Rig, git: GitServer, cluster: Cluster
+) -> None:
+    await repository(rig, git, **{"device/etc/creds/user": "nobody", "device/etc/z": "z"})
+    first = cluster.put("devices", "creds", user=b"me", password=SECRET)
+    await rig.fleet(from_git(), from_secret(), inline("/etc/z", "last word"))
+    version = await rig.look()
+    assert [i["revision"] for i in version["status"]["inputs"]][1] == first
+    got = await rig.rendered()
+    assert list(got) == ["/etc/creds/user", "/etc/z", "/etc/creds/password"]
+    assert {path: (f["content"], f["user"]) for path, f in got.items()} == {
+        "/etc/creds/user": (b"me", "app"),
+        "/etc/z": (b"last word", "root"),
+        "/etc/creds/password": (SECRET, "app"),
+    }
+    cluster.put("devices", "creds", user=b"me", password=SECRET)
+    await rig.look()
+    assert len(await rig.names()) == 1, "a new resourceVersion with the same content is nothing new"
+    cluster.put("devices", "creds", user=b"you", password=SECRET)
+    await rig.look()
+    assert (await rig.contents())["/etc/creds/user"] == b"you"
+
+
+async def test_without_a_cluster_the_fleet_says_so(rig: Rig) -> None:
+    rig.host = HostCluster(environment={})
+    rig.freezer = rig.restarted()
+    await rig.fleet(from_secret())
+    await rig.look()
+    assert "kubernetes API is not available" in (await rig.condition())["message"]
+
+
+async def test_secrets_show_nowhere(
+    rig: Rig, git: GitServer, files: FileServer, cluster: Cluster, capfd: Any
+) -> None:
+    """Neither what sources hold nor what opens them: in no object, event or line of the log, in
+    good days and in bad ones."""
+    await repository(rig, git, **{"device/a": "a"})
+    await rig.create("Repository", "files", files.spec())
+    files.files["/motd"] = b"hello"
+    cluster.put("devices", "creds", password=SECRET)
+    await rig.fleet(from_git(), from_http(), from_secret())
+    await rig.look()
+    assert (await rig.contents())["/etc/creds/password"] == SECRET
+    files.answers["/motd"], cluster.token = 500, "another"
+    await rig.replace("Repository", "demo", git.https_spec("nothing"))
+    await rig.look(400)
+    assert (await rig.condition())["status"] == "False"
+    shown = [json.dumps(await rig.list(kind.kind)) for kind in registry.KINDS]
+    out, err = capfd.readouterr()
+    hidden = [PASSWORD, git.password, "let-me-in", SECRET.decode()]
+    hidden += [base64.b64encode(text.encode()).decode().rstrip("=") for text in hidden]
+    hidden.append(base64.b64encode(f"reader:{PASSWORD}".encode()).decode())
+    for text in hidden:
+        for place in (*shown, out, err):
+            assert text not in place, text
+
+
+# --- crashes ------------------------------------------------------------------------------------
+
+
+class Dying(Client):
+    """The controllers' client, in a process that dies at its n-th request: before it is sent, or
+    after it was answered."""
+
+    def __init__(self, client: Client, at: int, *, after: bool) -> None:
+        super().__init__(client._session, client._server)
+        self.left, self.after = at, after
+
+    async def _send(self, method: str, path: str, **more: Any) -> bytes:
+        self.left -= 1
+        if self.left == 0 and not self.after:
+            raise Unreachable("died before")
+        answer = await super()._send(method, path, **more)
+        if self.left == 0:
+            raise Unreachable("died after")
+        return answer
+
+
+async def test_a_crash_at_any_request_loses_nothing_and_is_repeated_cleanly(
+    rig: Rig, files: FileServer, cluster: Cluster
+) -> None:
+    await rig.create("Repository", "files", files.spec())
+    cluster.put("devices", "creds", user=b"me", password=SECRET)
+    files.files["/motd"] = b"first"
+    await rig.fleet(from_http(), from_secret())
+    alive = rig.client
+    for number, after in enumerate((False, True)):
+        at = 0
+        while True:
+            at += 1
+            # Something new each time, so that every crash is one in the middle of a freeze.
+            content = f"{number}-{at}"
+            files.files["/motd"] = content.encode()
+            rig.client = dying = Dying(alive, at, after=after)
+            rig.freezer = rig.restarted()
+            rig.clock[0] += 10
+            with contextlib.suppress(Unreachable):
+                await fleets.reconcile(
+                    dying, "default", "web", freezer=rig.freezer, now=lambda: "2026-11-25T00:00:00Z"
+                )
+            rig.client = alive
+            rig.freezer = rig.restarted()
+            made = await rig.names()
+            version = await rig.look()
+            got = await rig.contents()
+            assert got["/etc/motd"] == content.encode()
+            assert got["/etc/creds/password"] == SECRET
+            assert len(await rig.names()) <= len(made) + 1
+            assert (await rig.look())["metadata"]["uid"] == version["metadata"]["uid"]
+            if dying.left > 0:
+                break
+        print(f"crash points, {'after' if after else 'before'} the request: {at - 1}")
+        assert at > 8
+
+
+# --- devices without fleet ----------------------------------------------------------------------
+
+
+async def test_a_device_without_fleet_follows_by_itself(rig: Rig, git: GitServer) -> None:
+    async def follow(later_s: float = 10) -> bool:
+        rig.clock[0] += later_s
+        now = "2026-11-25T00:00:00Z"
+        return await followers.reconcile(
+            rig.client, "default", freezer=rig.freezer, now=lambda: now
+        )
+
+    assert not await follow()
+    await rig.create("Device", "alone", {"config": [from_git(revision="prod")]})
+    assert await follow()
+    valid = await rig.condition("SpecValid", "Device", "alone")
+    assert valid["status"] == "False"
+    assert "1 invalid configuration: base. Error: spec.config[0].gitRef.repo" in valid["message"]
+    tree = await repository(rig, git, **{"device/a": "one"})
+    tree.git("checkout", "--quiet", "-b", "prod")
+    tree.push()
+    await follow(400)
+    assert await rig.contents("alone") == {"/a": b"one"}
+    assert (await rig.condition("SpecValid", "Device", "alone"))["status"] == "True"
+    shown = await rig.get("Device", "alone")
+    (reference,) = shown["status"]["dependencySync"]["configRefs"]
+    assert reference["fingerprint"] == tree.git("rev-parse", "HEAD")
+
+    before = rig.server.operations.store.hub.version
+    await follow()
+    assert rig.server.operations.store.hub.version == before
+    tree.push(**{"device/a": "two"})
+    await follow()
+    assert await rig.contents("alone") == {"/a": b"two"}
+    # A branch that goes away is a fault of the spec; when it comes back all is well.
+    tree.git("branch", "-m", "prod", "other")
+    tree.push()
+    await follow()
+    assert (await rig.condition("SpecValid", "Device", "alone"))["status"] == "False"
+    assert await rig.contents("alone") == {"/a": b"two"}
+    tree.git("branch", "-m", "other", "prod")
+    tree.push()
+    await follow(400)
+    assert (await rig.condition("SpecValid", "Device", "alone"))["status"] == "True"
+    await rig.replace("Device", "alone", {"config": [inline("/b", "b")]})
+    assert await rig.contents("alone") == {"/b": b"b"}
+    assert not await follow()
