@@ -49,9 +49,10 @@ class Dialect:
 
     def scratch(self, connection: Connection, name: str) -> None:
         """An empty scratch table of this connection's own."""
-        if self.is_sqlite:
-            # Made when the connection was opened, outside any transaction that could undo it.
-            connection.exec_driver_sql(f"DELETE FROM {name}")  # noqa: S608 - a name of ours
-        else:
+        if not self.is_sqlite:
+            # SQLite's is made when the connection is opened, outside any transaction that could
+            # undo it. Another mutation of this transaction may have made this one.
             columns = SCRATCH[name]
-            connection.execute(text(f"CREATE TEMP TABLE {name} ({columns}) ON COMMIT DROP"))
+            made = f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns}) ON COMMIT DROP"
+            connection.exec_driver_sql(made)
+        connection.exec_driver_sql(f"DELETE FROM {name}")  # noqa: S608 - a name of ours
