@@ -26,7 +26,7 @@ REBOOTS_MAX = 3
 # The way back, and drift: the old system that two boots do not bring back will not come at all.
 REBOOTS_BACK_MAX = 2
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:\[\]-]*(/[a-zA-Z0-9._-]+)*")
+_NAME = re.compile(r"[a-zA-Z0-9\[][a-zA-Z0-9._:\[\]-]*(/[a-zA-Z0-9._-]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"[a-z0-9]+:[0-9a-fA-F]{32,}")
 

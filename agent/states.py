@@ -305,8 +305,10 @@ def encode(state: State) -> Json:
 
 
 def decode(document: Json) -> State:
-    fields = dict(document)
-    kind = _STATES[fields.pop("name")]
+    """Fields that this agent does not know are passed over: after a rollback of the operating
+    system, an older agent reads what a newer one has written."""
+    kind = _STATES[document["name"]]
+    fields = {k: v for k, v in document.items() if k in kind.__dataclass_fields__}
     if "target" in fields:
         fields["target"] = Target(**fields["target"])
     if fields.get("failure") is not None:

@@ -5,39 +5,17 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
-from agent import world
-from tests.fakes import sim_device
-from tests.fakes.sim_bootc import OsImage, SimBootc
-from tests.fakes.sim_device import Device, Json, application, document, file
-from tests.fakes.sim_podman import Image
-from tests.fakes.sim_world import KINDS, Node, SimWorld
+from tests.fakes.sim_device import Device
+from tests.fakes.sim_image_device import ISSUE, OLD, next_version, settled_device
+from tests.fakes.sim_world import KINDS
 
 SEED = int(os.environ.get("SIM_SEED", "1"))
 IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 SAMPLES = 3000 if IS_SOAK else 150
-TIMES = replace(sim_device.TIMES, boot_complete_s=60.0)
-
-
-def digest(letter: str) -> str:
-    return f"sha256:{letter * 64}"
-
-
-ISSUE = "/etc/issue"
-NEW_ISSUE = (ISSUE, Node(world.FILE, b"new"))
-OLD = OsImage(digest("a"), etc=((ISSUE, Node(world.FILE, b"old")),))
-NEW = OsImage(digest("b"), etc=(NEW_ISSUE,))
-DEAD = OsImage(digest("d"), comes_up=False, etc=(NEW_ISSUE,))
-UNWELL = OsImage(digest("e"), is_called_good=False, etc=(NEW_ISSUE,))
-
-FIRST = document(
-    1,
-    [file("/etc/motd", "one"), file("/etc/app/gone", "only in one"), file("/opt/tool", "#!")],
-    [application("web", "r/web:1")],
-)
 
 
 @dataclass(frozen=True)
@@ -65,46 +43,6 @@ SCENARIOS = [
 ]
 
 
-def second(scenario: Scenario) -> Json:
-    return document(
-        2,
-        [file("/etc/motd", "two"), file("/etc/hosts", "new here"), file("/opt/tool", "#!2")],
-        [application("web", scenario.app)],
-        os={"image": scenario.image},
-    )
-
-
-def settled_device(scenario: Scenario, *, names_system: bool) -> Device:
-    """On version 1. Whether it names its system is the difference between an update from one image
-    to another, and the first image that a device is ever given."""
-    where = SimWorld(SEED)
-    good = Image(health=True)
-    where.podman.registry = {"r/web:1": good, "r/web:2": good, "r/bad": Image(health=False)}
-    where.system = SimBootc.installed("r/os:1", [OLD, NEW, DEAD, UNWELL])
-    where.system.registry = {
-        "r/os:1": OLD.digest,
-        "r/os:2": NEW.digest,
-        "r/os:dead": DEAD.digest,
-        "r/os:bad": UNWELL.digest,
-    }
-    where.system.has_greenboot = scenario.has_greenboot
-    device = Device(where, times=TIMES)
-    for path, node in OLD.etc:
-        where.mkdir("/etc")
-        where.nodes[path] = node
-    device.put_original("/etc/hosts", Node(world.FILE, b"of the image", 0o640, 0, 1001))
-    device.systems = {"0": OLD.digest, "1": OLD.digest, "2": NEW.digest}
-    first = {
-        **FIRST,
-        "spec": {**FIRST["spec"], **({"os": {"image": "r/os:1"}} if names_system else {})},
-    }
-    device.offer(first)
-    device.run()
-    assert device.picture(running=True) == device.expected("1", running=True)
-    assert where.reboots_ordered == 0
-    return device
-
-
 def again(base: Device, scenario: Scenario, seed: int) -> Device:
     device = Device(base.world.twin(seed), times=base.times)
     device.known, device.originals = dict(base.known), base.originals
@@ -113,7 +51,7 @@ def again(base: Device, scenario: Scenario, seed: int) -> Device:
     assert system is not None
     if scenario.is_cut_off:
         device.reachable = lambda: system.booted.digest == OLD.digest
-    device.offer(second(scenario))
+    device.offer(next_version(2, scenario.image, app=scenario.app))
     return device
 
 
@@ -145,7 +83,7 @@ def check_end(device: Device, scenario: Scenario, *, cuts: int) -> None:
 def test_an_os_update_that_is_cut_off_anywhere_ends_whole(
     scenario: Scenario, names_system: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    base = settled_device(scenario, names_system=names_system)
+    base, _ = settled_device(SEED, names_system=names_system, has_greenboot=scenario.has_greenboot)
     whole = again(base, scenario, SEED)
     whole.run()
     check_end(whole, scenario, cuts=0)
@@ -168,7 +106,7 @@ def test_an_os_update_that_is_cut_off_anywhere_ends_whole(
 
 def test_two_crashes_anywhere_in_an_os_update_end_whole(capsys: pytest.CaptureFixture[str]) -> None:
     rng = random.Random(SEED)
-    bases = {s.name: settled_device(s, names_system=True) for s in SCENARIOS}
+    bases = {s.name: settled_device(SEED, has_greenboot=s.has_greenboot)[0] for s in SCENARIOS}
     for sample in range(SAMPLES):
         scenario = rng.choice(SCENARIOS)
         device = again(bases[scenario.name], scenario, SEED * 100_000 + sample)

@@ -143,3 +143,22 @@ def test_a_line_is_checksum_and_json() -> None:
     checksum, text = journal.line({"kind": "boot", "bootID": "x"}).split(b" ", 1)
     assert len(checksum) == 8
     assert json.loads(text) == {"kind": "boot", "bootID": "x"}
+
+
+def test_reboots_that_repair_are_counted_until_the_committed_system_runs_again() -> None:
+    reboot = journal.intent({"do": "Reboot", "image": "os:1"})
+    settled = [journal.commit(T, "today"), reboot, journal.intent({"do": "WriteFile"}), reboot]
+    memory = journal.fold(settled)
+    assert memory.repair_reboots == 2
+    assert journal.decode(journal.encode(memory)) == memory
+    assert journal.fold([*settled, journal.mended()]).repair_reboots == 0
+    assert journal.fold([*settled, journal.commit(U, "today")]).repair_reboots == 0
+    # A reboot of an update is no repair.
+    updating = [journal.entered(states.Rebooting(U, "boot-1")), reboot]
+    assert journal.fold(updating).repair_reboots == 0
+
+
+def test_an_older_agent_reads_what_a_newer_one_has_written() -> None:
+    record = journal.entered(states.Rebooting(T, "boot-1", "os:2"))
+    record["state"]["invented later"] = 7
+    assert journal.fold([record]).state == states.Rebooting(T, "boot-1", "os:2")

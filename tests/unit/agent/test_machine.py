@@ -15,6 +15,7 @@ from agent.states import Target
 T = Target("7", "sha")
 WHY = errors.Failure("ApplyingUpdate", "applications", "web", errors.ABORTED, "died", "now")
 AWAY = errors.Failure("ApplyingUpdate", states.SERVICE, "", errors.UNAVAILABLE, "away", "now")
+REBOOT = osimage.Reboot("os:2", "x.0")
 BOUNDS = machine.Bounds(
     repair_interval_s=30,
     verify_interval_s=1,
@@ -105,6 +106,24 @@ def test_a_state_comes_back_from_the_journal_without_the_clocks_of_its_life(stat
     assert states.decode(states.encode(state)) == states.resumed(state)
 
 
+def test_a_reboot_carries_on_in_the_direction_that_it_was_ordered_in() -> None:
+    ordered = states.RebootOrdered("a", "os:2", "x.0")
+    there = machine.follow(states.Applying(T, True, attempt=2, stumbles=4), ordered)
+    assert states.decode(states.encode(there)) == there
+    arrived = machine.follow(there, states.Booted())
+    assert arrived == states.Applying(T, True, attempt=2, reboots=1, rollback_before="x.0")
+    assert machine.follow(arrived, states.Applied()) == states.Verifying(
+        T, True, attempt=2, has_rebooted=True
+    )
+    back = machine.follow(states.RollingBack(T, AWAY, attempt=2, reboots=1), ordered)
+    assert states.decode(states.encode(back)) == back
+    assert not states.heads_for_target(back)
+    assert states.heads_back(back)
+    assert machine.follow(back, states.Booted()) == states.RollingBack(
+        T, AWAY, attempt=2, reboots=2
+    )
+
+
 def test_clocks_do_not_outlive_the_process() -> None:
     state = states.RollingBack(T, WHY, attempt=2, stumbles=3, not_before=50.0, deadline=60.0)
     again = states.decode(states.encode(state))
@@ -161,6 +180,36 @@ def test_clocks_do_not_outlive_the_process() -> None:
             machine.Do((osimage.Reboot("os:2"),)),
         ),
         (states.Rebooting(T, "a"), {"boot_id": "b"}, machine.Happen(states.Booted())),
+        # What is before a reboot is done first, and nothing behind it.
+        (states.Applying(T), {"plan": ("step", REBOOT)}, machine.Do(("step",))),
+        (
+            states.Applying(T),
+            {"plan": (REBOOT,), "boot_id": "a"},
+            machine.Happen(states.RebootOrdered("a", "os:2", "x.0")),
+        ),
+        (states.RollingBack(T, WHY), {"plan": ("undo", REBOOT)}, machine.Do(("undo",))),
+        (
+            states.RollingBack(T, WHY),
+            {"plan": (REBOOT,), "boot_id": "a"},
+            machine.Happen(states.RebootOrdered("a", "os:2", "x.0")),
+        ),
+        (states.Verifying(T, True, has_rebooted=True), {}, machine.Happen(states.Begun(280.0))),
+        (states.Verifying(T), {"is_boot_complete": False}, machine.Happen(states.Begun(700.0))),
+        (
+            states.Verifying(T, deadline=700.0),
+            {"verdict": machine.Verdict(True), "is_boot_complete": False},
+            machine.Rest(5),
+        ),
+        (
+            states.Verifying(T, deadline=700.0),
+            {"verdict": machine.Verdict(True), "is_boot_complete": True},
+            machine.Happen(states.Verified()),
+        ),
+        (
+            states.RollingBack(T, AWAY, reboots=1),
+            {"is_reachable": False},
+            machine.Happen(states.Begun(280.0)),
+        ),
         (states.Verifying(T), {}, machine.Happen(states.Begun(130.0))),
         (states.Verifying(T, True), {}, machine.Happen(states.Begun(160.0))),
         (
@@ -225,6 +274,23 @@ def test_decisions(state: Any, given_facts: dict[str, Any], decision: machine.De
         (states.Applying(T), {"steps_in_target": 201}, "201 steps without success"),
         (states.Applying(T, stumbles=7), {}, "7 attempts without success"),
         (states.Verifying(T), {"boots_without_commit": 6}, "6 boots without success"),
+        (states.Applying(T, reboots=3), {"plan": (REBOOT,)}, "3 reboots did not start"),
+        (states.Verifying(T), {"plan": (REBOOT,)}, "another operating system was booted"),
+        (
+            states.Verifying(T, deadline=99.0),
+            {"verdict": machine.Verdict(True), "is_boot_complete": False},
+            "greenboot",
+        ),
+        # The network's own time is over though that of the health checks is not.
+        (
+            states.Verifying(T, True, deadline=520.0, has_rebooted=True),
+            {
+                "verdict": machine.Verdict(True),
+                "is_reachable": False,
+                "is_boot_complete": False,
+            },
+            "no longer reaches the service",
+        ),
         (
             states.Verifying(T, deadline=99.0),
             {"verdict": machine.Verdict(None, "web", detail="no answer")},
@@ -282,7 +348,8 @@ def test_the_service_is_only_probed_where_the_answer_counts(state: Any, wants: b
 
 @given(
     state=st.sampled_from(list(STATES.values())),
-    plan=st.sampled_from([(), ("step",)]),
+    plan=st.sampled_from([(), ("step",), ("step", REBOOT), (REBOOT,)]),
+    complete=st.sampled_from([True, None, False]),
     well=st.sampled_from([True, None, False]),
     reachable=st.sampled_from([True, None, False]),
     arrived=st.sampled_from([None, T]),
@@ -293,7 +360,8 @@ def test_the_service_is_only_probed_where_the_answer_counts(state: Any, wants: b
 )
 def test_whatever_is_observed_the_decision_is_one_that_the_table_knows(
     state: Any,
-    plan: tuple[str, ...],
+    plan: tuple[Any, ...],
+    complete: bool | None,
     well: bool | None,
     reachable: bool | None,
     arrived: Target | None,
@@ -310,6 +378,7 @@ def test_whatever_is_observed_the_decision_is_one_that_the_table_knows(
         objection=objection,
         verdict=machine.Verdict(well),
         is_reachable=reachable,
+        is_boot_complete=complete,
         boot_id="boot-1",
         steps_in_target=steps,
         boots_without_commit=boots,

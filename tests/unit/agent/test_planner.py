@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import planner, world
+from agent import osimage, planner, world
 from agent.planner import (
     BackUp,
     Container,
@@ -248,3 +248,36 @@ def test_a_plan_that_is_done_leaves_no_plan_even_when_it_was_cut_off_and_begun_a
         done(step, wanted, seen)
     assert planner.plan(wanted, look()) == ()
     assert originals == {f.path for f in files}
+
+
+OS_1 = osimage.Wanted("os:1", may_roll_back=True)
+OS_2 = osimage.Wanted("os:2")
+ON_1 = osimage.Slots(osimage.Slot("os:1", "", "a.0"))
+
+
+def test_a_new_system_takes_the_files_over_and_the_applications_wait_for_it() -> None:
+    steps = planner.plan(Wanted((FILE,), (WEB,), OS_2), Observed(os=ON_1))
+    assert steps == (
+        osimage.StageOs("os:2", "os:2"),
+        BackUp("/etc/a"),
+        WriteFile("/etc/a", "d1"),
+        osimage.Reboot("os:2"),
+    )
+    there = osimage.Slots(osimage.Slot("os:2"), rollback=osimage.Slot("os:1"))
+    done = Observed({"/etc/a": STATE}, frozenset({"/etc/a"}), os=there)
+    steps = planner.plan(Wanted((FILE,), (WEB,), OS_2), done)
+    assert steps == (CreateContainer("web"), StartContainer("web"))
+
+
+def test_on_the_way_back_files_wait_for_the_old_system_too() -> None:
+    slots = osimage.Slots(osimage.Slot("os:2"), rollback=osimage.Slot("os:1", "", "a.0"))
+    steps = planner.plan(Wanted((FILE,), (WEB,), OS_1), Observed(os=slots))
+    assert steps == (osimage.QueueRollback("os:1"), osimage.Reboot("os:1", "a.0"))
+
+
+def test_every_step_of_the_system_has_words_for_the_journal() -> None:
+    assert planner.words(osimage.Reboot("os:2", "a.0")) == {
+        "do": "Reboot",
+        "image": "os:2",
+        "rollback_deployment": "a.0",
+    }
