@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from resources import formats
+from resources import formats, unitfile
 from resources.errors import FORBIDDEN, INVALID, NOT_FOUND, NOT_SUPPORTED, REQUIRED, FieldError
 from resources.formats import is_parameterised, shown
 from resources.kind import Json
@@ -173,32 +173,6 @@ class Unit:
                 yield value
 
 
-def parse_unit(text: str) -> dict[str, list[tuple[str, str]]]:
-    """Sections of a systemd unit file. Raises ValueError with the line that is none."""
-    sections: dict[str, list[tuple[str, str]]] = {}
-    current: list[tuple[str, str]] | None = None
-    pending = ""
-    for number, raw in enumerate(text.splitlines(), start=1):
-        line = raw.strip()
-        # A comment inside a continued line is skipped, and the line goes on after it.
-        if line.startswith(("#", ";")) or not (line or pending):
-            continue
-        if line.endswith("\\"):
-            pending += line[:-1] + " "
-            continue
-        line, pending = (pending + line).strip(), ""
-        if line.startswith("[") and line.endswith("]"):
-            current = sections.setdefault(line[1:-1], [])
-            continue
-        key, equals, value = line.partition("=")
-        if current is None or not equals or not key.strip():
-            raise ValueError(f"line {number} is neither [Section] nor Key=value")
-        current.append((key.strip(), value.strip()))
-    if pending:
-        raise ValueError("the last line is continued, but nothing follows")
-    return sections
-
-
 def check_quadlet(files: list[File], at: str) -> Complaints:
     units: list[Unit] = []
     for file in files:
@@ -225,7 +199,7 @@ def _parsed(file: File, extension: str) -> Generator[FieldError, None, Unit]:
         return Unit(file, extension)
     at = f"{file.at}.content"
     try:
-        sections = parse_unit(file.text)
+        sections = unitfile.parse(file.text)
     except ValueError as error:
         yield FieldError(at, INVALID, f"is no unit file: {error}")
         return Unit(File(file.at, file.path, None), extension)

@@ -6,9 +6,8 @@ import base64
 
 import pytest
 
-from resources import device, fleet
+from resources import device, fleet, unitfile
 from resources.errors import Invalid
-from resources.inlineapps import parse_unit
 from resources.kind import Json
 from tests.contract.data.wrong_documents import app
 from tests.contract.data.wrong_documents import device as document
@@ -110,7 +109,7 @@ class TestQuadlet:
         fleet.check({"spec": {"template": {"spec": template}}})
 
     def test_sections_keep_the_order_of_repeated_keys(self) -> None:
-        found = parse_unit("[A]\nX=1\n[B]\nY=\n[A]\nX=2\n; note\nZ = a = b\n")
+        found = unitfile.parse("[A]\nX=1\n[B]\nY=\n[A]\nX=2\n; note\nZ = a = b\n")
         assert found == {"A": [("X", "1"), ("X", "2"), ("Z", "a = b")], "B": [("Y", "")]}
 
 
