@@ -49,6 +49,7 @@ APPLICATIONS = "applications"
 PREFETCH = "prefetch"
 OS = "os"
 LIFECYCLE = "lifecycle"
+HOOKS = "hooks"
 
 # The service cuts condition messages here; better that we choose what is lost.
 MESSAGE_CHARS_MAX = 250

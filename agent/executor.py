@@ -12,7 +12,10 @@ from __future__ import annotations
 import logging
 
 from agent import errors, planner, podman, settings, specs, world
+from agent.appsteps import AppSteps
 from agent.files import Files, error_of
+from agent.hookruns import HookRuns
+from agent.images import Images
 from agent.observer import Observer, Starts
 
 log = logging.getLogger("agent.executor")
@@ -26,12 +29,18 @@ class Executor:
         files: Files,
         starts: Starts,
         observer: Observer,
+        images: Images,
+        apps: AppSteps,
+        hooks: HookRuns,
     ) -> None:
         self._world = where
         self._bounds = bounds
         self._files = files
         self._starts = starts
         self._observer = observer
+        self._images = images
+        self._apps = apps
+        self._hooks = hooks
         self._made: dict[str, str] = {}
 
     def perform(self, step: planner.LocalStep, spec: specs.Spec) -> None:
@@ -39,8 +48,10 @@ class Executor:
         match step:
             case planner.BackUp() | planner.WriteFile() | planner.Restore():
                 self._file(step, spec)
+            case planner.RunHooks():
+                self._hooks.run(step)
             case planner.PullImage():
-                self._pull(step.image, step.app)
+                self._images.pull(step.image, step.app)
             case planner.CreateContainer():
                 self._create(_app(spec, step.app))
             case planner.StartContainer():
@@ -52,6 +63,8 @@ class Executor:
             case planner.RestartContainer():
                 self._podman(podman.restart_argv(step.container), step.app)
                 self._starts.started(step.container, generation=step.generation)
+            case _:
+                self._apps.perform(step, spec)
 
     def _file(
         self, step: planner.BackUp | planner.WriteFile | planner.Restore, spec: specs.Spec
@@ -67,20 +80,16 @@ class Executor:
         except OSError as error:
             raise error_of(step.path, error) from error
 
-    def _pull(self, image: str, app: str) -> None:
-        answer = self._world.run(podman.pull_argv(image), timeout_s=self._bounds.pull_timeout_s)
-        if not answer.ok:
-            raise podman.pull_error(answer.words, app=app)
-
     def _create(self, app: specs.Application) -> None:
         with_limits = self._observer.enforces_limits(app)
         spec = podman.spec_digest(app, with_limits=with_limits)
+        self._images.hold(app.image, app.name)
         argv, stdin = podman.create_argv(app, spec, with_limits=with_limits)
         answer = self._world.run(argv, timeout_s=self._bounds.command_timeout_s, stdin=stdin)
         if not answer.ok and podman.is_image_missing(answer.stderr):
             # It was here when the update began; somebody has cleaned up. On the way back and in
             # repair this is the only chance, on the way forward it does no harm.
-            self._pull(app.image, app.name)
+            self._images.pull(app.image, app.name)
             answer = self._world.run(argv, timeout_s=self._bounds.command_timeout_s, stdin=stdin)
         if not answer.ok:
             raise podman.run_error(answer.words, app=app.name)

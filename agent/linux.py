@@ -34,6 +34,8 @@ log = logging.getLogger("agent.linux")
 
 # A command that prints without end must not eat the device's memory.
 OUTPUT_BYTES_MAX = 4 << 20
+# For children where whoever started the agent has left it nothing.
+BARE = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
 SHRED_BYTES_MAX = 1 << 20
 TEMPORARY_PREFIX = ".homeport-"
 
@@ -179,6 +181,9 @@ class LinuxWorld:
     def is_whole_machine(self) -> bool:
         return str(self._root) == "/"
 
+    def pid(self) -> int:
+        return os.getpid()
+
     def uid_of(self, user: str) -> int | None:
         return self._id_of(user, "/etc/passwd", lambda name: pwd.getpwnam(name).pw_uid)
 
@@ -226,7 +231,7 @@ class LinuxWorld:
             stdin=subprocess.PIPE,
             stdout=out,
             stderr=err,
-            env={**os.environ, **(env or {})},
+            env={**BARE, **os.environ, **(env or {})},
             cwd=self.path(cwd) if cwd else None,
             start_new_session=True,
         )

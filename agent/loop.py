@@ -18,8 +18,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from agent import (
+    appplan,
     errors,
     greenboot,
+    hooks,
     journal,
     leaving,
     machine,
@@ -31,16 +33,23 @@ from agent import (
     telling,
     world,
 )
+from agent.applications import Applications, Stamps
+from agent.appsteps import AppSteps
+from agent.bundles import Bundles
 from agent.executor import Executor
 from agent.files import Files
+from agent.hookruns import HookRuns
+from agent.images import Images
 from agent.mailbox import Mailbox
-from agent.observer import Observer, Starts
+from agent.observer import Content, Observer, Starts
 from agent.settings import LoopSettings
 from agent.verifying import Verifier
 
 log = logging.getLogger("agent.loop")
 
 Json = dict[str, Any]
+
+Downloads = tuple[planner.PullImage | appplan.FetchBundle | osimage.PullOs, ...]
 
 JITTER = 0.2
 # After this many repairs in a row that did not last, the pace of repair is the usual one.
@@ -76,9 +85,25 @@ class Reconciler:
         own_dir = settings.own_dir
         self._files = Files(where, settings.data_dir, own_dir)
         self._starts = Starts(where, own_dir)
-        self._observer = Observer(where, settings, self._files, self._starts)
         self._system = system.System(where, settings, os_mode)
-        self._executor = Executor(where, settings, self._files, self._starts, self._observer)
+        self._hooks = HookRuns(where, own_dir)
+        self._images = Images(where, settings)
+        self._bundles = Bundles(where, settings, self._images)
+        stamps = Stamps(where, own_dir)
+        apps = Applications(where, settings, self._bundles, stamps)
+        self._observer = Observer(
+            where, settings, self._files, self._starts, Content(self._images, self._bundles, apps)
+        )
+        self._executor = Executor(
+            where,
+            settings,
+            self._files,
+            self._starts,
+            self._observer,
+            self._images,
+            AppSteps(where, settings, apps, self._images, self._bundles, stamps, self._starts),
+            self._hooks,
+        )
         self._verifier = Verifier(where, settings)
         self._specs = specs.SpecFiles(where, settings.data_dir, own_dir)
         self._journal = journal.Journal(where, f"{own_dir}/journal.jsonl")
@@ -183,6 +208,9 @@ class Reconciler:
         boot_id = self._world.boot_id()
         if memory.boot_id != boot_id:
             self._journal.append(journal.booted(boot_id))
+        if trouble := self._hooks.after_reboot(boot_id):
+            log.error("hook after the reboot failed: %s", trouble)
+        self._teller.trouble("hooks", trouble)
         self._resume()
         self._teller.committed(self._current)
         self._tell_system(self._system.slots_for(None))
@@ -321,18 +349,27 @@ class Reconciler:
         self._tell_system(slots)
         if fallen_back := self._system.fallen_back(state, wants, slots, facts.at):
             return replace(facts, objection=fallen_back)
-        observed = replace(self._observer.observed(goal), os=slots)
-        self._teller.applications(goal, observed.containers)
         try:
-            plan = planner.plan(replace(self._observer.wanted(goal), os=wants), observed)
+            wanted = replace(self._observer.wanted(goal), os=wants)
         except errors.Reject as error:
             if not states.heads_for_target(state):
                 raise
             return replace(facts, objection=self._failure(error, state))
         if not states.heads_for_target(state):
             self._tell_astray(self._system.astray(wants, slots))
-        if states.heads_for_target(state) or isinstance(state, states.RollingBack):
-            return self._with_judgement(replace(facts, plan=plan), state, goal, observed)
+        observed = replace(self._observer.observed(goal, wanted), os=slots)
+        self._teller.applications(goal, observed)
+        # Between two specifications it is for the verdict to say what does not stay up.
+        is_between = states.heads_for_target(state) or isinstance(state, states.RollingBack)
+        plan = self._hooks.woven(
+            planner.plan(wanted, observed, revives=not is_between),
+            state,
+            current=self._current,
+            desired=self._desired,
+        )
+        if is_between:
+            facts = replace(facts, plan=plan)
+            return self._with_judgement(facts, state, goal, wanted, observed)
         return replace(facts, plan=self._repair(plan, facts, goal, observed))
 
     def _tell_system(self, slots: osimage.Slots | None) -> None:
@@ -349,10 +386,14 @@ class Reconciler:
         facts: machine.Facts,
         state: states.State,
         goal: specs.Spec,
+        wanted: planner.Wanted,
         observed: planner.Observed,
     ) -> machine.Facts:
         if isinstance(state, states.Verifying):
-            facts = replace(facts, verdict=self._verifier.verdict(goal, observed.containers))
+            names = {one.app: one.workloads for one in wanted.apps}
+            names |= {one.app: (one.container_name,) for one in wanted.containers}
+            verdict = self._verifier.verdict(goal, observed, names)
+            facts = replace(facts, verdict=verdict)
             is_asked = facts.verdict.is_well is True and state.deadline is not None
             if state.has_rebooted:
                 facts = replace(facts, is_boot_complete=greenboot.is_boot_complete(self._world))
@@ -384,13 +425,13 @@ class Reconciler:
         for one in observed.containers:
             is_checked = one.is_ours and one.state == "running" and one.has_healthcheck
             if is_checked and one.health in ("", "starting"):
-                self._verifier.check(one)
+                self._verifier.check(one.container)
 
     # Doing. ---------------------------------------------------------------------------------------
 
     def _do(self, steps: tuple[planner.Step, ...], goal: specs.Spec) -> float:
         state = self.state
-        is_pull = any(isinstance(step, planner.PullImage | osimage.PullOs) for step in steps)
+        is_pull = any(_is_download(step) for step in steps)
         spec = self._desired if is_pull else goal
         for step in steps:
             if self._stop is not None and self._stop.is_set():
@@ -487,6 +528,7 @@ class Reconciler:
                 self._journal.append(journal.commit(target, self._at()))
                 self._specs.committed()
                 self._current = self._desired
+                self._bundles.forget(self._current.applications)
                 self._teller.committed(self._current)
             case states.Refused():
                 self._journal.append(journal.refuse(after.target, after.failure))
@@ -518,25 +560,25 @@ class Reconciler:
         return errors.failure_of(error, phase=errors.PREPARING, at=self._at())
 
     def _failure(self, error: errors.AgentError, state: states.State) -> errors.Failure:
-        is_early = isinstance(state, states.Fetching | states.Staging)
+        is_early = isinstance(state, states.Fetching | states.Staging) or (
+            error.component == errors.HOOKS and error.element.startswith(hooks.BEFORE_UPDATING)
+        )
         phase = errors.PREPARING if is_early else errors.APPLYING
         return errors.failure_of(error, phase=phase, at=self._at())
 
-    def _missing(self) -> tuple[planner.PullImage | osimage.PullOs, ...]:
+    def _missing(self) -> Downloads:
         return (*self._system.missing(self._desired), *self._observer.missing(self._desired))
 
-    def _tell_fetching(
-        self, missing: tuple[planner.PullImage | osimage.PullOs, ...], *, trouble: str = ""
-    ) -> None:
-        images = {app.image for app in self._desired.applications}
+    def _tell_fetching(self, missing: Downloads, *, trouble: str = "") -> None:
+        images = set(self._observer.images(self._desired))
         if self._desired.os_image:
             images.add(self._desired.os_image)
+        pulls = [one for one in missing if not isinstance(one, appplan.FetchBundle)]
         pending = tuple(
-            one.app if isinstance(one, planner.PullImage) else one.image for one in missing
+            one.app if isinstance(one, planner.PullImage) else one.image for one in pulls
         )
-        self._teller.fetching(
-            len(images) - len(missing), pending, self._world.now(), trouble=trouble
-        )
+        complete = len(images) - len(pulls)
+        self._teller.fetching(complete, pending, self._world.now(), trouble=trouble)
 
     def _unlimited(self, spec: specs.Spec) -> str:
         names = self._observer.unenforced(spec)
@@ -568,3 +610,10 @@ class Reconciler:
 
     def _at(self) -> str:
         return telling.local(self._world.now())
+
+
+def _is_download(step: planner.Step) -> bool:
+    """For a specification that is to come, as against one that is repaired."""
+    if isinstance(step, appplan.FetchBundle):
+        return not step.is_repair
+    return isinstance(step, planner.PullImage | osimage.PullOs)

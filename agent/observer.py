@@ -11,11 +11,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from agent import errors, planner, podman, settings, specs, world
+from agent import appplan, errors, planner, podman, quadlet, settings, specs, world
+from agent.applications import Applications
+from agent.bundles import Bundles
 from agent.files import Files, error_of
+from agent.images import Images
 
 log = logging.getLogger("agent.observer")
 
@@ -53,32 +56,47 @@ class Starts:
         self._world.write(self._path, data, mode=0o600, uid=0, gid=0)
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Where the content of applications is looked up."""
+
+    images: Images
+    bundles: Bundles
+    applications: Applications
+
+
 class Observer:
     def __init__(
-        self, where: world.World, bounds: settings.LoopSettings, files: Files, starts: Starts
+        self,
+        where: world.World,
+        bounds: settings.LoopSettings,
+        files: Files,
+        starts: Starts,
+        content: Content,
     ) -> None:
         self._world = where
         self._bounds = bounds
         self._files = files
         self._starts = starts
+        self._images = content.images
+        self._bundles = content.bundles
+        self._applications = content.applications
         self._seen: tuple[str, tuple[planner.Container, ...]] = ("", ())
 
     def wanted(self, spec: specs.Spec) -> planner.Wanted:
         """Raises Reject: an owner is unknown here."""
         if spec.objection is not None:
             raise spec.objection
+        # What another agent has left running and this one cannot is not touched.
+        apps = [app for app in spec.applications if podman.objection(app) is None]
         return planner.Wanted(
             tuple(self._files.wanted(one) for one in spec.files),
-            # What another agent has left running and this one cannot is not touched.
-            tuple(
-                self._wanted_container(app)
-                for app in spec.applications
-                if podman.objection(app) is None
-            ),
+            tuple(self._wanted_container(a) for a in apps if not self._applications.kind_of(a)),
+            apps=tuple(self._applications.wanted(a) for a in apps if self._applications.kind_of(a)),
         )
 
-    def observed(self, spec: specs.Spec) -> planner.Observed:
-        """Raises Retry where the disk or podman does not answer."""
+    def observed(self, spec: specs.Spec, wanted: planner.Wanted) -> planner.Observed:
+        """Raises Retry where the disk, podman or systemd does not answer."""
         states = {}
         for one in spec.files:
             try:
@@ -90,13 +108,20 @@ class Observer:
         names = {podman.container_name(app) for app in spec.applications}
         try:
             containers = self.containers(names)
+            apps = self._applications.found(wanted.apps, containers)
         except errors.Retry as error:
             if spec.applications:
                 raise
             # A broken podman must not keep a device from files that may mend it.
             log.warning("containers not observed: %s", error)
-            containers = ()
-        return planner.Observed(states, self._files.managed(), containers)
+            containers, apps = (), ()
+        return planner.Observed(
+            states,
+            self._files.managed(),
+            containers,
+            apps=apps,
+            volumes=self._bundles.stamps(),
+        )
 
     def containers(self, names: Collection[str] = ()) -> tuple[planner.Container, ...]:
         """Ours, by label, and what stands in the way of `names`. Raises Retry.
@@ -112,10 +137,13 @@ class Observer:
         starts = self._starts.read()
         try:
             marks = podman.listed(found.stdout, names)
-            key = json.dumps([marks, starts, self._world.boot_id()])
+            pins = self._images.pins()
+            identities = {ref: pin.identity for ref, pin in pins.items()}
+            key = json.dumps([marks, starts, identities, self._world.boot_id()])
             if key == self._seen[0]:
                 return self._seen[1]
             containers = self._inspected(list(marks), starts) if marks else ()
+            containers = tuple(_compared(one, identities) for one in containers)
         except ValueError as error:
             raise _no_answer(found) from error
         self._seen = (key, containers)
@@ -133,13 +161,35 @@ class Observer:
         )
         return tuple(_with_restarts(one, starts) for one in containers)
 
-    def missing(self, spec: specs.Spec) -> tuple[planner.PullImage, ...]:
-        images = {app.image: app.name for app in spec.applications}
-        return tuple(
+    def images(self, spec: specs.Spec) -> dict[str, str]:
+        """Each image and artifact that must be here, as far as is known, and for whom.
+
+        Of an application that comes from an image, what it needs is known once that is here.
+        """
+        apps = [app for app in spec.applications if podman.objection(app) is None]
+        return {image: app.name for app in reversed(apps) for image in self._images_of(app)}
+
+    def _images_of(self, app: specs.Application) -> tuple[str, ...]:
+        try:
+            return self._applications.images(app)
+        except quadlet.Invalid:
+            # For `objection` to say.
+            return ()
+
+    def missing(self, spec: specs.Spec) -> tuple[planner.PullImage | appplan.FetchBundle, ...]:
+        pins = self._images.pins()
+        pulls = tuple(
             planner.PullImage(name, image)
-            for image, name in images.items()
-            if not self._run(podman.image_exists_argv(image)).ok
+            for image, name in self.images(spec).items()
+            if not self._images.is_here(image, pins)
         )
+        bundles = tuple(
+            appplan.FetchBundle(app.name, app.image)
+            for app in spec.applications
+            if app.app_type != podman.CONTAINER and self._bundles.files(app) is None
+        )
+        # What is in a bundle is known when its image is here.
+        return pulls or bundles
 
     def objection(self, spec: specs.Spec) -> errors.Reject | None:
         """Why `spec` cannot be made true on this device, before anything is changed."""
@@ -166,6 +216,7 @@ class Observer:
             podman.spec_digest(app, with_limits=with_limits),
             is_stopped=app.is_stopped,
             restart_generation=app.restart_generation,
+            volumes=self._applications.wanted_volumes(app),
         )
 
     def _against_applications(self, apps: tuple[specs.Application, ...]) -> errors.Reject | None:
@@ -173,6 +224,8 @@ class Observer:
         for app in apps:
             if found := podman.objection(app):
                 return found
+            if apps_problem := self._applications.objection(app):
+                return apps_problem
             other = names.setdefault(podman.container_name(app), app.name)
             if other != app.name:
                 detail = f"its identifier is that of {other} too"
@@ -195,6 +248,13 @@ def _with_restarts(one: planner.Container, starts: dict[str, Json]) -> planner.C
     if isinstance(done, int) and done > one.restart_generation:
         return replace(one, restart_generation=done)
     return one
+
+
+def _compared(one: planner.Container, identities: dict[str, str]) -> planner.Container:
+    """With a mark where its image is not the one that was fetched under this name."""
+    meant = identities.get(one.image, "").removeprefix("sha256:")
+    is_other = bool(meant and one.image_id) and one.image_id.removeprefix("sha256:") != meant
+    return replace(one, is_swapped=is_other)
 
 
 def _no_answer(answer: world.Completed) -> errors.Retry:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent import osimage, world
+from agent import appplan, osimage, world
 
 Json = dict[str, Any]
 
@@ -79,8 +79,17 @@ class RestartContainer:
     generation: int
 
 
+@dataclass(frozen=True, slots=True)
+class RunHooks:
+    """`key` names the transition; it is marked as done for that one."""
+
+    point: str
+    key: str
+
+
 LocalStep = (
-    PullImage
+    RunHooks
+    | PullImage
     | BackUp
     | WriteFile
     | Restore
@@ -89,6 +98,7 @@ LocalStep = (
     | CreateContainer
     | StartContainer
     | RestartContainer
+    | appplan.Step
 )
 Step = LocalStep | osimage.Step
 
@@ -129,6 +139,7 @@ class WantedContainer:
     digest: str
     is_stopped: bool = False
     restart_generation: int = 0
+    volumes: tuple[appplan.WantedVolume, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +165,14 @@ class Container:
     has_healthcheck: bool = False
     health_output: str = ""
     trouble: str = ""
+    # The unit, or the project and service of Compose, that it belongs to.
+    unit: str = ""
+    project: str = ""
+    service: str = ""
+    image: str = ""
+    image_id: str = ""
+    # What it runs is not what its image was when that was fetched.
+    is_swapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,16 +180,22 @@ class Wanted:
     files: tuple[WantedFile, ...] = ()
     containers: tuple[WantedContainer, ...] = ()
     os: osimage.Wanted | None = None
+    apps: tuple[appplan.WantedApp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """`originals`: paths that are ours now, each with a record of what was there before."""
+    """`originals`: paths that are ours now, each with a record of what was there before.
+
+    `volumes`: those that the agent has filled, and with what.
+    """
 
     files: Mapping[str, FileState] = field(default_factory=dict)
     originals: frozenset[str] = frozenset()
     containers: tuple[Container, ...] = ()
     os: osimage.Slots | None = None
+    apps: tuple[appplan.FoundApp, ...] = ()
+    volumes: Mapping[str, str] = field(default_factory=dict)
 
 
 RUNNING = ("running", "paused", "stopping", "restarting")
@@ -178,13 +203,25 @@ RUNNING = ("running", "paused", "stopping", "restarting")
 FRESH = ("created", "configured", "initialized")
 
 
-def plan(wanted: Wanted, observed: Observed) -> tuple[Step, ...]:
+def plan(wanted: Wanted, observed: Observed, *, revives: bool = True) -> tuple[Step, ...]:
+    """`revives`: applications that were started in this boot and are down are started again."""
     system = osimage.plan(wanted.os, observed.os)
     if system.reboot is not None:
         files = () if system.is_back else tuple(_files(wanted, observed))
         return (*system.steps, *files, system.reboot)
-    files = tuple(_files(wanted, observed))
-    return (*system.steps, *files, *_containers(wanted.containers, observed.containers))
+    keep = _kept(wanted.containers, observed.containers)
+    return (
+        *system.steps,
+        *_files(wanted, observed),
+        *_unwanted(wanted.containers, observed.containers, keep),
+        *appplan.removals(wanted.apps, observed.apps, observed.volumes),
+        *(
+            step
+            for one in wanted.containers
+            for step in _container(one, keep.get(one.app), observed.volumes)
+        ),
+        *appplan.creations(wanted.apps, observed.apps, observed.volumes, revives=revives),
+    )
 
 
 def _files(wanted: Wanted, observed: Observed) -> Iterable[Step]:
@@ -202,14 +239,22 @@ def _is_as_wanted(one: WantedFile, found: FileState | None) -> bool:
     return found == FileState(world.FILE, one.digest, one.mode, one.uid, one.gid)
 
 
-def _containers(
+def _kept(
     wanted: tuple[WantedContainer, ...], found: tuple[Container, ...]
-) -> Iterable[Step]:
+) -> dict[str, Container]:
     keep: dict[str, Container] = {}
     for one in wanted:
         fits = [c for c in found if _fits(one, c)]
         if fits:
             keep[one.app] = fits[0]
+    return keep
+
+
+def _unwanted(
+    wanted: tuple[WantedContainer, ...],
+    found: tuple[Container, ...],
+    keep: Mapping[str, Container],
+) -> Iterable[Step]:
     kept = {c.container for c in keep.values()}
     names = {one.container_name for one in wanted}
     for container in found:
@@ -218,8 +263,6 @@ def _containers(
         if container.state in RUNNING:
             yield StopContainer(container.app_id, container.container)
         yield RemoveContainer(container.app_id, container.container)
-    for one in wanted:
-        yield from _container(one, keep.get(one.app))
 
 
 def _fits(one: WantedContainer, found: Container) -> bool:
@@ -228,13 +271,17 @@ def _fits(one: WantedContainer, found: Container) -> bool:
         and found.app_id == one.app_id
         and found.name == one.container_name
         and found.digest == one.digest
+        and not found.is_swapped
         # What podman cannot start or remove any more is made anew.
         and found.state not in ("removing", "unknown")
     )
 
 
-def _container(one: WantedContainer, found: Container | None) -> Iterable[Step]:
+def _container(
+    one: WantedContainer, found: Container | None, volumes: Mapping[str, str]
+) -> Iterable[Step]:
     if found is None:
+        yield from appplan.fillings(one.app, one.volumes, volumes)
         yield CreateContainer(one.app)
         if not one.is_stopped:
             yield StartContainer(one.app)

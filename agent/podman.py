@@ -17,11 +17,12 @@ import json
 import re
 import zlib
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from agent import errors
 from agent.planner import Container
-from agent.specs import Application
+from agent.specs import Application, Volume
 from resources import digest
 
 Json = dict[str, Any]
@@ -29,13 +30,21 @@ Json = dict[str, Any]
 PROJECT_LABEL = "io.flightctl.quadlet.project"
 SPEC_LABEL = "io.homeport.spec"
 RESTART_LABEL = "io.homeport.restart-generation"
+UNIT_LABEL = "PODMAN_SYSTEMD_UNIT"
+COMPOSE_LABEL = "com.docker.compose.project"
+COMPOSE_SERVICE_LABEL = "com.docker.compose.service"
+
+CONTAINER, COMPOSE, QUADLET = "container", "compose", "quadlet"
+# The first that makes services of pods, images and drop-ins.
+QUADLET_VERSION = 5
+KINDS = (CONTAINER, COMPOSE, QUADLET)
 
 ID_CHARS_MAX = 246
 STOP_TIMEOUT_S = 10
 LOG_LINES = 5
 ROOT_USERS = ("", "root", "0")
 
-_PORT = re.compile(r"\d{1,5}:\d{1,5}")
+_PORT = re.compile(r"\d{1,5}:\d{1,5}(/(tcp|udp|sctp))?")
 _ENV_NAME = re.compile(r"[^=\s#][^=\s]*")
 
 
@@ -46,6 +55,11 @@ def app_id(name: str, user: str = "") -> str:
         base += f"-{user}"
     base = base[:ID_CHARS_MAX]
     return f"{base}-{f'{zlib.crc32(base.encode()):06d}'[:6]}"
+
+
+def folder_name(name: str) -> str:
+    """The name of an application's folder: its own, unless that would be a path (an image's)."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "_"
 
 
 def container_name(app: Application) -> str:
@@ -63,21 +77,24 @@ def spec_digest(app: Application, *, with_limits: bool = True) -> str:
             "image": app.image,
             "env": dict(app.env),
             "ports": list(app.ports),
-            "volumes": [[v.name, v.mount] for v in app.volumes],
+            "volumes": [[v.name, v.mount, *_content_of(v)] for v in app.volumes],
             "limits": [app.cpu, app.memory] if with_limits else [],
         }
     )
 
 
+def _content_of(volume: Volume) -> list[str]:
+    """Nothing for a volume that is not filled, so that what ran before there were any stays."""
+    return [volume.image] if volume.image else []
+
+
 def objection(app: Application) -> errors.Reject | None:
     """Why this agent cannot run `app` at all; None if it can."""
     cause, detail = errors.UNIMPLEMENTED, ""
-    if app.app_type != "container":
+    if app.app_type not in KINDS:
         detail = f"applications of type {app.app_type!r} are not supported by this agent yet"
     elif app.run_as not in ROOT_USERS:
         detail = f"runAs {app.run_as!r} is not supported by this agent yet"
-    elif any(volume.image for volume in app.volumes):
-        detail = "image volumes are not supported by this agent yet"
     elif app.is_catalog_item:
         detail = "references to a catalogue are resolved by the service, this one was not"
     else:
@@ -88,14 +105,22 @@ def objection(app: Application) -> errors.Reject | None:
 
 
 def _invalid(app: Application) -> str:
+    if app.app_type != CONTAINER and app.inline is not None:
+        return _invalid_environment(app)
     if not app.image or app.image.startswith("-"):
         return "no image to run"
+    if app.app_type != CONTAINER:
+        return _invalid_environment(app)
     for port in app.ports:
         if not _PORT.fullmatch(port):
             return f"port {port!r} is not HOST:CONTAINER"
     for volume in app.volumes:
         if not volume.mount.startswith("/"):
             return f"volume {volume.name} has no absolute mount path"
+    return _invalid_environment(app)
+
+
+def _invalid_environment(app: Application) -> str:
     for key, value in app.env:
         if not _ENV_NAME.fullmatch(key) or "\0" in value:
             return f"{key!r} cannot be an environment variable"
@@ -111,6 +136,16 @@ def missing_controllers(app: Application, machine: frozenset[str]) -> tuple[str,
 # Commands. ----------------------------------------------------------------------------------------
 
 
+def version_argv() -> list[str]:
+    return ["podman", "--version"]
+
+
+def major_version(stdout: str) -> int:
+    """0 = not said."""
+    found = re.search(r"(\d+)\.\d+", stdout)
+    return int(found.group(1)) if found else 0
+
+
 def list_argv() -> list[str]:
     """Everything there is; `listed` picks ours."""
     return ["podman", "ps", "--all", "--no-trunc", "--format", "json"]
@@ -122,6 +157,43 @@ def inspect_argv(ids: Iterable[str]) -> list[str]:
 
 def image_exists_argv(image: str) -> list[str]:
     return ["podman", "image", "exists", image]
+
+
+def image_id_argv(image: str) -> list[str]:
+    return ["podman", "image", "inspect", "--format", "{{.Id}}", image]
+
+
+def tag_argv(identity: str, image: str) -> list[str]:
+    return ["podman", "tag", identity, image]
+
+
+def mount_argv(image: str) -> list[str]:
+    """Prints where the image's files are; `unmount_argv` afterwards."""
+    return ["podman", "image", "mount", image]
+
+
+def unmount_argv(image: str) -> list[str]:
+    return ["podman", "image", "unmount", image]
+
+
+def artifact_pull_argv(reference: str) -> list[str]:
+    return ["podman", "artifact", "pull", "--quiet", reference]
+
+
+def artifact_inspect_argv(reference: str) -> list[str]:
+    return ["podman", "artifact", "inspect", reference]
+
+
+def storage_argv() -> list[str]:
+    return ["podman", "info", "--format", "{{.Store.GraphRoot}}"]
+
+
+def volume_create_argv(volume: str, app_id: str) -> list[str]:
+    return ["podman", "volume", "create", "--label", f"{PROJECT_LABEL}={app_id}", volume]
+
+
+def volume_path_argv(volume: str) -> list[str]:
+    return ["podman", "volume", "inspect", "--format", "{{.Mountpoint}}", volume]
 
 
 def pull_argv(image: str, auth_file: str = "") -> list[str]:
@@ -203,6 +275,28 @@ def logs_argv(container: str) -> list[str]:
     return ["podman", "logs", "--tail", str(LOG_LINES), container]
 
 
+def ids_argv(what: str, label: str, value: str) -> list[str]:
+    """Ids of containers (`ps`), pods or networks with a label."""
+    argv = ["podman", "ps", "--all"] if what == "ps" else ["podman", what, "ls"]
+    return [*argv, "--quiet", "--no-trunc", "--filter", f"label={label}={value}"]
+
+
+def pods_remove_argv(pods: Iterable[str]) -> list[str]:
+    return ["podman", "pod", "rm", "--ignore", "--force", "--time", "1", *pods]
+
+
+def networks_remove_argv(networks: Iterable[str]) -> list[str]:
+    return ["podman", "network", "rm", "--force", *networks]
+
+
+def volumes_argv() -> list[str]:
+    return ["podman", "volume", "ls", "--format", "json"]
+
+
+def volume_remove_argv(volume: str) -> list[str]:
+    return ["podman", "volume", "rm", volume]
+
+
 # Output. ------------------------------------------------------------------------------------------
 
 
@@ -224,15 +318,17 @@ def image_digests(stdout: str) -> tuple[str, ...]:
 def listed(stdout: str, names: Collection[str]) -> dict[str, str]:
     """Container id -> all of the listing that changes when the container does.
 
-    Ours by their label, and whatever stands in the way of `names`. Raises ValueError.
+    What carries the label of an application, and whatever stands in the way of `names`. Raises
+    ValueError.
     """
     found = json.loads(stdout.strip() or "[]") or []
     if not isinstance(found, list):
         raise ValueError("not a list of containers")
     marks = {}
     for one in found:
-        is_ours = PROJECT_LABEL in (one.get("Labels") or {})
-        if not is_ours and not set(one.get("Names") or ()) & set(names):
+        labels = one.get("Labels") or {}
+        is_marked = PROJECT_LABEL in labels or COMPOSE_LABEL in labels
+        if not is_marked and not set(one.get("Names") or ()) & set(names):
             continue
         # The text of Status holds an age, and in brackets the health.
         health = str(one.get("Status") or "").partition("(")[2]
@@ -280,6 +376,11 @@ def _container(document: Json, started: dict[str, str], boot_id: str) -> Contain
         has_healthcheck=bool(test) and test[0] != "NONE",
         health_output=_health_output(health),
         trouble=str(state.get("Error") or ""),
+        unit=str(labels.get(UNIT_LABEL) or ""),
+        project=str(labels.get(COMPOSE_LABEL) or ""),
+        service=str(labels.get(COMPOSE_SERVICE_LABEL) or ""),
+        image=str(document.get("ImageName") or ""),
+        image_id=str(document.get("Image") or ""),
     )
 
 
@@ -287,6 +388,57 @@ def _health_output(health: Json) -> str:
     log = health.get("Log") or []
     last = log[-1] if isinstance(log, list) and log else {}
     return errors.one_line(str(last.get("Output") or "")) if isinstance(last, dict) else ""
+
+
+def shadows(stdout: str, label: str, value: str) -> list[str]:
+    """Volumes that hold nothing but show an image; those of another image are made anew.
+
+    NB podman's own filters are no help: of two different ones, either is enough for it, and a
+    volume with data would be in the list.
+    """
+    found = json.loads(stdout.strip() or "[]") or []
+    return [
+        str(one["Name"])
+        for one in found
+        if one.get("Driver") == "image" and (one.get("Labels") or {}).get(label) == value
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A file of an artifact; `title` may be a path, and is not to be trusted."""
+
+    digest: str
+    media_type: str
+    title: str
+
+
+def artifact_layers(stdout: str) -> tuple[Layer, ...]:
+    """`podman artifact inspect`. Raises ValueError for what is not that."""
+    found = json.loads(stdout)
+    manifest = found.get("Manifest") if isinstance(found, dict) else None
+    layers = manifest.get("layers") if isinstance(manifest, dict) else None
+    if not isinstance(layers, list):
+        raise ValueError("not an artifact")
+    return tuple(
+        Layer(
+            str(layer.get("digest") or ""),
+            str(layer.get("mediaType") or ""),
+            str((layer.get("annotations") or {}).get("org.opencontainers.image.title") or ""),
+        )
+        for layer in layers
+    )
+
+
+def artifact_digest(stdout: str) -> str:
+    """Its identity; of its manifest where this podman does not name one."""
+    try:
+        found = json.loads(stdout)
+    except ValueError:
+        return ""
+    if not isinstance(found, dict):
+        return ""
+    return str(found.get("Digest") or digest.of(found.get("Manifest")))
 
 
 # Words. -------------------------------------------------------------------------------------------
@@ -335,6 +487,17 @@ _RUN_WORDS: tuple[tuple[tuple[str, ...], str, bool], ...] = (
     (("invalid argument",), errors.INVALID_ARGUMENT, False),
     (("unknown flag",), errors.FAILED_PRECONDITION, False),
 )
+
+
+def is_artifact(stderr: str) -> bool:
+    """Whether a pull failed because the reference is no image but an OCI artifact."""
+    text = stderr.lower()
+    return "artifact" in text or "unsupported media type" in text or "unknown config" in text
+
+
+def is_unknown_command(stderr: str) -> bool:
+    text = stderr.lower()
+    return "unrecognized command" in text or "unknown command" in text
 
 
 def is_image_missing(stderr: str) -> bool:

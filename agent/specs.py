@@ -58,8 +58,16 @@ class Volume:
 
 
 @dataclass(frozen=True, slots=True)
+class AppFile:
+    """One file of an application, `path` relative to its folder; it may hold secrets."""
+
+    path: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Application:
-    """`digest_of` is what makes two containers the same; state and restarts are not in it."""
+    """`inline` None = it comes from `image`."""
 
     name: str
     app_type: str
@@ -73,6 +81,7 @@ class Application:
     is_stopped: bool = False
     restart_generation: int = 0
     is_catalog_item: bool = False
+    inline: tuple[AppFile, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +172,7 @@ def _file(entry: Any) -> FileSpec:
         raise _wrong(errors.CONFIG, path, f"{mode!r} is not a file mode")
     return FileSpec(
         path,
-        _content(entry, path),
+        _content(entry, path, errors.CONFIG),
         mode,
         str(entry.get("user") or "root"),
         str(entry.get("group") or "root"),
@@ -179,19 +188,19 @@ def _is_absolute(path: str) -> bool:
     )
 
 
-def _content(entry: Json, path: str) -> bytes:
+def _content(entry: Json, path: str, component: str) -> bytes:
     text = entry.get("content") or ""
     if not isinstance(text, str):
-        raise _wrong(errors.CONFIG, path, "the content is not a string")
+        raise _wrong(component, path, "the content is not a string")
     encoding = entry.get("contentEncoding") or "plain"
     if encoding == "plain":
         return text.encode()
     if encoding != "base64":
-        raise _wrong(errors.CONFIG, path, f"content encoding {encoding!r} is unknown")
+        raise _wrong(component, path, f"content encoding {encoding!r} is unknown")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise _wrong(errors.CONFIG, path, "the content is not base64") from error
+        raise _wrong(component, path, "the content is not base64") from error
 
 
 def _applications(spec: Json) -> tuple[Application, ...]:
@@ -228,7 +237,19 @@ def _application(entry: Json) -> Application:
         is_stopped=entry.get("desiredState") == "stopped",
         restart_generation=_whole(entry.get("restartGeneration")),
         is_catalog_item=bool(entry.get("catalogItemRef")),
+        inline=None if entry.get("inline") is None else _inline(entry, name),
     )
+
+
+def _inline(entry: Json, app: str) -> tuple[AppFile, ...]:
+    found: dict[str, AppFile] = {}
+    for one in _list(entry, "inline", app, errors.APPLICATIONS):
+        path = one.get("path") if isinstance(one, dict) else None
+        if not isinstance(path, str) or not _is_absolute(f"/{path.removeprefix('./')}"):
+            raise _wrong(errors.APPLICATIONS, app, f"inline: {path!r} is not a relative path")
+        data = _content(one, f"{app}: {path}", errors.APPLICATIONS)
+        found[path.removeprefix("./")] = AppFile(path.removeprefix("./"), data)
+    return tuple(found.values())
 
 
 def _volume(entry: Any, app: str) -> Volume:

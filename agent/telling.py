@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from agent import errors, planner, specs, states, verifying
+from agent import errors, planner, specs, states, workloads
 from agent.mailbox import Mailbox
 
 Json = dict[str, Any]
@@ -113,8 +113,8 @@ class Teller:
         """What is booted, by its name and its digest."""
         self._mailbox.set_section("os", section)
 
-    def applications(self, spec: specs.Spec, containers: tuple[planner.Container, ...]) -> None:
-        listed, summary = verifying.applications(spec, containers)
+    def applications(self, spec: specs.Spec, observed: planner.Observed) -> None:
+        listed, summary = workloads.applications(spec, observed)
         self._mailbox.set_section("applications", listed)
         self._mailbox.set_section("applicationsSummary", summary)
         self._summary_of_apps = summary

@@ -103,6 +103,9 @@ class World(Protocol):
     def is_whole_machine(self) -> bool:
         """False below a root of its own, where the running system is not ours to replace."""
 
+    def pid(self) -> int:
+        """The agent's process number, for children that want to signal it."""
+
     def uid_of(self, user: str) -> int | None:
         """Name or number; None = nobody here is called so."""
 

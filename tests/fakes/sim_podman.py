@@ -71,12 +71,26 @@ class SimPodman:
         match argv[1]:
             case "--version":
                 return self._answer(argv, 0, "podman version 5.4.2")
+            case "ps" if "--quiet" in argv:
+                key, _, value = argv[-1].removeprefix("label=").partition("=")
+                found = [b.id for b in self.boxes.values() if b.labels.get(key) == value]
+                return self._answer(argv, 0, "".join(f"{i}\n" for i in found))
+            case "pod" | "network" | "volume":
+                return self._answer(argv, 0)
             case "ps":
                 return self._answer(argv, 0, json.dumps([_listed(b) for b in self.boxes.values()]))
             case "container":
                 return self._inspect(argv, argv[3:])
             case "image":
-                return self._answer(argv, 0 if argv[3] in self.images else 1)
+                is_here = argv[-1] in self.images
+                known = f"id of {argv[-1]}\n" if is_here and argv[2] == "inspect" else ""
+                return self._answer(argv, 0 if is_here else 1, known)
+            case "tag":
+                return self._answer(argv, 125, "", f"Error: {argv[2]}: image not known")
+            case "artifact":
+                return self._answer(argv, 1, "", "Error: no such artifact")
+            case "compose":
+                return self._answer(argv, 125, "", "Error: unrecognized command `podman compose`")
             case "pull":
                 return self._pull(argv)
             case "create":

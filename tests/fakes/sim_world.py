@@ -18,9 +18,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from agent import systemd as agent_systemd
 from agent import world
 from tests.fakes.sim_bootc import SimBootc
 from tests.fakes.sim_podman import SimPodman
+from tests.fakes.sim_systemd import SimSystemd, compose_up
 
 START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 KINDS = ("before", "unsynced", "after")
@@ -48,6 +50,7 @@ class SimWorld:
         self.booted_s = 0.0
         self.boots = 1
         self.podman = SimPodman(lambda: self.elapsed_s)
+        self.systemd: SimSystemd | None = None
         self.effects: list[str] = []
         self.crash_at: dict[int, str] = {}
         self.reboots_ordered = 0
@@ -67,6 +70,8 @@ class SimWorld:
         other.podman = self.podman.copy(lambda: other.elapsed_s)
         other.controllers = self.controllers
         other.system = self.system.copy() if self.system is not None else None
+        if self.systemd is not None:
+            other.systemd = self.systemd.copy(other.podman)
         return other
 
     def power_cut(self) -> None:
@@ -87,6 +92,8 @@ class SimWorld:
         self.elapsed_s += 20.0 * boots
         self.booted_s = self.elapsed_s
         self.podman.power_cut()
+        if self.systemd is not None:
+            self.systemd.boot(self.files())
 
     # Clock.
 
@@ -180,6 +187,9 @@ class SimWorld:
     def is_whole_machine(self) -> bool:
         return True
 
+    def pid(self) -> int:
+        return 1
+
     def uid_of(self, user: str) -> int | None:
         return int(user) if user.isdigit() else USERS.get(user)
 
@@ -201,8 +211,11 @@ class SimWorld:
         self.elapsed_s += 0.05
         if self.system is not None and self.system.knows(argv):
             return self._run_system(self.system, argv)
+        if argv[0] in ("systemctl", "journalctl") and self.systemd is not None:
+            return self._systemd(argv, self.systemd)
+        if argv[:2] == ["podman", "compose"] and self.systemd is not None:
+            return self._compose(argv, cwd or "/")
         if argv[0] != "podman":
-            assert argv[0] in ("bootc", "rpm-ostree"), argv
             return world.Completed(tuple(argv), world.NOT_STARTED, "", "No such file or directory")
         if not self.podman.is_effect(argv):
             return self.podman.run(argv, stdin)
@@ -224,6 +237,44 @@ class SimWorld:
         answer = system.run(argv)
         self._die(kind)
         return answer
+
+    def _systemd(self, argv: Sequence[str], systemd: SimSystemd) -> world.Completed:
+        if argv[1] not in systemd.MUTATING:
+            return systemd.run(argv, {})
+        kind = self._effect(" ".join(argv[:2]))
+        # systemd does what it was told, whoever told it has died or not.
+        is_done = kind != "unsynced" or self.rng.random() < 0.6
+        answer = world.Completed(tuple(argv), 0, "", "")
+        if is_done:
+            answer = systemd.run(argv, self.files())
+        self._die(kind)
+        return answer
+
+    def _compose(self, argv: Sequence[str], cwd: str) -> world.Completed:
+        if argv[-1] == "version":
+            return world.Completed(tuple(argv), 0, "1.3.0", "")
+        kind = self._effect("podman compose")
+        prefix = f"{cwd}/"
+        files = {p.removeprefix(prefix): d for p, d in self.files().items() if p.startswith(prefix)}
+        at_most = self.rng.randrange(3) if kind == "unsynced" else 99
+        answer = compose_up(self.podman, argv, files, at_most=at_most)
+        self._die(kind)
+        return answer
+
+    def files(self) -> dict[str, bytes]:
+        return {p: n.data for p, n in self.nodes.items() if n.kind == world.FILE}
+
+    def with_systemd(self) -> SimWorld:
+        """As a device that has it, and a podman that makes services of quadlets."""
+        self.systemd = SimSystemd(self.podman)
+        for path in (
+            agent_systemd.RUNNING_MARK,
+            *agent_systemd.GENERATORS[:1],
+            "/etc/systemd/system",
+        ):
+            self.mkdir(path)
+        self.effects.clear()
+        return self
 
     def reboot(self) -> None:
         kind = self._effect("reboot")

@@ -101,13 +101,13 @@ def test_a_digest_changes_with_what_makes_another_container(
 @pytest.mark.parametrize(
     ("change", "cause", "words"),
     [
-        ({"app_type": "compose"}, errors.UNIMPLEMENTED, "type 'compose'"),
         ({"app_type": "helm"}, errors.UNIMPLEMENTED, "type 'helm'"),
         ({"run_as": "web"}, errors.UNIMPLEMENTED, "runAs 'web'"),
-        ({"volumes": (Volume("d", "/d", "r/d"),)}, errors.UNIMPLEMENTED, "image volumes"),
         ({"is_catalog_item": True}, errors.UNIMPLEMENTED, "catalogue"),
         ({"image": ""}, errors.INVALID_ARGUMENT, "no image"),
         ({"image": "--privileged"}, errors.INVALID_ARGUMENT, "no image"),
+        ({"app_type": "quadlet", "image": ""}, errors.INVALID_ARGUMENT, "no image"),
+        ({"ports": ("80:80/icmp",)}, errors.INVALID_ARGUMENT, "port '80:80/icmp'"),
         ({"ports": ("80",)}, errors.INVALID_ARGUMENT, "port '80'"),
         ({"ports": ("127.0.0.1:80:80",)}, errors.INVALID_ARGUMENT, "is not HOST:CONTAINER"),
         ({"volumes": (Volume("d", "d"),)}, errors.INVALID_ARGUMENT, "mount path"),
@@ -266,3 +266,27 @@ def test_the_last_error_is_the_cause() -> None:
     assert podman.last_words("just\nwords\n") == "words"
     assert podman.last_words("") == "no output"
     assert podman.is_image_missing("Error: localhost/x: image not known")
+
+
+def test_only_volumes_that_show_an_image_are_shadows() -> None:
+    listed = [
+        {"Name": "data", "Driver": "local", "Labels": {"l": "v"}},
+        {"Name": "image", "Driver": "image", "Labels": {"l": "v"}},
+        {"Name": "other", "Driver": "image", "Labels": {"l": "w"}},
+        {"Name": "bare", "Driver": "image", "Labels": None},
+    ]
+    assert podman.shadows(json.dumps(listed), "l", "v") == ["image"]
+    assert podman.shadows("", "l", "v") == []
+
+
+def test_the_files_of_an_artifact_are_read_from_its_manifest() -> None:
+    title = {"org.opencontainers.image.title": "model.txt"}
+    layer = {"mediaType": "text/plain", "digest": "sha256:1", "annotations": title}
+    listed = json.dumps({"Manifest": {"layers": [layer, {"digest": "sha256:2"}]}, "Digest": "d"})
+    assert podman.artifact_layers(listed) == (
+        podman.Layer("sha256:1", "text/plain", "model.txt"),
+        podman.Layer("sha256:2", "", ""),
+    )
+    assert podman.artifact_digest(listed) == "d"
+    with pytest.raises(ValueError, match="not an artifact"):
+        podman.artifact_layers("{}")

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import errors, states, telling, verifying
+from agent import errors, states, telling, workloads
 from agent.mailbox import Mailbox
-from agent.planner import Container
+from agent.planner import Container, Observed
 from agent.specs import Application, Spec
 from agent.states import Target
 
@@ -159,7 +159,7 @@ BOX = Container("1", "web-365508-app", "web-365508", "d", "running")
         ({"is_ours": False}, False, "Unknown", "Degraded", "0/0"),
         ({"state": "exited", "exit_code": 137}, True, "Stopped", "Healthy", "0/1"),
         ({"is_ours": False}, True, "Stopped", "Healthy", "0/0"),
-        ({}, True, "Stopping", "Degraded", "0/1"),
+        ({}, True, "Stopping", "Degraded", "1/1"),
     ],
 )
 def test_states_of_an_application(
@@ -168,7 +168,9 @@ def test_states_of_an_application(
     fields = {name: getattr(BOX, name) for name in BOX.__dataclass_fields__}
     box = Container(**{**fields, **changes})
     app = Application("web", "container", "i", is_stopped=stopped)
-    listed, found = verifying.applications(Spec(Target("1"), applications=(app,)), (box,))
+    listed, found = workloads.applications(
+        Spec(Target("1"), applications=(app,)), Observed(containers=(box,))
+    )
     assert (listed[0]["status"], listed[0]["ready"]) == (status, ready)
     assert found["status"] == summary
     required = {"name", "appType", "status", "ready", "restarts", "embedded"}
@@ -176,20 +178,23 @@ def test_states_of_an_application(
 
 
 def test_a_device_without_applications_says_so() -> None:
-    assert verifying.applications(Spec(Target("1")), ()) == ([], {"status": "NoApplications"})
+    assert workloads.applications(Spec(Target("1")), Observed()) == (
+        [],
+        {"status": "NoApplications"},
+    )
 
 
 def test_a_sick_application_and_a_trouble_both_show_in_the_summary() -> None:
     mailbox = Mailbox()
     teller = telling.Teller(mailbox)
     spec = Spec(Target("1"), applications=(WEB,))
-    teller.applications(spec, ())
+    teller.applications(spec, Observed())
     teller.trouble("sync", "/etc/x is a directory")
     assert mailbox.status()["summary"] == {
         "status": "Degraded",
         "info": "Not started: web; /etc/x is a directory",
     }
-    teller.applications(spec, (BOX,))
+    teller.applications(spec, Observed(containers=(BOX,)))
     teller.trouble("sync", "")
     assert mailbox.status()["summary"] == {"status": "Online"}
 

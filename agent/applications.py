@@ -1,0 +1,396 @@
+"""Applications of files: what they should be, and what there is of them. Changes nothing.
+
+Compose and Quadlet applications are files; container applications are quadlets too where systemd
+and podman's generator are there to run them, as with the agent that we replace, and plain
+containers elsewhere. What there is comes from the folders, from systemd and from podman; what was
+applied last, and in which boot, from `applications.json`.
+
+A folder in the agent's places counts as an application of ours, whoever wrote it: these places are
+the agent's by contract. What an OS image has brought (marked as embedded) is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from agent import (
+    appplan,
+    compose,
+    errors,
+    planner,
+    podman,
+    quadlet,
+    settings,
+    specs,
+    systemd,
+    workloads,
+    world,
+)
+from agent.appplan import COMPOSE, QUADLET, FoundApp, Mark, Stamp, WantedApp, WantedVolume, Workload
+from agent.bundles import Bundles
+from agent.files import digest_of
+from resources import digest
+
+Json = dict[str, Any]
+
+QUICK_S = 60.0
+DEPTH_MAX = 4
+STAMPS_MAX = 200
+Rendered = compose.Rendered | quadlet.Rendered
+
+
+class Stamps:
+    """`applications.json`: which content of an application was applied last."""
+
+    def __init__(self, where: world.World, own_dir: str) -> None:
+        self._world = where
+        self._path = f"{own_dir}/applications.json"
+
+    def read(self) -> dict[tuple[str, str], Stamp]:
+        try:
+            found = json.loads(self._world.read(self._path) or b"{}")
+            return {
+                (kind, app_id): Stamp(
+                    str(s["digest"]), str(s["boot"]), int(s["generation"]), tuple(s["paths"])
+                )
+                for kind, apps in found.items()
+                for app_id, s in apps.items()
+            }
+        except (ValueError, TypeError, KeyError, AttributeError):
+            # Rotten: as if another agent had been here; what is right is adopted.
+            return {}
+
+    def put(self, kind: str, app_id: str, stamp: Stamp | None) -> None:
+        """None = the application is gone."""
+        found = self.read()
+        found.pop((kind, app_id), None)
+        if stamp is not None:
+            found[kind, app_id] = stamp
+        document: dict[str, Json] = {}
+        for (place, name), one in list(found.items())[-STAMPS_MAX:]:
+            document.setdefault(place, {})[name] = {
+                "digest": one.digest,
+                "boot": one.boot,
+                "generation": one.generation,
+                "paths": list(one.paths),
+            }
+        data = json.dumps(document, separators=(",", ":")).encode()
+        self._world.write(self._path, data, mode=0o600, uid=0, gid=0)
+
+
+class Applications:
+    def __init__(
+        self, where: world.World, bounds: settings.LoopSettings, bundles: Bundles, stamps: Stamps
+    ) -> None:
+        self._world = where
+        self._bounds = bounds
+        self._bundles = bundles
+        self._stamps = stamps
+        self._provider: tuple[str, ...] | None = None
+        self._has_quadlet: bool | None = None
+        # App -> what it was rendered from and to: rendering at each look is a waste.
+        self._rendered: dict[str, tuple[Any, Rendered]] = {}
+
+    # What this device can run. --------------------------------------------------------------------
+
+    def kind_of(self, app: specs.Application) -> str:
+        """`compose`, `quadlet`, or empty for a plain container."""
+        if app.app_type == podman.COMPOSE:
+            return COMPOSE
+        if app.app_type == podman.QUADLET or self.has_quadlet():
+            return QUADLET
+        return ""
+
+    def has_quadlet(self) -> bool:
+        """systemd runs here, and this podman makes services of all the kinds of quadlets."""
+        if self._has_quadlet is None:
+            generators = (self._world.stat(path) for path in systemd.GENERATORS)
+            is_there = self._world.stat(systemd.RUNNING_MARK) is not None and any(generators)
+            self._has_quadlet = (
+                is_there
+                and podman.major_version(self._run(podman.version_argv()).stdout)
+                >= podman.QUADLET_VERSION
+            )
+        return self._has_quadlet
+
+    def provider(self) -> tuple[str, ...] | None:
+        """What speaks Compose here; None = nothing does."""
+        if self._provider is None:
+            for argv in compose.PROVIDERS:
+                answer = self._run([*argv, "version"])
+                if answer.ok:
+                    self._provider = argv
+                    break
+        return self._provider
+
+    def objection(self, app: specs.Application) -> errors.Reject | None:
+        """Why it cannot run here, as far as is known: its files may still have to be fetched."""
+        kind = self.kind_of(app)
+        if not kind:
+            return None
+        if kind == QUADLET and not self.has_quadlet():
+            detail = "quadlets need systemd and podman 5.0 or newer on the device"
+            return _reject(app.name, errors.FAILED_PRECONDITION, detail)
+        if kind == COMPOSE and self.provider() is None:
+            return _reject(app.name, errors.FAILED_PRECONDITION, compose.WHAT_TO_INSTALL)
+        try:
+            self.rendered(app)
+        except quadlet.Invalid as error:
+            return _reject(app.name, errors.INVALID_ARGUMENT, str(error))
+        return None
+
+    # What should be. ------------------------------------------------------------------------------
+
+    def rendered(self, app: specs.Application) -> Rendered | None:
+        """None = its files must be fetched first. Raises quadlet.Invalid."""
+        kind = self.kind_of(app)
+        if app.app_type == podman.CONTAINER:
+            with_limits = not podman.missing_controllers(app, self._world.cgroup_controllers())
+            unit = quadlet.container_unit(app, with_limits=with_limits)
+            files: tuple[specs.AppFile, ...] | None = (specs.AppFile("app.container", unit),)
+        else:
+            files = self._bundles.files(app)
+        if files is None:
+            return None
+        known = self._rendered.get(app.name)
+        if known is not None and known[0] == (kind, app, files):
+            return known[1]
+        made = compose.render(app, files) if kind == COMPOSE else quadlet.render(app, files)
+        self._rendered[app.name] = ((kind, app, files), made)
+        return made
+
+    def images(self, app: specs.Application) -> tuple[str, ...]:
+        """Every reference that must be on the device before `app` is touched, as far as known."""
+        found = [app.image] if app.inline is None else []
+        if self.kind_of(app):
+            rendered = self.rendered(app)
+            found += rendered.images if rendered is not None else ()
+        found += [volume.image for volume in app.volumes if volume.image]
+        return tuple(dict.fromkeys(found))
+
+    def wanted(self, app: specs.Application) -> WantedApp:
+        """Raises Reject."""
+        kind = self.kind_of(app)
+        try:
+            rendered = self.rendered(app)
+        except quadlet.Invalid as error:
+            raise _reject(app.name, errors.INVALID_ARGUMENT, str(error)) from error
+        app_id = podman.app_id(app.name, app.run_as)
+        folder = compose.folder_of(app) if kind == COMPOSE else quadlet.folder_of(app)
+        if rendered is None:
+            return WantedApp(app.name, app_id, kind, folder, "", app.image)
+        uid, gid = self._world.uid_of("root") or 0, self._world.gid_of("root") or 0
+        files = {p: (digest_of(c), mode, uid, gid) for p, (c, mode) in rendered.files.items()}
+        volumes = self.wanted_volumes(app)
+        names = rendered.services if isinstance(rendered, compose.Rendered) else rendered.workloads
+        content = [sorted([p, *m[:2]] for p, m in files.items()), [v.stamp for v in volumes]]
+        return WantedApp(
+            app.name,
+            app_id,
+            kind,
+            folder,
+            digest.of(content),
+            app.image,
+            files,
+            names,
+            volumes,
+            is_stopped=app.is_stopped,
+            restart_generation=app.restart_generation,
+        )
+
+    def wanted_volumes(self, app: specs.Application) -> tuple[WantedVolume, ...]:
+        return tuple(
+            WantedVolume(
+                v.name,
+                podman.volume_name(app.name, v.name),
+                v.image,
+                self._bundles.stamp_of(v.image),
+            )
+            for v in app.volumes
+            if v.image
+        )
+
+    # What is. -------------------------------------------------------------------------------------
+
+    def found(
+        self, wanted: Iterable[WantedApp], containers: tuple[planner.Container, ...]
+    ) -> tuple[FoundApp, ...]:
+        """Raises Retry."""
+        stamps = self._stamps.read()
+        targets = {(w.kind, w.app_id): w for w in wanted}
+        return (
+            *self._composes(targets, stamps, containers),
+            *self._quadlets(targets, stamps, containers),
+        )
+
+    def _composes(
+        self,
+        targets: Mapping[tuple[str, str], WantedApp],
+        stamps: Mapping[tuple[str, str], Stamp],
+        containers: tuple[planner.Container, ...],
+    ) -> Iterable[FoundApp]:
+        folders = {app_id: w.folder for (kind, app_id), w in targets.items() if kind == COMPOSE}
+        for name in self._world.listdir(compose.FOLDER):
+            folder = f"{compose.FOLDER}/{name}"
+            if set(self._world.listdir(folder)) & set(compose.BASES):
+                folders[podman.app_id(name)] = folder
+        for (kind, app_id), stamp in stamps.items():
+            if kind == COMPOSE and app_id not in folders and stamp.paths:
+                folders[app_id] = posixpath.dirname(stamp.paths[0])
+        for app_id, folder in sorted(folders.items()):
+            last = stamps.get((COMPOSE, app_id))
+            target = targets.get((COMPOSE, app_id))
+            # What else is in the folder may be an application's data, and is none of ours.
+            known = [*(target.files if target else ()), *(last.paths if last else ())]
+            if last is None:
+                known += [f"{folder}/{name}" for name in (*compose.BASES, *compose.OVERRIDES)]
+            files = self._marks(known)
+            own = [c for c in containers if c.project == app_id]
+            if not (files or own or last):
+                continue
+            found = [_of_project(c) for c in own]
+            yield FoundApp(
+                app_id,
+                COMPOSE,
+                folder,
+                files,
+                last,
+                is_of_this_boot=last is not None and last.boot == self._world.boot_id(),
+                # The one that is down speaks for a service of several.
+                workloads=tuple(sorted(found, key=lambda w: w.state == appplan.FAILED)),
+                is_swapped=any(c.is_swapped for c in own),
+            )
+
+    def _quadlets(
+        self,
+        targets: Mapping[tuple[str, str], WantedApp],
+        stamps: Mapping[tuple[str, str], Stamp],
+        containers: tuple[planner.Container, ...],
+    ) -> Iterable[FoundApp]:
+        found = []
+        for app_id, (folder, files) in sorted(self._quadlet_folders(targets, stamps).items()):
+            goal = targets.get((QUADLET, app_id))
+            stamp = stamps.get((QUADLET, app_id))
+            marks = self._marks([*files, f"{quadlet.UNIT_DIR}/{quadlet.target_of(app_id)}"])
+            if not (marks or stamp or any(c.unit.startswith(f"{app_id}-") for c in containers)):
+                continue
+            services = {*self._services_of(app_id, folder), *(goal.workloads if goal else ())}
+            units = (quadlet.target_of(app_id), *sorted(services))
+            found.append(FoundApp(app_id, QUADLET, folder, marks, stamp, units=units))
+        units_now = self._units(name for one in found for name in one.units)
+        for one in found:
+            goal = targets.get((QUADLET, one.app_id))
+            yield replace(
+                one,
+                is_of_this_boot=one.stamp is not None and one.stamp.boot == self._world.boot_id(),
+                workloads=_of_units(goal.workloads if goal else one.units, units_now, containers),
+                is_target_up=units_now.get(one.units[0], systemd.Unit("")).is_up,
+                is_swapped=any(
+                    c.is_swapped for c in containers if c.unit.startswith(f"{one.app_id}-")
+                ),
+            )
+
+    def _quadlet_folders(
+        self,
+        targets: Mapping[tuple[str, str], WantedApp],
+        stamps: Mapping[tuple[str, str], Stamp],
+    ) -> dict[str, tuple[str, list[str]]]:
+        """Application -> (folder, all files in it)."""
+        found: dict[str, tuple[str, list[str]]] = {}
+        embedded: set[str] = set()
+        for name in self._world.listdir(quadlet.FOLDER):
+            folder = f"{quadlet.FOLDER}/{name}"
+            names = self._world.listdir(folder)
+            ids = [i for i in map(quadlet.id_of_target, names) if i]
+            if quadlet.EMBEDDED in names:
+                embedded.update(ids)
+                continue
+            for app_id in ids[:1]:
+                found[app_id] = (folder, self.tree(folder))
+        for (kind, app_id), target in targets.items():
+            if kind == QUADLET and app_id not in found:
+                found[app_id] = (target.folder, self.tree(target.folder))
+        left = [i for i in map(quadlet.id_of_target, self._world.listdir(quadlet.UNIT_DIR)) if i]
+        left += [app_id for kind, app_id in stamps if kind == QUADLET]
+        for app_id in left:
+            if app_id not in embedded:
+                found.setdefault(app_id, ("", []))
+        return found
+
+    def _services_of(self, app_id: str, folder: str) -> list[str]:
+        """As the target on the disk names them."""
+        target = quadlet.target_of(app_id)
+        for place in (quadlet.UNIT_DIR, folder):
+            raw = self._world.read(f"{place}/{target}") if place else None
+            if raw is not None:
+                return quadlet.services_in(raw)
+        return []
+
+    def _units(self, names: Iterable[str]) -> dict[str, systemd.Unit]:
+        asked = list(names)
+        if not asked:
+            return {}
+        answer = self._run(systemd.show_argv(asked))
+        if not answer.ok:
+            detail = f"systemctl: {errors.one_line(answer.words)}"
+            raise errors.Retry(errors.INTERNAL, detail, component=errors.APPLICATIONS)
+        return systemd.parse(answer.stdout)
+
+    def tree(self, folder: str) -> list[str]:
+        """Everything in it that is no folder."""
+        found: list[str] = []
+        waiting = [(folder, 0)]
+        while waiting:
+            place, depth = waiting.pop()
+            for name in self._world.listdir(place):
+                stat = self._world.stat(f"{place}/{name}")
+                if stat is not None and stat.kind == world.DIRECTORY and depth < DEPTH_MAX:
+                    waiting.append((f"{place}/{name}", depth + 1))
+                elif stat is not None:
+                    found.append(f"{place}/{name}")
+        return found
+
+    def _marks(self, paths: Iterable[str]) -> dict[str, Mark]:
+        found = {}
+        for path in dict.fromkeys(paths):
+            stat = self._world.stat(path)
+            if stat is None:
+                continue
+            data = self._world.read(path) if stat.kind == world.FILE else None
+            # A link or a folder in place of a file has no digest that anybody wants.
+            found[path] = (
+                digest_of(data) if data is not None else "",
+                stat.mode,
+                stat.uid,
+                stat.gid,
+            )
+        return found
+
+    def _run(self, argv: list[str]) -> world.Completed:
+        return self._world.run(argv, timeout_s=QUICK_S)
+
+
+def _of_units(
+    names: Iterable[str],
+    units: Mapping[str, systemd.Unit],
+    containers: tuple[planner.Container, ...],
+) -> tuple[Workload, ...]:
+    running = {c.unit: c for c in containers if c.unit and c.state in planner.RUNNING}
+    known = [units[name] for name in names if name in units and name.endswith(".service")]
+    found = (workloads.of_unit(unit, running.get(unit.name)) for unit in known)
+    return tuple(workload for workload in found if workload is not None)
+
+
+def _of_project(container: planner.Container) -> Workload:
+    workload = workloads.of_container(container, container.service or container.name)
+    if workload.state == appplan.COMPLETED and not planner.is_complete(container):
+        return replace(workload, state=appplan.FAILED)
+    return workload
+
+
+def _reject(app: str, cause: str, detail: str) -> errors.Reject:
+    return errors.Reject(cause, detail, component=errors.APPLICATIONS, element=app)

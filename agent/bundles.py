@@ -1,0 +1,243 @@
+"""The files of applications that come from an image or an artifact, and the filling of volumes.
+
+A bundle is taken out of its image once, while the old specification still runs, and kept as one
+document under the agent's own folder, by reference and identity: an update, a repair and a way back
+need neither the registry nor the image again. Links are left out: what a stranger's image points at
+is not for us to read.
+
+Volumes are filled by commands from where podman has the content, for they may be large. The stamp
+is written after the last byte; an interrupted filling is begun anew.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import posixpath
+from typing import Any
+
+from agent import errors, podman, settings, world
+from agent.images import ARTIFACT, Images, Pin
+from agent.specs import AppFile, Application
+
+log = logging.getLogger("agent.bundles")
+
+Json = dict[str, Any]
+
+BUNDLE_BYTES_MAX = 16 << 20
+BUNDLE_FILES_MAX = 1000
+DEPTH_MAX = 8
+QUICK_S = 60.0
+TARS = (".tar", ".tar.gz", ".tgz")
+
+
+class Bundles:
+    def __init__(self, where: world.World, bounds: settings.LoopSettings, images: Images) -> None:
+        self._world = where
+        self._bounds = bounds
+        self._images = images
+        self._folder = f"{bounds.own_dir}/bundles"
+        self._read: dict[str, tuple[AppFile, ...]] = {}
+
+    def files(self, app: Application) -> tuple[AppFile, ...] | None:
+        """What `app` is made of; None = it must be fetched first."""
+        if app.inline is not None:
+            return app.inline
+        pin = self._images.identity(app.image)
+        if pin is None:
+            return None
+        place = self._place(app.image, pin)
+        if place not in self._read:
+            found = self._load(place)
+            if found is None:
+                return None
+            self._read[place] = found
+        return self._read[place]
+
+    def fetch(self, image: str, app: str) -> None:
+        """Raises Retry, Reject."""
+        pin = self._images.identity(image)
+        if pin is None or not self._images.is_here(image, self._images.pins()):
+            self._images.pull(image, app)
+            pin = self._images.identity(image)
+        if pin is None:
+            raise _retry(app, f"{image} was pulled and is not here")
+        scratch = f"{self._folder}/scratch"
+        _remove_tree(self._world, scratch, DEPTH_MAX)
+        self._world.mkdir(scratch, mode=0o700)
+        try:
+            self._copy(image, pin, app, cwd=scratch, into=".")
+            files = self._gathered(scratch, app)
+        finally:
+            _remove_tree(self._world, scratch, DEPTH_MAX)
+        document = {f.path: base64.b64encode(f.data).decode() for f in files}
+        data = json.dumps(document, separators=(",", ":")).encode()
+        self._world.write(self._place(image, pin), data, mode=0o600, uid=0, gid=0)
+
+    def forget(self, keep: tuple[Application, ...]) -> None:
+        """Bundles of applications that are gone. After a commit."""
+        kept = set()
+        for app in keep:
+            pin = self._images.identity(app.image) if app.inline is None else None
+            if pin is not None:
+                kept.add(self._place(app.image, pin))
+        for name in self._world.listdir(self._folder):
+            path = f"{self._folder}/{name}"
+            if path not in kept:
+                _remove_tree(self._world, path, DEPTH_MAX)
+        self._read = {k: v for k, v in self._read.items() if k in kept}
+
+    # Volumes.
+
+    def stamps(self) -> dict[str, str]:
+        """Volume -> what it was filled with."""
+        try:
+            found = json.loads(self._world.read(self._stamps_path) or b"{}")
+            return {str(k): str(v) for k, v in found.items()}
+        except (ValueError, AttributeError):
+            return {}
+
+    def stamp_of(self, reference: str) -> str:
+        """What a volume of `reference` is filled with; empty = it is not on the device."""
+        pin = self._images.identity(reference)
+        return f"{pin.kind} {pin.identity}" if pin else ""
+
+    def fill(self, volume: str, reference: str, app_id: str, app: str) -> None:
+        """Its content is replaced. Raises Retry, Reject."""
+        pin = self._images.identity(reference)
+        if pin is None or not self._images.is_here(reference, self._images.pins()):
+            self._images.pull(reference, app)
+            pin = self._images.identity(reference)
+        if pin is None:
+            raise _retry(app, f"{reference} was pulled and is not here")
+        stamps = self.stamps()
+        if stamps.pop(volume, None) is not None:
+            self._stamp(stamps)
+        if not self._run(podman.volume_path_argv(volume)).ok:
+            self._done(podman.volume_create_argv(volume, app_id), app)
+        place = self._done(podman.volume_path_argv(volume), app).stdout.strip()
+        if not place.startswith("/"):
+            raise _retry(app, f"podman does not say where volume {volume} is")
+        self._done(["find", place, "-mindepth", "1", "-delete"], app)
+        self._copy(reference, pin, app, cwd=None, into=place)
+        self._stamp({**stamps, volume: f"{pin.kind} {pin.identity}"})
+
+    @property
+    def _stamps_path(self) -> str:
+        return f"{self._bounds.own_dir}/volumes.json"
+
+    def _stamp(self, stamps: dict[str, str]) -> None:
+        data = json.dumps(stamps, separators=(",", ":")).encode()
+        self._world.write(self._stamps_path, data, mode=0o600, uid=0, gid=0)
+
+    # Content.
+
+    def _copy(self, reference: str, pin: Pin, app: str, *, cwd: str | None, into: str) -> None:
+        if pin.kind == ARTIFACT:
+            self._copy_artifact(reference, app, cwd=cwd, into=into, unpacks=cwd is not None)
+            return
+        mounted = self._done(podman.mount_argv(reference), app).stdout.strip()
+        try:
+            if cwd is not None:
+                self._check_size(mounted, reference, app)
+            self._done(["cp", "-a", "--", f"{mounted}/.", into], app, cwd=cwd)
+        finally:
+            self._run(podman.unmount_argv(reference))
+
+    def _copy_artifact(
+        self, reference: str, app: str, *, cwd: str | None, into: str, unpacks: bool
+    ) -> None:
+        """Out of podman's store, an OCI layout: `artifact extract` came with podman 5.5 only."""
+        store = self._done(podman.storage_argv(), app).stdout.strip()
+        listed = self._done(podman.artifact_inspect_argv(reference), app).stdout
+        try:
+            layers = podman.artifact_layers(listed)
+        except ValueError as error:
+            raise _retry(app, f"podman artifact inspect {reference}: {error}") from error
+        for layer in layers:
+            algorithm, _, hexadecimal = layer.digest.partition(":")
+            blob = f"{store}/artifacts/blobs/{algorithm}/{hexadecimal}"
+            name = layer.title.removeprefix("./")
+            is_tar = (
+                name.endswith(TARS) or ".tar" in layer.media_type or "+gzip" in layer.media_type
+            )
+            if unpacks and is_tar:
+                argv = ["tar", "--extract", "--no-same-owner", f"--file={blob}"]
+                self._done(argv, app, cwd=cwd)
+                continue
+            name = name or hexadecimal[:12]
+            if name.startswith("/") or any(part in ("", ".", "..") for part in name.split("/")):
+                raise _reject(app, f"{reference}: {name!r} is not a name for a file")
+            folder = posixpath.dirname(name)
+            if folder:
+                self._done(["mkdir", "-p", "--", f"{into}/{folder}"], app, cwd=cwd)
+            self._done(["cp", "--", blob, f"{into}/{name}"], app, cwd=cwd)
+
+    def _check_size(self, mounted: str, reference: str, app: str) -> None:
+        words = self._done(["du", "--summarize", "--bytes", "--", mounted], app).stdout.split()
+        size = int(words[0]) if words and words[0].isdigit() else 0
+        if size > BUNDLE_BYTES_MAX:
+            detail = f"{reference} holds {size >> 20} MiB; the files of an application are at most"
+            raise _reject(app, f"{detail} {BUNDLE_BYTES_MAX >> 20} MiB")
+
+    def _gathered(self, folder: str, app: str) -> list[AppFile]:
+        found: list[AppFile] = []
+        total = 0
+        waiting = [("", 0)]
+        while waiting:
+            prefix, depth = waiting.pop()
+            for name in self._world.listdir(f"{folder}/{prefix}"):
+                path = f"{prefix}{name}"
+                stat = self._world.stat(f"{folder}/{path}")
+                if stat is not None and stat.kind == world.DIRECTORY and depth < DEPTH_MAX:
+                    waiting.append((f"{path}/", depth + 1))
+                elif stat is not None and stat.kind == world.FILE:
+                    total += stat.size
+                    if total > BUNDLE_BYTES_MAX or len(found) >= BUNDLE_FILES_MAX:
+                        raise _reject(app, "too many or too large files for an application")
+                    found.append(AppFile(path, self._world.read(f"{folder}/{path}") or b""))
+        return sorted(found, key=lambda file: file.path)
+
+    def _load(self, place: str) -> tuple[AppFile, ...] | None:
+        raw = self._world.read(place)
+        if raw is None:
+            return None
+        try:
+            document = json.loads(raw)
+            return tuple(AppFile(path, base64.b64decode(data)) for path, data in document.items())
+        except (ValueError, AttributeError):
+            log.error("bundle damaged, fetched again file=%s", place)
+            return None
+
+    def _place(self, reference: str, pin: Pin) -> str:
+        name = hashlib.sha256(f"{reference} {pin.kind} {pin.identity}".encode()).hexdigest()
+        return f"{self._folder}/{name[:40]}.json"
+
+    def _run(self, argv: list[str], *, cwd: str | None = None) -> world.Completed:
+        return self._world.run(argv, timeout_s=self._bounds.command_timeout_s, cwd=cwd)
+
+    def _done(self, argv: list[str], app: str, *, cwd: str | None = None) -> world.Completed:
+        answer = self._run(argv, cwd=cwd)
+        if not answer.ok:
+            raise podman.run_error(answer.words, app=app)
+        return answer
+
+
+def _remove_tree(where: world.World, path: str, depth: int) -> None:
+    found = where.stat(path)
+    if found is not None and found.kind == world.DIRECTORY and depth:
+        for name in where.listdir(path):
+            _remove_tree(where, f"{path}/{name}", depth - 1)
+    where.remove(path)
+
+
+def _retry(app: str, detail: str) -> errors.Retry:
+    return errors.Retry(errors.INTERNAL, detail, component=errors.APPLICATIONS, element=app)
+
+
+def _reject(app: str, detail: str) -> errors.Reject:
+    return errors.Reject(
+        errors.INVALID_ARGUMENT, detail, component=errors.APPLICATIONS, element=app
+    )

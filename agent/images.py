@@ -1,0 +1,115 @@
+"""Images and artifacts on the device, and which of them a reference meant when it was fetched.
+
+`images.json` maps each reference to the identity that it had when it was pulled. A tag that
+somebody moves on the device afterwards is so seen and put right: what was released with a
+specification stays what runs, until another specification comes.
+
+A reference does not say whether it is an image or an artifact; the registry does, by refusing the
+pull of an artifact as an image.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from agent import errors, podman, settings, world
+
+Json = dict[str, Any]
+
+IMAGE, ARTIFACT = "image", "artifact"
+PINS_MAX = 200
+QUICK_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    kind: str
+    identity: str
+
+
+class Images:
+    def __init__(self, where: world.World, bounds: settings.LoopSettings) -> None:
+        self._world = where
+        self._bounds = bounds
+        self._path = f"{bounds.own_dir}/images.json"
+        # Fetched before there were pins: asked once in a life.
+        self._asked: dict[str, Pin] = {}
+
+    def pins(self) -> dict[str, Pin]:
+        try:
+            found = json.loads(self._world.read(self._path) or b"{}")
+            return {ref: Pin(str(p["kind"]), str(p["id"])) for ref, p in found.items()}
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return {}
+
+    def is_here(self, reference: str, pins: dict[str, Pin]) -> bool:
+        pin = pins.get(reference)
+        if pin is not None and pin.kind == ARTIFACT:
+            return self._run(podman.artifact_inspect_argv(reference)).ok
+        return self._run(podman.image_exists_argv(reference)).ok
+
+    def identity(self, reference: str) -> Pin | None:
+        """What `reference` meant when it was fetched; None = it is not here, and never was."""
+        pin = self.pins().get(reference)
+        if pin is not None and pin.identity:
+            return pin
+        if reference not in self._asked:
+            found = self._now(reference, IMAGE) or self._now(reference, ARTIFACT)
+            if found is None:
+                return None
+            self._asked[reference] = found
+        return self._asked[reference]
+
+    def pull(self, reference: str, app: str) -> None:
+        """Raises Retry, Reject."""
+        answer = self._world.run(podman.pull_argv(reference), timeout_s=self._bounds.pull_timeout_s)
+        kind = IMAGE
+        if not answer.ok and podman.is_artifact(answer.stderr):
+            kind = ARTIFACT
+            answer = self._world.run(
+                podman.artifact_pull_argv(reference), timeout_s=self._bounds.pull_timeout_s
+            )
+            if not answer.ok and podman.is_unknown_command(answer.stderr):
+                detail = f"{reference} is an OCI artifact; pulling it needs podman 5.4 or newer"
+                raise errors.Reject(
+                    errors.FAILED_PRECONDITION, detail, component=errors.PREFETCH, element=app
+                )
+        if not answer.ok:
+            raise podman.pull_error(answer.words, app=app)
+        self._pin(reference, kind)
+
+    def hold(self, reference: str, app: str) -> None:
+        """Puts right what `reference` means here, before something is made from it."""
+        pin = self.pins().get(reference)
+        if pin is None or pin.kind != IMAGE or not pin.identity:
+            return
+        found = self._now(reference, IMAGE)
+        if found == pin:
+            return
+        if not self._run(podman.tag_argv(pin.identity, reference)).ok:
+            self.pull(reference, app)
+
+    def _pin(self, reference: str, kind: str) -> None:
+        """What `reference` is at this moment is what it means from now on."""
+        found = self._now(reference, kind)
+        pins = self.pins()
+        pins.pop(reference, None)
+        pins[reference] = found or Pin(kind, "")
+        newest = list(pins.items())[-PINS_MAX:]
+        document = {ref: {"kind": pin.kind, "id": pin.identity} for ref, pin in newest}
+        data = json.dumps(document, separators=(",", ":")).encode()
+        self._world.write(self._path, data, mode=0o600, uid=0, gid=0)
+
+    def _now(self, reference: str, kind: str) -> Pin | None:
+        if kind == IMAGE:
+            answer = self._run(podman.image_id_argv(reference))
+            identity = answer.stdout.strip()
+        else:
+            answer = self._run(podman.artifact_inspect_argv(reference))
+            identity = podman.artifact_digest(answer.stdout) if answer.ok else ""
+        return Pin(kind, identity) if answer.ok and identity else None
+
+    def _run(self, argv: list[str]) -> world.Completed:
+        return self._world.run(argv, timeout_s=QUICK_S)

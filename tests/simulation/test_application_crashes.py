@@ -1,0 +1,163 @@
+"""[simulated] The agent dies at every effect of an update of quadlets and Compose projects."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agent import loop, world
+from tests.fakes import sim_device
+from tests.fakes.sim_device import Device, application, document, file
+from tests.fakes.sim_podman import Image
+from tests.fakes.sim_world import KINDS, SimWorld
+
+SEED = int(os.environ.get("SIM_SEED", "1"))
+IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
+# Looks at what starts less often than a device does: the same states, fewer of them.
+TIMES = replace(sim_device.TIMES, verify_interval_s=4.0)
+GOOD = Image(health=True)
+PLAIN, CRASHING = Image(), Image(exits=3)
+WEB = "r.io/web"
+
+
+def quadlet(tag: str) -> sim_device.Json:
+    text = f"[Container]\nImage={WEB}:{tag}\n[Install]\nWantedBy=default.target\n"
+    files = [{"path": "a.container", "content": text}]
+    return {"name": "q", "appType": "quadlet", "inline": files, "envVars": {"TAG": tag}}
+
+
+def project(tag: str) -> sim_device.Json:
+    text = "services:\n" + "".join(f"  {n}: {{image: '{WEB}:{tag}'}}\n" for n in ("x", "y"))
+    return {
+        "name": "c",
+        "appType": "compose",
+        "inline": [{"path": "docker-compose.yaml", "content": text}],
+    }
+
+
+def version(number: int, tag: str, extra: list[sim_device.Json]) -> sim_device.Json:
+    apps = [quadlet(tag), project(tag), *extra]
+    return document(number, [file("/etc/motd", tag), file("/etc/app/conf", tag)], apps)
+
+
+V1 = version(1, "1", [application("old", f"{WEB}:1")])
+SECOND = {
+    "good": version(2, "2", [application("new", f"{WEB}:2")]),
+    "bad": version(2, "bad", [application("new", f"{WEB}:2")]),
+}
+
+
+class AppsDevice(Device):
+    """Its picture is all that is on it but the agent's own; right is what an undisturbed one has.
+
+    `rights`: version -> that picture.
+    """
+
+    rights: dict[str, sim_device.Picture]
+
+    def picture(self, *, running: bool = False) -> sim_device.Picture:
+        outside = ("/var/lib/flightctl", "/run")
+        files = [
+            (p, n.data, n.mode)
+            for p, n in sorted(self.world.nodes.items())
+            if n.kind == world.FILE and not p.startswith(outside) and ".homeport-" not in p
+        ]
+        boxes = sorted((b.name, b.image, b.status) for b in self.world.podman.boxes.values())
+        return (tuple(files), tuple(boxes))
+
+    def expected(self, version: str, *, running: bool = False) -> sim_device.Picture:
+        return self.rights.get(version) or self.picture()
+
+    def start(self) -> loop.Reconciler:
+        self.is_tampered = not self.rights
+        return super().start()
+
+
+def settled() -> AppsDevice:
+    where = SimWorld(SEED).with_systemd()
+    where.podman.registry = {f"{WEB}:1": PLAIN, f"{WEB}:2": GOOD, f"{WEB}:bad": CRASHING}
+    device = AppsDevice(where, times=TIMES)
+    device.rights = {}
+    device.offer(V1)
+    device.run()
+    assert device.condition()["reason"] == "Updated", device.condition()
+    # One for each quadlet, two for the project.
+    assert len(where.podman.boxes) == 4
+    device.rights = {"1": device.picture()}
+    return device
+
+
+def again(device: AppsDevice, latest: sim_device.Json, seed: int) -> AppsDevice:
+    twin = AppsDevice(device.world.twin(seed), times=device.times)
+    twin.rights = dict(device.rights)
+    twin.offer(latest)
+    return twin
+
+
+@pytest.mark.parametrize("kind_of_update", ["good", "bad"])
+@pytest.mark.parametrize("power", [False, True], ids=["killed", "power-cut"])
+def test_applications_that_are_cut_off_anywhere_end_whole(
+    kind_of_update: str, power: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = settled()
+    latest = SECOND[kind_of_update]
+    whole = again(base, latest, SEED)
+    whole.rights = {}
+    whole.run()
+    end, reason = ("2", "Updated") if kind_of_update == "good" else ("1", "Error")
+    assert whole.condition()["reason"] == reason, whole.condition()
+    rights = {**base.rights, end: whole.picture()}
+    assert rights["1"] == base.rights["1"], "the way back does not lead back"
+    count = len(whole.world.effects)
+    assert count > 60
+    for k in range(count):
+        for kind in KINDS if IS_SOAK else [KINDS[k % len(KINDS)]]:
+            device = again(base, latest, SEED * 1000 + k)
+            device.rights = rights
+            device.world.crash_at = {k: kind}
+            assert device.run_through_crashes(power=power) == 1, (k, kind)
+            at = (k, kind, whole.world.effects[k])
+            assert device.picture() == rights[end], at
+            assert (device.version(), device.condition()["reason"]) == (end, reason), at
+    with capsys.disabled():
+        name = "power cut" if power else "kill"
+        each = len(KINDS) if IS_SOAK else 1
+        print(
+            f"\n[simulated] quadlets, Compose, {kind_of_update}: {name} at {count} effects × {each}"
+        )
+
+
+def drift_target(device: AppsDevice) -> None:
+    assert device.world.systemd is not None
+    targets = list(device.world.systemd.targets)
+    device.world.systemd.run(["systemctl", "stop", targets[0]], {})
+
+
+def drift_unit_file(device: AppsDevice) -> None:
+    path = next(p for p in device.world.nodes if p.endswith("-a.container"))
+    del device.world.nodes[path]
+
+
+def drift_project(device: AppsDevice) -> None:
+    boxes = device.world.podman.boxes
+    del boxes[next(i for i, b in boxes.items() if b.name.startswith("c-"))]
+
+
+def drift_stamps(device: AppsDevice) -> None:
+    """What another agent has left: everything right, and nothing known about it."""
+    del device.world.nodes[f"{sim_device.DATA}/homeport/applications.json"]
+
+
+@pytest.mark.parametrize("drift", [drift_target, drift_unit_file, drift_project, drift_stamps])
+def test_what_drifts_is_repaired_within_half_a_minute(drift: Any) -> None:
+    device = settled()
+    made = device.world.podman.made
+    drift(device)
+    device.is_tampered = True
+    device.run(settle_s=31.0)
+    assert device.picture() == device.rights["1"]
+    if drift is drift_stamps:
+        assert device.world.podman.made == made, "what was right was made anew"
