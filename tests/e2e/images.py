@@ -20,6 +20,8 @@ from typing import Any
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
 LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 
 APPLETS = ("sh", "cat", "echo", "httpd", "ls", "sleep", "touch", "wget")
 SECOND_NS = 1_000_000_000
@@ -41,6 +43,8 @@ class Image:
     command: tuple[str, ...] = ("/bin/serve",)
     health: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
+    # Files and nothing else: what an application or a volume is delivered as.
+    is_bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ def web(version: str, *, healthy: bool = True) -> Image:
 
 
 def build(image: Image) -> Built:
-    tar = _layer(image.files)
+    tar = _bare_layer(image.files) if image.is_bare else _layer(image.files)
     layer = gzip.compress(tar, 6, mtime=0)
     config = _json(_config(image, tar))
     manifest = _json(
@@ -83,6 +87,42 @@ def build(image: Image) -> Built:
         }
     )
     return Built(manifest, config, layer)
+
+
+def package(files: dict[str, str]) -> Image:
+    """The files of an application, or the content of a volume."""
+    return Image(files=files, is_bare=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """An OCI artifact: a manifest over the files themselves."""
+
+    manifest: bytes
+    blobs: tuple[bytes, ...]
+
+
+def artifact(files: dict[str, str]) -> Artifact:
+    blobs = {name: content.encode() for name, content in sorted(files.items())}
+    layers = [
+        {
+            "mediaType": "text/plain",
+            "size": len(blob),
+            "digest": digest(blob),
+            "annotations": {"org.opencontainers.image.title": name},
+        }
+        for name, blob in blobs.items()
+    ]
+    empty = b"{}"
+    config = {"mediaType": OCI_EMPTY, "size": len(empty), "digest": digest(empty)}
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "artifactType": "application/vnd.homeport.test",
+        "config": config,
+        "layers": layers,
+    }
+    return Artifact(_json(manifest), (empty, *blobs.values()))
 
 
 def digest(data: bytes) -> str:
@@ -131,6 +171,14 @@ def _layer(files: dict[str, str]) -> bytes:
         for path, content in sorted(files.items()):
             name = path.lstrip("/")
             _add(tar, name, content.encode(), 0o755 if name.startswith("bin/") else 0o644)
+    return buffer.getvalue()
+
+
+def _bare_layer(files: dict[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path, content in sorted(files.items()):
+            _add(tar, path.lstrip("/"), content.encode(), 0o644)
     return buffer.getvalue()
 
 

@@ -68,6 +68,12 @@ class Registry:
         self._ask("PUT", f"/v2/{name}/manifests/{tag}", built.manifest, images.MANIFEST)
         return f"{self.host}/{name}:{tag}"
 
+    def push_artifact(self, name: str, tag: str, artifact: images.Artifact) -> None:
+        for blob in artifact.blobs:
+            self._upload(name, blob)
+        path = f"/v2/{name}/manifests/{tag}"
+        self._ask("PUT", path, artifact.manifest, images.OCI_MANIFEST)
+
     def _upload(self, name: str, blob: bytes) -> None:
         digest = images.digest(blob)
         if self._ask("HEAD", f"/v2/{name}/blobs/{digest}", missing_is_fine=True) is not None:

@@ -19,7 +19,16 @@ MIRROR = "http://deb.debian.org/debian"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "procps", "iproute2", "ca-certificates", "curl"),
     *("python3", "python3-yaml", "python3-cryptography"),
-    *("podman", "runc", "crun", "netavark", "aardvark-dns", "nftables", "catatonit"),
+    *(
+        "podman",
+        "podman-compose",
+        "runc",
+        "crun",
+        "netavark",
+        "aardvark-dns",
+        "nftables",
+        "catatonit",
+    ),
 )
 WITHOUT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*")
 

@@ -1,0 +1,358 @@
+"""Every kind of application on a real device: deployed, changed, broken, tampered with, removed.
+
+Real: systemd, podman, its quadlet generator, podman-compose, the registry, the service. One device
+for all tests of this module; each leaves it with whatever the next one replaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e import devices, images, processes, rootfs
+from tests.e2e.yard import Yard, application, condition
+
+Json = dict[str, Any]
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(bool(devices.cannot_boot()), reason=f"devices: {devices.cannot_boot()}"),
+]
+
+REGISTRY = f"localhost:{rootfs.REGISTRY_PORT}"
+WEB = f"{REGISTRY}/web"
+# `serve` says what it was given, so that environment and volumes can be seen from outside.
+TELL = """#!/bin/sh
+trap 'exit 0' TERM INT
+echo "env $SAYS" > /www/env.txt
+cat /model/model.txt > /www/model.txt
+httpd -f -p 80 -h /www &
+wait
+"""
+CONTAINER = """[Unit]
+Description=A page
+
+[Container]
+Image={image}
+PublishPort=8082:80
+Volume=model:/model:ro
+Volume=data.volume:/data
+Network=net.network
+
+[Service]
+Restart=on-failure
+RestartSec=1
+
+[Install]
+WantedBy=default.target
+"""
+QUADLET = {
+    "page.container": CONTAINER,
+    "data.volume": "[Volume]\n",
+    "net.network": "[Network]\n",
+    "page.container.d/50-more.conf": "[Container]\nEnvironment=MORE=yes\n",
+}
+COMPOSE = """services:
+  page:
+    image: {image}
+    ports: ["8083:80"]
+    environment: {{SAYS: "${{SAYS}}"}}
+    volumes: ["model:/model:ro", "data:/data"]
+  side:
+    image: {image}
+    volumes: ["model:/model:ro"]
+volumes: {{data: {{}}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    with Yard(tmp_path_factory.mktemp("yard")) as yard:
+        put_images(yard)
+        yield yard
+
+
+def put_images(yard: Yard) -> None:
+    registry = yard.site.registry
+    tell = images.web("tell")
+    files = {**tell.files, "/bin/serve": TELL}
+    for tag in ("v1", "v2"):
+        pages = {**files, "/www/index.html": f"tell {tag}\n"}
+        registry.push("tell", tag, images.Image(pages, labels={"version": tag}))
+        registry.push_artifact("model", tag, images.artifact({"model.txt": f"model {tag}\n"}))
+        units = {f"/{k}": v.format(image=f"{REGISTRY}/tell:{tag}") for k, v in QUADLET.items()}
+        registry.push("units", tag, images.package(units))
+        text = COMPOSE.format(image=f"{REGISTRY}/tell:{tag}")
+        registry.push_artifact("project", tag, images.artifact({"podman-compose.yaml": text}))
+    registry.push("model-image", "v1", images.package({"/model.txt": "model of an image\n"}))
+    failing = {**files, "/bin/serve": "#!/bin/sh\necho no database here\nexit 3\n"}
+    registry.push("tell", "broken", images.Image(failing))
+
+
+def container(tag: str = "v1", **fields: Any) -> Json:
+    image = f"{WEB}:{tag}"
+    return {"name": "web", "appType": "container", "image": image, "ports": ["8081:80"], **fields}
+
+
+def inline(files: dict[str, str], image: str) -> list[Json]:
+    return [{"path": k, "content": v.format(image=image)} for k, v in files.items()]
+
+
+def volume(reference: str = f"{REGISTRY}/model:v1") -> list[Json]:
+    return [{"name": "model", "image": {"reference": reference}}]
+
+
+def quadlet(tag: str = "v1", **fields: Any) -> Json:
+    files = inline(QUADLET, f"{REGISTRY}/tell:{tag}")
+    return {
+        "name": "page",
+        "appType": "quadlet",
+        "inline": files,
+        "volumes": volume(),
+        "envVars": {"SAYS": "one 'two' %three"},
+        **fields,
+    }
+
+
+def compose(tag: str = "v1", **fields: Any) -> Json:
+    files = inline({"podman-compose.yaml": COMPOSE}, f"{REGISTRY}/tell:{tag}")
+    return {
+        "name": "stack",
+        "appType": "compose",
+        "inline": files,
+        "volumes": volume(),
+        "envVars": {"SAYS": "hello world"},
+        **fields,
+    }
+
+
+def served(yard: Yard, port: int, text: str, path: str = "/", timeout_s: float = 60) -> None:
+    processes.until(
+        lambda: yard.device.http(port, path) == text,
+        f"port {port} serves {text!r} at {path}",
+        timeout_s=timeout_s,
+        state=lambda: f"{yard.device.http(port, path)!r}\n{yard.how_it_is()}",
+    )
+
+
+def updated(status: Json) -> Json:
+    assert condition(status)["reason"] == "Updated", condition(status)
+    return status
+
+
+def test_containers_are_services_of_systemd_and_follow_the_specification(yard: Yard) -> None:
+    status = updated(yard.declare(applications=[container()]))
+    served(yard, 8081, "web v1\n")
+    found = application(status, "web")
+    assert (found["status"], found["ready"]) == ("Running", "1/1")
+    unit = "web-365508-app.service"
+    assert yard.device.exec("systemctl", "is-active", unit).out == "active\n"
+    updated(yard.declare(applications=[container("v2")]))
+    served(yard, 8081, "web v2\n")
+    status = yard.declare(applications=[container("broken")])
+    assert condition(status)["reason"] == "Error"
+    assert "applications failed for web" in condition(status)["message"]
+    assert "health check failed" in condition(status)["message"]
+    served(yard, 8081, "web v2\n")
+
+
+def test_what_yesterdays_agent_ran_becomes_a_service_and_keeps_its_volume(yard: Yard) -> None:
+    device = yard.device
+    updated(yard.declare(applications=[]))
+    device.stop_agent()
+    volume_name = "web-logs-308068"
+    argv = ["run", "-d", "--name", "web-365508-app", "--volume", f"{volume_name}:/data"]
+    argv += ["--label", "io.flightctl.quadlet.project=web-365508", "--label", "io.homeport.spec=x"]
+    device.podman(
+        *argv, f"{WEB}:v1", "/bin/sh", "-c", "echo kept > /data/x; sleep 1000", check=True
+    )
+    device.start_agent()
+    logs = [{"name": "logs", "mount": {"path": "/www/logs"}}]
+    updated(yard.declare(applications=[container(volumes=logs)]))
+    served(yard, 8081, "kept\n", "/logs/x")
+    names = device.podman("ps", "--all", "--format", "{{.Names}}").out.split()
+    assert names == ["systemd-web-365508-app"]
+
+
+def test_quadlets_inline_with_volumes_and_environment(yard: Yard) -> None:
+    status = updated(yard.declare(applications=[quadlet()]))
+    served(yard, 8082, "tell v1\n")
+    served(yard, 8082, "env one 'two' %three\n", "/env.txt")
+    served(yard, 8082, "model v1\n", "/model.txt")
+    found = application(status, "page")
+    assert (found["status"], found["ready"], found["appType"]) == ("Running", "1/1", "quadlet")
+    assert found["volumes"] == [{"name": "model", "reference": f"{REGISTRY}/model:v1"}]
+    # The container application is gone, with its service and its files.
+    assert not yard.device.http(8081)
+    assert yard.device.exec("systemctl", "cat", "web-365508-app.service").code
+    assert not yard.device.path("/etc/containers/systemd/web").exists()
+    change = {"volumes": volume(f"{REGISTRY}/model:v2")}
+    updated(yard.declare(applications=[quadlet("v2", **change)]))
+    served(yard, 8082, "tell v2\n")
+    served(yard, 8082, "model v2\n", "/model.txt")
+
+
+def test_a_quadlet_that_does_not_stay_up_is_rolled_back_with_its_last_words(yard: Yard) -> None:
+    status = yard.declare(applications=[quadlet("broken")])
+    message = condition(status)["message"]
+    assert "applications failed for page" in message
+    assert "no database here" in message
+    served(yard, 8082, "tell v2\n")
+
+
+def test_quadlets_from_an_image(yard: Yard) -> None:
+    app = quadlet()
+    del app["inline"]
+    updated(yard.declare(applications=[{**app, "image": f"{REGISTRY}/units:v1"}]))
+    served(yard, 8082, "tell v1\n")
+    wrong = {**app, "image": f"{REGISTRY}/model-image:v1"}
+    message = condition(yard.declare(applications=[wrong]))["message"]
+    assert "While Preparing: applications failed for page" in message
+    assert "no unit that runs" in message
+    served(yard, 8082, "tell v1\n")
+
+
+def break_a_file(yard: Yard) -> None:
+    path = "/etc/containers/systemd/page/page-336246-page.container"
+    yard.device.write(path, yard.device.read(path).replace("8082", "8099"))
+    yard.device.exec("systemctl", "daemon-reload", check=True)
+    yard.device.exec("systemctl", "restart", "page-336246-page.service", check=True)
+
+
+def remove_a_file(yard: Yard) -> None:
+    folder = "/etc/containers/systemd/page/"
+    yard.device.path(folder + "page-336246-page.container").unlink()
+    yard.device.exec("systemctl", "stop", "page-336246-page.service", check=True)
+    yard.device.exec("systemctl", "daemon-reload", check=True)
+
+
+def stop_the_target(yard: Yard) -> None:
+    target = "page-336246-flightctl-quadlet-app.target"
+    yard.device.exec("systemctl", "stop", target, check=True)
+
+
+def remove_the_container(yard: Yard) -> None:
+    name = "systemd-page-336246-page"
+    yard.device.podman("rm", "--force", "--time", "0", name, check=True)
+
+
+def swap_the_image(yard: Yard) -> None:
+    """Somebody puts another image under the tag and restarts."""
+    device = yard.device
+    device.podman("tag", f"{REGISTRY}/tell:v2", f"{REGISTRY}/tell:v1", check=True)
+    device.exec("systemctl", "restart", "page-336246-page.service", check=True)
+    served(yard, 8082, "tell v2\n", timeout_s=10)
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [break_a_file, remove_a_file, stop_the_target, remove_the_container, swap_the_image],
+)
+def test_what_somebody_does_to_a_quadlet_is_undone(
+    yard: Yard, tamper: Callable[[Yard], None]
+) -> None:
+    served(yard, 8082, "tell v1\n")
+    tamper(yard)
+    served(yard, 8082, "tell v1\n", timeout_s=60)
+    yard.until_healthy()
+
+
+def test_compose_inline_changed_stopped_and_rolled_back(yard: Yard) -> None:
+    status = updated(yard.declare(applications=[compose()]))
+    served(yard, 8083, "tell v1\n")
+    served(yard, 8083, "env hello world\n", "/env.txt")
+    served(yard, 8083, "model v1\n", "/model.txt")
+    found = application(status, "stack")
+    assert (found["status"], found["ready"]) == ("Running", "2/2")
+    assert not yard.device.path("/etc/containers/systemd/page").exists()
+    updated(yard.declare(applications=[compose("v2")]))
+    served(yard, 8083, "tell v2\n")
+    message = condition(yard.declare(applications=[compose("broken")]))["message"]
+    assert "applications failed for stack" in message
+    assert "no database here" in message
+    served(yard, 8083, "tell v2\n")
+
+
+def remove_one_of_two(yard: Yard) -> None:
+    yard.device.podman("rm", "--force", "--time", "0", "stack-110156_side_1", check=True)
+
+
+def stop_one_of_two(yard: Yard) -> None:
+    yard.device.podman("stop", "--time", "1", "stack-110156_side_1", check=True)
+
+
+def edit_the_compose_file(yard: Yard) -> None:
+    path = "/etc/compose/manifests/stack/podman-compose.yaml"
+    yard.device.write(path, yard.device.read(path).replace("8083", "8099"))
+
+
+@pytest.mark.parametrize("tamper", [remove_one_of_two, stop_one_of_two, edit_the_compose_file])
+def test_what_somebody_does_to_a_project_is_undone(
+    yard: Yard, tamper: Callable[[Yard], None]
+) -> None:
+    served(yard, 8083, "tell v2\n")
+    tamper(yard)
+    path = "/etc/compose/manifests/stack/podman-compose.yaml"
+    side = "stack-110156_side_1"
+    processes.until(
+        lambda: "8099" not in yard.device.read(path) and side in _running(yard),
+        "it is as it should be",
+        timeout_s=60,
+        state=yard.how_it_is,
+    )
+    served(yard, 8083, "tell v2\n")
+
+
+def test_compose_from_an_artifact_and_a_reboot(yard: Yard) -> None:
+    app = compose()
+    del app["inline"]
+    app["image"] = f"{REGISTRY}/project:v1"
+    updated(yard.declare(applications=[app, container("v3")]))
+    served(yard, 8083, "tell v1\n")
+    yard.device.cut()
+    yard.device.reboot()
+    # No network, no service: what was committed comes back by itself.
+    served(yard, 8083, "tell v1\n")
+    served(yard, 8081, "web v3\n")
+    yard.device.mend()
+    yard.until_healthy()
+
+
+def test_an_agent_killed_in_between_goes_on_where_it_was(yard: Yard) -> None:
+    begun = len(yard.device.journal(4000).split("'do': 'StopApp'"))
+    yard.order(applications=[compose("v2"), quadlet("v2"), container("v2")])
+    processes.until(
+        lambda: len(yard.device.journal(4000).split("'do': 'StopApp'")) > begun,
+        "it has begun to stop things",
+        timeout_s=60,
+        every_s=0.02,
+        state=yard.how_it_is,
+    )
+    yard.device.kill_agent()
+    yard.device.start_agent()
+    for port, text in ((8083, "tell v2\n"), (8082, "tell v2\n"), (8081, "web v2\n")):
+        served(yard, port, text)
+    updated(yard.settled())
+    yard.until_healthy()
+
+
+def test_all_is_removed_and_the_volumes_stay(yard: Yard) -> None:
+    updated(yard.declare(applications=[]))
+    device = yard.device
+    assert device.podman("ps", "--all", "--quiet").out == ""
+    assert device.podman("pod", "ls", "--quiet").out == ""
+    networks = device.podman("network", "ls", "--format", "{{.Name}}").out.split()
+    assert networks == ["podman"]
+    assert device.exec("find", "/etc/containers/systemd", "/etc/compose", "-type", "f").out == ""
+    units = device.exec("systemctl", "list-units", "--all", "--plain", "--no-legend").out
+    assert "flightctl-quadlet-app" not in units
+    volumes = device.podman("volume", "ls", "--format", "{{.Name}}").out
+    assert "systemd-page-336246-data" in volumes
+    assert "web-logs-308068" in volumes
+
+
+def _running(yard: Yard) -> list[str]:
+    return yard.device.podman("ps", "--format", "{{.Names}}").out.split()
