@@ -1,4 +1,5 @@
-"""JSON patch (RFC 6902) and JSON merge patch (RFC 7396) as pure changes of a document.
+"""JSON patch (RFC 6902, by the library jsonpatch) and JSON merge patch (RFC 7396) as pure changes
+of a document.
 
 The invariant: a change never touches the document that it is given, and may be run again on a
 newer one; that is what lets the operations retry a patch after a conflict. Equality is JSON's:
@@ -9,9 +10,12 @@ nowhere, are 422: clients read from that code that the object is not what they t
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import jsonpatch
 import orjson
+from jsonpointer import JsonPointer, JsonPointerException
 
 from apiserver.errors import BadRequest, TooLarge, Unprocessable
 from resources.copying import copied
@@ -29,9 +33,15 @@ OPERATIONS_MAX = 10_000
 # What all `copy` operations of a patch may add; doubling a document 40 times must not be possible.
 COPIED_BYTES_MAX = 3 * 1024 * 1024
 
-_NEEDS_VALUE = frozenset({"add", "replace", "test"})
-_NEEDS_FROM = frozenset({"move", "copy"})
-_VERBS = _NEEDS_VALUE | _NEEDS_FROM | {"remove"}
+_OPERATIONS = {
+    "add": jsonpatch.AddOperation,
+    "copy": jsonpatch.CopyOperation,
+    "move": jsonpatch.MoveOperation,
+    "remove": jsonpatch.RemoveOperation,
+    "replace": jsonpatch.ReplaceOperation,
+    "test": jsonpatch.TestOperation,
+}
+_NEEDS = {"add": "value", "replace": "value", "test": "value", "move": "from", "copy": "from"}
 
 
 def merge_patch(patch: Any) -> Change:
@@ -64,13 +74,14 @@ def json_patch(operations: Any) -> Change:
 
     def change(document: Json) -> Json:
         root: Any = copied(document)
-        grown_bytes = 0
+        copied_bytes = 0
         try:
             for step in steps:
-                root, grown = step(root)
-                grown_bytes += grown
-                if grown_bytes > COPIED_BYTES_MAX:
-                    raise TooLarge("the patch copies more than it may")
+                if isinstance(step, jsonpatch.CopyOperation):
+                    copied_bytes += _size(root, step)
+                    if copied_bytes > COPIED_BYTES_MAX:
+                        raise TooLarge("the patch copies more than it may")
+                root = _applied(root, step)
         except (RecursionError, orjson.JSONEncodeError) as error:
             # Copying a value into itself doubles its depth with each operation.
             raise TooLarge("the patch nests values too deeply") from error
@@ -81,126 +92,53 @@ def json_patch(operations: Any) -> Change:
     return change
 
 
-Step = Callable[[Any], tuple[Any, int]]
-
-
-def _step(index: int, operation: Any) -> Step:
+def _step(index: int, operation: Any) -> Any:
+    """The operation as jsonpatch has it; it is applied to one document after the other."""
     where = f"operation {index} of the patch"
     if not isinstance(operation, dict):
         raise BadRequest(f"{where} is not an object")
     verb = operation.get("op")
-    if verb not in _VERBS:
+    if not isinstance(verb, str) or verb not in _OPERATIONS:
         raise BadRequest(f"{where}: unknown op {verb!r}")
+    needed = _NEEDS.get(verb)
+    if needed is not None and needed not in operation:
+        raise BadRequest(f"{where}: {verb} needs a {needed}")
     path = _pointer(operation.get("path"), where)
-    if verb in _NEEDS_VALUE and "value" not in operation:
-        raise BadRequest(f"{where}: {verb} needs a value")
-    value = operation.get("value")
-    if verb == "add":
-        return lambda root: (_add(root, path, copied(value)), 0)
-    if verb == "remove":
-        return lambda root: (_remove(root, path)[0], 0)
-    if verb == "replace":
-        return lambda root: (_replace(root, path, copied(value)), 0)
-    if verb == "test":
-        return lambda root: (_test(root, path, value), 0)
-    origin = _pointer(operation.get("from"), where)
-    if verb == "move" and path[: len(origin)] == origin and path != origin:
-        raise BadRequest(f"{where}: can't move a value into itself")
-    return (
-        (lambda root: _move(root, origin, path))
-        if verb == "move"
-        else (lambda root: _copy(root, origin, path))
-    )
+    if verb == "move":
+        origin = _pointer(operation["from"], where)
+        if path != origin and path.contains(origin):
+            raise BadRequest(f"{where}: can't move a value into itself")
+    elif needed == "from":
+        _pointer(operation["from"], where)
+    return _OPERATIONS[verb](operation)
 
 
-def _pointer(text: Any, where: str) -> tuple[str, ...]:
-    if not isinstance(text, str) or (text and not text.startswith("/")):
-        raise BadRequest(f"{where}: {text!r} is not a JSON pointer")
-    return tuple(part.replace("~1", "/").replace("~0", "~") for part in text.split("/")[1:])
+def _pointer(text: Any, where: str) -> JsonPointer:
+    if isinstance(text, str):
+        with suppress(JsonPointerException):
+            return JsonPointer(text)
+    raise BadRequest(f"{where}: {text!r} is not a JSON pointer")
 
 
-def _show(path: tuple[str, ...]) -> str:
-    return "/" + "/".join(part.replace("~", "~0").replace("/", "~1") for part in path)
+def _applied(root: Any, step: Any) -> Any:
+    try:
+        return step.apply(root)
+    except jsonpatch.JsonPatchTestFailed as error:
+        raise Unprocessable(
+            f"the patch's test of {step.location} failed: it has another value"
+        ) from error
+    except (jsonpatch.JsonPatchException, JsonPointerException) as error:
+        raise Unprocessable(
+            f"the patch names a path that does not exist: {step.location} ({error})"
+        ) from error
 
 
-def _missing(path: tuple[str, ...]) -> Unprocessable:
-    return Unprocessable(f"the patch names a path that does not exist: {_show(path)}")
-
-
-def _find(root: Any, path: tuple[str, ...]) -> Any:
-    node = root
-    for depth, part in enumerate(path):
-        if isinstance(node, dict) and part in node:
-            node = node[part]
-        elif isinstance(node, list):
-            node = node[_index(part, len(node) - 1, path)]
-        else:
-            raise _missing(path[: depth + 1])
-    return node
-
-
-def _index(part: str, last: int, path: tuple[str, ...]) -> int:
-    well_formed = part.isascii() and part.isdigit() and (part == "0" or part[0] != "0")
-    # No list of ours has a million elements; longer digits would only feed int().
-    if not well_formed or len(part) > 7 or int(part) > last:
-        raise _missing(path)
-    return int(part)
-
-
-def _add(root: Any, path: tuple[str, ...], value: Any) -> Any:
-    if not path:
-        return value
-    parent, key = _find(root, path[:-1]), path[-1]
-    if isinstance(parent, dict):
-        parent[key] = value
-    elif isinstance(parent, list):
-        parent.insert(len(parent) if key == "-" else _index(key, len(parent), path), value)
-    else:
-        raise _missing(path)
-    return root
-
-
-def _remove(root: Any, path: tuple[str, ...]) -> tuple[Any, Any]:
-    if not path:
-        raise Unprocessable("the patch removes the whole document")
-    parent, key = _find(root, path[:-1]), path[-1]
-    if isinstance(parent, dict) and key in parent:
-        return root, parent.pop(key)
-    if isinstance(parent, list):
-        return root, parent.pop(_index(key, len(parent) - 1, path))
-    raise _missing(path)
-
-
-def _replace(root: Any, path: tuple[str, ...], value: Any) -> Any:
-    if not path:
-        return value
-    parent, key = _find(root, path[:-1]), path[-1]
-    if isinstance(parent, dict) and key in parent:
-        parent[key] = value
-    elif isinstance(parent, list):
-        parent[_index(key, len(parent) - 1, path)] = value
-    else:
-        raise _missing(path)
-    return root
-
-
-def _test(root: Any, path: tuple[str, ...], value: Any) -> Any:
-    if not same(_find(root, path), value):
-        raise Unprocessable(f"the patch's test of {_show(path)} failed: it has another value")
-    return root
-
-
-def _move(root: Any, origin: tuple[str, ...], path: tuple[str, ...]) -> tuple[Any, int]:
-    if path == origin:
-        _find(root, origin)
-        return root, 0
-    root, value = _remove(root, origin)
-    return _add(root, path, value), 0
-
-
-def _copy(root: Any, origin: tuple[str, ...], path: tuple[str, ...]) -> tuple[Any, int]:
-    value = copied(_find(root, origin))
-    return _add(root, path, value), len(orjson.dumps(value))
+def _size(root: Any, step: Any) -> int:
+    """Bytes of what a copy copies; nothing where there is nothing, which it then says itself."""
+    try:
+        return len(orjson.dumps(JsonPointer(step.operation["from"]).resolve(root)))
+    except JsonPointerException:
+        return 0
 
 
 def same(left: Any, right: Any) -> bool:
