@@ -55,6 +55,7 @@ class SimBootc:
     reorders_on_fallback: bool = False
     made: int = 0
     switches: int = 0
+    rollbacks: int = 0
     pulls: int = 0
     complaints: list[str] = field(default_factory=list)
 
@@ -204,6 +205,7 @@ class SimBootc:
         return _answer(argv, 0, f"Queued for next boot: {argv[-1]}\n")
 
     def _roll_back(self, argv: Sequence[str]) -> world.Completed:
+        self.rollbacks += 1
         other = self.rollback()
         if other is None:
             return _answer(argv, 1, "", "error: Rolling back: No rollback available")

@@ -86,16 +86,18 @@ def test_an_update_tells_each_of_its_phases_and_the_image_that_it_boots() -> Non
 
 def test_an_update_goes_through_its_phases_in_order_and_back_the_same_way() -> None:
     phases = ["Preparing", "ReadyToUpdate", "ApplyingUpdate", "Rebooting"]
-    for app, path in (
-        ("r/web:2", [*phases, "ApplyingUpdate", "Updated"]),
-        ("r/bad", [*phases, "ApplyingUpdate", "RollingBack", "Rebooting", "RollingBack", "Error"]),
+    back = ["ApplyingUpdate", "RollingBack", "Rebooting", "RollingBack", "Error"]
+    for app, rollbacks, path in (
+        ("r/web:2", 0, [*phases, "ApplyingUpdate", "Updated"]),
+        ("r/bad", 1, [*phases, *back]),
     ):
-        device, _ = settled_device(SEED)
+        device, system = settled_device(SEED)
         device.claims.clear()
         device.offer(next_version(2, "r/os:2", app=app))
         device.run()
         said = [reason for reason, _ in device.claims]
         assert [r for r, before in zip(said, ["", *said], strict=False) if r != before] == path
+        assert (system.switches, system.rollbacks) == (1, rollbacks)
 
 
 def test_the_other_agent_finds_what_it_needs_to_know_a_system_that_was_gone_back_from() -> None:
@@ -286,6 +288,32 @@ def test_another_system_that_was_booted_by_hand_is_left_again() -> None:
     device.run()
     assert_settled(device, "2")
     assert device.world.reboots_ordered == before + 1
+
+
+def test_a_reboot_that_repairs_is_waited_for_before_it_is_ordered_again() -> None:
+    device, system = updated_device()
+    system.run(["bootc", "rollback"])
+    device.world.restart()
+    before = device.world.reboots_ordered
+    agent = device.start()
+    started = device.world.elapsed_s
+    while device.world.elapsed_s < started + settings.LoopSettings().reboot_patience_s - 10:
+        device.world.sleep(agent.run_once())
+        device.world.is_going_down = False
+    assert device.world.reboots_ordered == before + 1
+
+
+def test_a_specification_that_rots_away_on_the_way_back_changes_nothing_about_the_way() -> None:
+    device, _ = settled_device(SEED)
+    device.offer(next_version(2, "r/os:2", app="r/bad"))
+    until(device, states.RollingBack, reboots=1)
+    until(device, states.Rebooting)
+    device.world.nodes[f"{DATA}/desired.json"] = Node(world.FILE, b"")
+    device.claims.clear()
+    device.run()
+    assert "applications failed for web" in refused(device, 2)
+    assert_settled(device, "1")
+    assert "ReadyToUpdate" not in [reason for reason, _ in device.claims]
 
 
 def test_a_system_that_does_not_come_back_is_reported_after_two_reboots() -> None:
