@@ -45,6 +45,12 @@ def up(
     database: Annotated[
         str, typer.Option(help="postgresql://... ; else SQLite in the data directory.")
     ] = "",
+    poll: Annotated[
+        float, typer.Option(min=1, max=86400, help="Seconds between looks at outside sources.")
+    ] = 5.0,
+    host_kubeconfig: Annotated[
+        Path | None, typer.Option(help="Cluster whose Secrets fleets may take files from.")
+    ] = None,
 ) -> None:
     """Run the API server and the controllers in one process."""
     from cli import up as service
@@ -57,6 +63,7 @@ def up(
             url=url,
             agent_url=agent_url,
             database=database,
+            sources=service.sources(data, poll, host_kubeconfig),
         )
     )
 

@@ -18,15 +18,27 @@ from apiserver import app, config, credentials, logs, memory
 from apiserver.__main__ import REFUSALS, said
 from controllers.runtime import Controllers
 from controllers.session import Endpoint
-from controllers.settings import EMBEDDED_POLL_S, Settings
+from controllers.settings import Settings
 
 # Both together stay below the ten seconds after which a supervisor would kill us.
 CONTROLLERS_STOP_S = 3.0
 DRAIN_S = 5.0
 
 
+def sources(data: Path, poll_s: float, host_kubeconfig: Path | None) -> Settings:
+    """Where the controllers keep what they fetch, how often they look, whose Secrets they read."""
+    return Settings(data / "controllers", poll_s, host_kubeconfig)
+
+
 def run(
-    *, data: Path, listen: str, agent_listen: str, url: str, agent_url: str, database: str
+    *,
+    data: Path,
+    listen: str,
+    agent_listen: str,
+    url: str,
+    agent_url: str,
+    database: str,
+    sources: Settings,
 ) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code: 1 with one line on standard error for
     what a person can mend (a port in use, a locked or newer data directory)."""
@@ -40,19 +52,18 @@ def run(
             agent_url=agent_url,
             database=database,
         )
-        uvloop.run(_serve(settings))
+        uvloop.run(_serve(settings, sources))
     except (*REFUSALS, OSError) as error:  # a TimeoutError of the controllers is one too
         print(f"error: {said(error, data)}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _serve(settings: config.Settings) -> None:
+async def _serve(settings: config.Settings, sources: Settings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     server = await app.serve(settings)
-    sources = Settings(settings.data / "controllers", EMBEDDED_POLL_S)
     controllers = Controllers(Endpoint(socket=settings.controllers_socket), sources)
     try:
         await asyncio.to_thread(controllers.start)

@@ -47,20 +47,20 @@ async def read(mirrors: Mirrors, remote: Remote, commit: str, path: str) -> list
         links = [entry for entry in entries if entry.kind is EntryKind.SYMLINK]
         check_size(PATH, len(entries), sum(entry.size_bytes for entry in entries))
         targets = await mirrors.read(remote, links)
-        placed = resolved(entries, {e.path: targets[e.blob] for e in links})
-        blobs = await mirrors.read(remote, placed.values())
+        standing = resolved(entries, {e.path: targets[e.blob] for e in links})
+        blobs = await mirrors.read(remote, standing.values())
     except GitError as problem:
         raise unusable(problem) from problem
     except TooMuch as problem:
         raise Unusable(PATH, f"the tree holds {problem}") from problem
     root = gitmirror.normalised(path)
     return [
-        Content(_placed(name, root), blobs[entry.blob], _MODES[entry.kind])
-        for name, entry in placed.items()
+        Content(placed(name, root), blobs[entry.blob], _MODES[entry.kind])
+        for name, entry in standing.items()
     ]
 
 
-def _placed(name: str, root: str) -> str:
+def placed(name: str, root: str) -> str:
     """Where an entry lands: relative to the directory that was asked for, or by its own name."""
     return "/" + (
         posixpath.basename(name) if name == root else posixpath.relpath(name, root or ".")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-# How often outside sources are asked whether they have changed: embedded, where they are few and a
-# person waits, and otherwise.
-EMBEDDED_POLL_S, POLL_S = 5.0, 60.0
+# How often outside sources are asked whether they have changed. `homeport up` asks every 5 seconds:
+# there they are few, and a person waits.
+POLL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

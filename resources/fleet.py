@@ -138,7 +138,7 @@ class FleetRolloutStatus(Model):
 class FleetStatus(Model):
     conditions: list[Condition] | None = conditions(
         "What is going on: Valid says whether the template can be used, RolloutInProgress "
-        "whether a change is on its way."
+        "whether a change is on its way, InputsCurrent whether its outside sources are followed."
     )
     devices_summary: DevicesSummary | None = Field(None, description="Devices by their states.")
     rollout: FleetRolloutStatus | None = Field(None, description="The rollout under way.")

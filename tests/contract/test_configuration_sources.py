@@ -3,6 +3,7 @@ a real API server on a real store; the host cluster alone is a stand-in."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import itertools
@@ -17,6 +18,7 @@ import pytest
 
 from apiserver import app, config
 from apiserver.app import Server
+from apiserver.errors import Conflict
 from apiserver.operations import ListOptions
 from bench.fleet import ADMIN, PLAIN
 from controllers import fleets, followers, rollouts, versions
@@ -24,8 +26,10 @@ from controllers.client import FLIGHTCTL, Client, Unreachable
 from controllers.freezing import Freezer
 from controllers.gitmirror import Mirrors
 from controllers.gitprogram import Git
+from controllers.runtime import Controllers
 from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
+from controllers.settings import Settings
 from resources import conditions, registry
 from tests.fakes import file_server, git_server, host_cluster
 from tests.fakes.file_server import FileServer
@@ -244,45 +248,43 @@ async def test_a_commit_stays_and_a_file_lands_under_its_own_name(rig: Rig, git:
     assert await rig.names() == ["web.v1"]
 
 
-@pytest.mark.parametrize(
-    ("provider", "field", "words"),
-    [
-        pytest.param(from_git(revision="nowhere"), "gitRef.targetRevision", "main", id="revision"),
-        pytest.param(from_git("/nothing"), "gitRef.path", '"nothing"', id="path"),
-        pytest.param(from_git("/agent"), "gitRef.path", "belongs to the agent", id="forbidden"),
-        pytest.param(from_git("/links"), "gitRef.path", "symlink to", id="link out of the tree"),
-        pytest.param(
-            {"name": "base", "gitRef": {**from_git()["gitRef"], "repository": "no"}},
-            "gitRef.repository",
-            "does not exist",
-            id="no Repository",
-        ),
-        pytest.param(
-            {"name": "base", "httpRef": {"repository": "oci", "filePath": "/a"}},
-            "httpRef.repository",
-            "of type oci",
-            id="type",
-        ),
-        pytest.param(
-            from_secret("none") | {"name": "base"}, "secretRef.name", "does not exist", id="secret"
-        ),
-    ],
-)
-async def test_what_cannot_be_frozen_says_where_and_why(
-    rig: Rig, git: GitServer, provider: Json, field: str, words: str
-) -> None:
+async def test_what_cannot_be_frozen_says_where_and_why(rig: Rig, git: GitServer) -> None:
     tree = await repository(rig, git, **{"device/a": "a", "agent/etc/flightctl/config.yaml": "x"})
     (tree.path / "links").mkdir()
     (tree.path / "links/out").symlink_to("/etc/passwd")
     tree.push()
     await rig.create("Repository", "oci", {"type": "oci", "registry": "quay.io"})
-    await rig.fleet(inline("/etc/first", "x"), provider)
-    assert await rig.look() == {}
-    valid = await rig.condition()
-    assert (valid["status"], valid["reason"]) == ("False", "Invalid")
-    start = f"1 invalid configuration: base. Error: spec.template.spec.config[1].{field}: "
-    assert valid["message"].startswith(start), valid["message"]
-    assert words in valid["message"]
+    absent: Json = {"name": "base", "gitRef": {**from_git()["gitRef"], "repository": "no"}}
+    mistyped = {"name": "base", "httpRef": {"repository": "oci", "filePath": "/a"}}
+    cases: list[tuple[Json, str, str]] = [
+        (from_git(revision="nowhere"), "[1].gitRef.targetRevision", "main"),
+        (from_git("/nothing"), "[1].gitRef.path", '"nothing"'),
+        (from_git("/agent"), "[1].gitRef.path", "belongs to the agent"),
+        (from_git("/links"), "[1].gitRef.path", "symlink to"),
+        (absent, "[1].gitRef.repository", "does not exist"),
+        (mistyped, "[1].httpRef.repository", "of type oci"),
+        (from_secret() | {"name": "base"}, "[1].secretRef.name", "does not exist"),
+    ]
+    for provider, field, words in cases:
+        await rig.fleet(inline("/etc/first", "x"), provider)
+        assert await rig.look() == {}
+        valid = await rig.condition()
+        assert (valid["status"], valid["reason"]) == ("False", "Invalid")
+        start = f"1 invalid configuration: base. Error: spec.template.spec.config{field}: "
+        assert valid["message"].startswith(start), valid["message"]
+        assert words in valid["message"]
+    await rig.fleet(inline("/a/b", "x"), from_git())
+    await rig.look()
+    assert "both a file and the directory" in (await rig.condition())["message"]
+    await rig.fleet(absent, mistyped | {"name": "other"})
+    await rig.look()
+    message = (await rig.condition())["message"]
+    assert message.startswith("2 invalid configurations: base, other. First error: spec.template")
+    rig.host = HostCluster(environment={})
+    rig.freezer = rig.restarted()
+    await rig.fleet(from_secret())
+    await rig.look()
+    assert "kubernetes API is not available" in (await rig.condition())["message"]
 
 
 async def test_it_is_mended_without_anybody_touching_the_fleet(rig: Rig, git: GitServer) -> None:
@@ -357,29 +359,25 @@ async def test_a_file_over_https_is_asked_for_by_its_etag_and_followed(
     assert len(await rig.names()) == 2
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        pytest.param({"password": "wrong-password-9"}, "401", id="credentials"),
-        pytest.param({"ca.crt": None}, "not vouched for", id="authority"),
-    ],
-)
-async def test_a_server_that_refuses_or_is_not_trusted(
-    rig: Rig, files: FileServer, change: Json, words: str
+async def test_a_server_that_refuses_is_not_trusted_gives_too_much_or_sends_away(
+    rig: Rig, files: FileServer
 ) -> None:
-    await rig.create("Repository", "files", files.spec(**change))
-    files.files["/motd"] = b"one"
-    await rig.fleet(from_http())
-    assert await rig.look() == {}
-    message = (await rig.condition())["message"]
-    assert "spec.template.spec.config[0].httpRef.repository" in message
-    assert words in message
-    assert "wrong-password-9" not in message
-
-
-async def test_bounds_and_redirects(rig: Rig, files: FileServer) -> None:
     await rig.create("Repository", "files", files.spec())
     files.files |= {"/large": bytes(9 << 20), "/motd": b"here"}
+    for change, words in (
+        ({"password": "wrong-password-9"}, "401"),
+        ({"ca.crt": None}, "not vouched for"),
+    ):
+        await rig.replace("Repository", "files", files.spec(**change))
+        rig.freezer.changed("default", "files")
+        await rig.fleet(from_http())
+        assert await rig.look() == {}
+        message = (await rig.condition())["message"]
+        assert "spec.template.spec.config[0].httpRef.repository" in message
+        assert words in message
+        assert "wrong-password-9" not in message
+    await rig.replace("Repository", "files", files.spec())
+    rig.freezer.changed("default", "files")
     files.redirects |= {"/away": "https://127.0.0.1:1/motd", "/near": "/motd"}
     for suffix, words in (("/large", "larger than"), ("/away", "credentials do not go")):
         await rig.fleet(from_http(suffix))
@@ -411,14 +409,6 @@ async def test_a_secret_is_followed_and_later_sources_override_earlier_ones(
     cluster.put("devices", "creds", user=b"you", password=SECRET)
     await rig.look()
     assert (await rig.contents())["/etc/creds/user"] == b"you"
-
-
-async def test_without_a_cluster_the_fleet_says_so(rig: Rig) -> None:
-    rig.host = HostCluster(environment={})
-    rig.freezer = rig.restarted()
-    await rig.fleet(from_secret())
-    await rig.look()
-    assert "kubernetes API is not available" in (await rig.condition())["message"]
 
 
 async def test_secrets_show_nowhere(
@@ -551,3 +541,32 @@ async def test_a_device_without_fleet_follows_by_itself(rig: Rig, git: GitServer
     await rig.replace("Device", "alone", {"config": [inline("/b", "b")]})
     assert await rig.contents("alone") == {"/b": b"b"}
     assert not await follow()
+
+
+# --- all of it, by itself -----------------------------------------------------------------------
+
+
+async def test_the_controllers_follow_by_themselves(rig: Rig, git: GitServer) -> None:
+    """Nobody calls anything: a Repository that comes late, a push, a device without fleet."""
+
+    async def until(device: str, content: bytes) -> None:
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(Conflict):
+                    if await rig.contents(device) == {"/a": content}:
+                        return
+                await asyncio.sleep(0.1)
+
+    endpoint = Endpoint(socket=rig.server.settings.controllers_socket)
+    controllers = Controllers(endpoint, Settings(rig.folder / "state", poll_s=1))
+    await asyncio.to_thread(controllers.start)
+    try:
+        await rig.fleet(from_git())
+        await rig.create("Device", "alone", {"config": [from_git()]})
+        tree = await repository(rig, git, **{"device/a": "one"})
+        await asyncio.gather(until("d1", b"one"), until("alone", b"one"))
+        tree.push(**{"device/a": "two"})
+        await asyncio.gather(until("d1", b"two"), until("alone", b"two"))
+        assert len(await rig.names()) == 2
+    finally:
+        assert await asyncio.to_thread(controllers.stop)
