@@ -7,6 +7,7 @@ to the API server and nowhere else: no log, no message, no cache.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import os
@@ -14,10 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import orjson
 
-from controllers.session import BadKubeconfig, Endpoint, from_kubeconfig
 from controllers.sources import Content, Fetched, Unusable
 from resources import manifest
 
@@ -31,11 +30,12 @@ NO_CLUSTER = (
     "--host-kubeconfig, or take another source"
 )
 ANSWER_BYTES_MAX = 4 << 20
+CONNECT_S, ANSWER_S = 5.0, 30.0
 
 
 class HostCluster:
-    """Secrets of the host cluster. `kubeconfig` goes before the cluster that we run in; both are
-    read each time, for tokens and certificates in them are renewed."""
+    """Secrets of the host cluster, by the Kubernetes client. `kubeconfig` goes before the cluster
+    that we run in; both are read each time, for tokens and certificates in them are renewed."""
 
     def __init__(
         self,
@@ -50,59 +50,62 @@ class HostCluster:
 
     async def fetch(self, reference: Json) -> Fetched:
         """The files of a `secretRef`. Raises Unusable."""
-        endpoint = self._endpoint()
-        name, namespace = reference["name"], reference["namespace"]
-        shown = f"Secret {namespace}/{name}"
-        try:
-            found = await _get(endpoint, f"/api/v1/namespaces/{namespace}/secrets/{name}", shown)
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as problem:
-            cause = f"the host cluster did not answer for {shown}: {type(problem).__name__}"
-            raise Unusable(NAME, cause, is_passing=True) from problem
+        found = await asyncio.to_thread(self._read, reference["namespace"], reference["name"])
         revision = str(found["metadata"]["resourceVersion"])
         return Fetched(_contents(found.get("data") or {}, reference), revision, is_secret=True)
 
-    def _endpoint(self) -> Endpoint:
-        if self._kubeconfig is not None:
-            try:
-                return from_kubeconfig(self._kubeconfig)
-            except BadKubeconfig as problem:
-                raise Unusable(NAME, f"kubernetes API is not available: {problem}") from problem
-        host = self._environment.get("KUBERNETES_SERVICE_HOST", "")
-        port = self._environment.get("KUBERNETES_SERVICE_PORT", "443")
-        if not host:
-            raise Unusable(NAME, NO_CLUSTER)
+    def _read(self, namespace: str, name: str) -> Json:
+        # Late, since it is big and most services never ask a host cluster for anything.
+        from kubernetes import client, config
+        from urllib3.exceptions import HTTPError
+
+        shown = f"Secret {namespace}/{name}"
+        configuration = client.Configuration()
         try:
-            return Endpoint(
-                server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
-                ca=(self._account / "ca.crt").read_text(),
-                token=(self._account / "token").read_text().strip(),
-            )
-        except OSError as problem:
-            cause = "kubernetes API is not available: this pod has no service account token"
-            raise Unusable(NAME, cause) from problem
-
-
-async def _get(endpoint: Endpoint, path: str, shown: str) -> Json:
-    async with (
-        endpoint.session() as session,
-        session.get(endpoint.server + path, headers={"Accept": "application/json"}) as response,
-    ):
-        match response.status:
-            case 200:
-                raw = await response.content.read(ANSWER_BYTES_MAX)
-                found: Json = orjson.loads(raw)
-                return found
-            case 401 | 403:
-                cause = (
-                    f"the host cluster does not let the service read {shown}: give its service "
-                    "account a Role with get on it"
+            self._configure(config, configuration)
+        except config.ConfigException as problem:
+            raise Unusable(NAME, f"kubernetes API is not available: {problem}") from problem
+        configuration.retries = False
+        try:
+            with client.ApiClient(configuration) as api:
+                answer: Any = client.CoreV1Api(api).read_namespaced_secret(
+                    name, namespace, _preload_content=False, _request_timeout=(CONNECT_S, ANSWER_S)
                 )
-                raise Unusable(NAME, cause)
-            case 404:
-                raise Unusable(NAME, f"{shown} does not exist in the host cluster")
-            case code:
-                cause = f"the host cluster answered {code} for {shown}"
-                raise Unusable(NAME, cause, is_passing=code >= 500 or code == 429)
+                found: Json = orjson.loads(answer.read(ANSWER_BYTES_MAX))
+                return found
+        except client.ApiException as problem:
+            raise _refused(problem.status or 0, shown) from problem
+        except (HTTPError, OSError, ValueError) as problem:
+            cause = f"the host cluster did not answer for {shown}: {type(problem).__name__}"
+            raise Unusable(NAME, cause, is_passing=True) from problem
+
+    def _configure(self, config: Any, configuration: Any) -> None:
+        if self._kubeconfig is not None:
+            path = str(self._kubeconfig)
+            config.load_kube_config(path, client_configuration=configuration)
+            return
+        if not self._environment.get("KUBERNETES_SERVICE_HOST"):
+            raise Unusable(NAME, NO_CLUSTER)
+        config.incluster_config.InClusterConfigLoader(
+            token_filename=str(self._account / "token"),
+            cert_filename=str(self._account / "ca.crt"),
+            environ=self._environment,
+        ).load_and_set(configuration)
+
+
+def _refused(code: int, shown: str) -> Unusable:
+    match code:
+        case 401 | 403:
+            cause = (
+                f"the host cluster does not let the service read {shown}: give its service "
+                "account a Role with get on it"
+            )
+            return Unusable(NAME, cause)
+        case 404:
+            return Unusable(NAME, f"{shown} does not exist in the host cluster")
+        case _:
+            cause = f"the host cluster answered {code} for {shown}"
+            return Unusable(NAME, cause, is_passing=code >= 500 or code == 429)
 
 
 def _contents(data: Json, reference: Json) -> list[Content]:
