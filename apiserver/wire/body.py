@@ -22,6 +22,7 @@ import yaml
 
 from apiserver.errors import BadRequest
 from apiserver.wire import accept
+from resources import kubeyaml
 from resources.kind import Json
 
 READABLE = (accept.JSON, accept.YAML)
@@ -29,11 +30,7 @@ PROTOBUF = "application/vnd.kubernetes.protobuf"
 _YAML_NAMES = frozenset({accept.YAML, "application/x-yaml", "text/yaml", "text/x-yaml"})
 
 BODY_BYTES_MAX = 3 * 1024 * 1024
-_DEPTH_MAX = 128
-_NODES_MAX = 1_000_000
-# A second's work; programs send JSON, and people don't write more.
-_YAML_EVENTS_MAX = 50_000
-_TOO_DEEP = "the body is nested too deeply or has too many elements"
+_TOO_DEEP = f"the body {kubeyaml.TOO_DEEP}"
 
 
 def decode(content_type: str, raw: bytes) -> tuple[Json, list[str]]:
@@ -41,7 +38,7 @@ def decode(content_type: str, raw: bytes) -> tuple[Json, list[str]]:
     UnsupportedMediaType for what we don't read."""
     value, duplicates = decode_value(content_type, raw)
     if not isinstance(value, dict):
-        raise BadRequest(f"the body must be an object, not {_name_of(value)}")
+        raise BadRequest(f"the body must be an object, not {kubeyaml.name_of(value)}")
     return value, duplicates
 
 
@@ -65,7 +62,7 @@ def _from_json(raw: bytes) -> tuple[Any, list[str]]:
     def build(pairs: list[tuple[str, Any]]) -> Json:
         built = dict(pairs)
         if len(built) != len(pairs):
-            repeated[id(built)] = _twice([key for key, _ in pairs])
+            repeated[id(built)] = kubeyaml.twice([key for key, _ in pairs])
             kept.append(built)
         return built
 
@@ -86,11 +83,13 @@ def _from_yaml(raw: bytes) -> tuple[Any, list[str]]:
         # JSON under another name; YAML would differ in what escapes mean.
         with contextlib.suppress(BadRequest):
             return _from_json(raw)
-    loader: _Loader | None = None
+    loader: kubeyaml.Loader | None = None
     try:
-        _bound_events(raw)
-        loader = _Loader(raw)
+        kubeyaml.bound_events(raw)
+        loader = kubeyaml.Loader(raw)
         value = loader.get_single_data()
+    except kubeyaml.Refused as error:
+        raise BadRequest(f"the body {error}") from error
     except yaml.YAMLError as error:
         raise BadRequest(f"the body is not valid YAML: {_one_line(error)}") from error
     except ValueError as error:  # bad UTF-8, absurd numbers
@@ -103,32 +102,8 @@ def _from_yaml(raw: bytes) -> tuple[Any, list[str]]:
     return value, list(_duplicate_paths(value, "", repeated)) if repeated else []
 
 
-def _bound_events(raw: bytes) -> None:
-    """The composer descends recursively, in C: a deep body would end the process. Events don't."""
-    depth = 0
-    for number, event in enumerate(yaml.parse(raw, Loader=yaml.CSafeLoader)):
-        if number > _YAML_EVENTS_MAX:
-            raise BadRequest("the body has too many elements for YAML; send it as JSON")
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > _DEPTH_MAX:
-                raise BadRequest(_TOO_DEEP)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-
-
 def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is not a number of JSON")
-
-
-def _twice(keys: list[str]) -> list[str]:
-    seen: set[str] = set()
-    twice = []
-    for key in keys:
-        if key in seen and key not in twice:
-            twice.append(key)
-        seen.add(key)
-    return twice
 
 
 def _duplicate_paths(value: Any, path: str, repeated: dict[int, list[str]]) -> Iterator[str]:
@@ -149,12 +124,12 @@ def _join(path: str, key: str) -> str:
 def _check(value: Any) -> None:
     """Refuse what JSON on our databases can't hold. orjson is the judge of surrogates, of 64 bits
     and of foreign types; floats and NUL are looked at by hand, for it lets them pass."""
-    budget = _NODES_MAX
+    budget = kubeyaml.NODES_MAX
     stack: list[tuple[Any, int]] = [(value, 0)]
     while stack:
         node, depth = stack.pop()
         budget -= 1
-        if budget < 0 or depth > _DEPTH_MAX:
+        if budget < 0 or depth > kubeyaml.DEPTH_MAX:
             raise BadRequest(_TOO_DEEP)
         if isinstance(node, dict):
             stack.extend((inner, depth + 1) for inner in node.values())
@@ -180,120 +155,5 @@ def _has_nul(value: Any) -> bool:
     return isinstance(value, list) and any(_has_nul(inner) for inner in value)
 
 
-def _name_of(value: Any) -> str:
-    names = {list: "a list", str: "a text", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
 def _one_line(error: yaml.YAMLError) -> str:
     return re.sub(r"\s+", " ", str(error)).strip()
-
-
-class _Loader(yaml.CSafeLoader):
-    """YAML as Kubernetes reads it, noting duplicate keys instead of swallowing them."""
-
-    def __init__(self, raw: bytes) -> None:
-        super().__init__(raw)
-        self.repeated: dict[int, list[str]] = {}
-
-    def construct_document(self, node: yaml.Node) -> Any:
-        _bound(node)
-        return super().construct_document(node)
-
-
-def _bound(root: yaml.Node) -> None:
-    """Aliases share nodes, so a few lines may stand for billions of elements: count them as
-    written out, before anything is built."""
-    sizes: dict[int, int] = {}
-
-    def size(node: yaml.Node, depth: int) -> int:
-        known = sizes.get(id(node))
-        if known is not None:
-            if known < 0:
-                raise BadRequest("the body has an alias that contains itself")
-            return known
-        if depth > _DEPTH_MAX:
-            raise BadRequest(_TOO_DEEP)
-        sizes[id(node)] = -1
-        total = 1
-        if isinstance(node, yaml.MappingNode):
-            total += sum(size(k, depth + 1) + size(v, depth + 1) for k, v in node.value)
-        elif isinstance(node, yaml.SequenceNode):
-            total += sum(size(inner, depth + 1) for inner in node.value)
-        if total > _NODES_MAX:
-            raise BadRequest(_TOO_DEEP)
-        sizes[id(node)] = total
-        return total
-
-    size(root, 0)
-
-
-def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> Iterator[Json]:
-    built: Json = {}
-    yield built
-    own = [_key(loader, key) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-    twice = _twice(own)
-    loader.flatten_mapping(node)
-    for key_node, value_node in node.value:
-        built[_key(loader, key_node)] = loader.construct_object(value_node, deep=True)
-    if twice:
-        loader.repeated[id(built)] = twice
-
-
-def _key(loader: _Loader, node: yaml.Node) -> str:
-    key = loader.construct_object(node, deep=True)
-    if isinstance(key, str):
-        return key
-    if isinstance(key, bool):
-        return "true" if key else "false"
-    if isinstance(key, int | float):
-        return str(key)
-    raise BadRequest(f"the body has a key that is not a text: {_name_of(key)}")
-
-
-_TIMESTAMP = "tag:yaml.org,2002:timestamp"
-_INT = "tag:yaml.org,2002:int"
-_FLOAT = "tag:yaml.org,2002:float"
-
-
-def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
-    """PyYAML's, without dates and without base 60 in numbers."""
-    kept: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items():
-        kept[first] = [(tag, rx) for tag, rx in pairs if tag not in (_TIMESTAMP, _INT, _FLOAT)]
-    return kept
-
-
-_Loader.yaml_implicit_resolvers = _resolvers()
-_Loader.add_implicit_resolver(
-    _INT,
-    re.compile(
-        r"^(?:[-+]?0b[0-1_]+|[-+]?0o?[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+)$"
-    ),
-    list("-+0123456789"),
-)
-_Loader.add_implicit_resolver(
-    _FLOAT,
-    re.compile(
-        r"^(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-    ),
-    list("-+0123456789."),
-)
-
-
-def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
-    text = str(loader.construct_scalar(node)).replace("_", "").lower()
-    sign = -1 if text.startswith("-") else 1
-    digits = text.lstrip("+-")
-    if digits.startswith("0b"):
-        return sign * int(digits[2:], 2)
-    if digits.startswith("0x"):
-        return sign * int(digits[2:], 16)
-    if digits.startswith("0o"):
-        return sign * int(digits[2:], 8)
-    return sign * int(digits, 8 if len(digits) > 1 and digits.startswith("0") else 10)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
-_Loader.add_constructor(_INT, _construct_int)
