@@ -115,6 +115,27 @@ class Client:
 
     # --- sets of devices ------------------------------------------------------------------------
 
+    async def update(
+        self, api: str, namespace: str, plural: str, name: str, document: Json
+    ) -> Json:
+        """Replace; with a resourceVersion in it, only that version."""
+        return await self._ask("PUT", _path(api, namespace, plural, name), body=document)
+
+    async def delete(self, api: str, namespace: str, plural: str, document: Json) -> None:
+        """Delete this very object as it was read; one that is gone is fine."""
+        metadata = document["metadata"]
+        wanted = {key: metadata[key] for key in ("uid", "resourceVersion")}
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": wanted}
+        try:
+            path = _path(api, namespace, plural, metadata["name"])
+            await self._ask("DELETE", path, body=options)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+
+    async def post_event(self, namespace: str, event: Json) -> None:
+        await self._ask("POST", f"/api/v1/namespaces/{namespace}/events", body=event)
+
     async def progress(self, namespace: str, fleet: str, rollout: str) -> Json:
         path = _path(FLIGHTCTL, namespace, "fleets", fleet, "progress")
         return await self._ask("GET", path, query={"rollout": rollout})

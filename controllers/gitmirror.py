@@ -145,12 +145,10 @@ class Mirrors:
         folder = self._directory / remote.mirror
         return await asyncio.to_thread(gitobjects.contents, folder, wanted)
 
-    async def forget_others(self, remotes: Collection[Remote]) -> None:
-        """Remove what is kept of repositories that are none of these."""
-        wanted = set(remotes)
-        self._asked = {key: kept for key, kept in self._asked.items() if key in wanted}
-        self._fetched = {key: kept for key, kept in self._fetched.items() if key in wanted}
-        kept = {remote.mirror for remote in wanted}
+    async def forget_others(self, kept: Collection[str]) -> None:
+        """Remove mirrors, and what is remembered, of all but those with these names."""
+        self._asked = {key: last for key, last in self._asked.items() if key.mirror in kept}
+        self._fetched = {key: last for key, last in self._fetched.items() if key.mirror in kept}
         for folder in await asyncio.to_thread(_folders, self._directory):
             if folder.name not in kept:
                 async with self._lock(folder.name):

@@ -91,10 +91,16 @@ def remote_of(repository: Mapping[str, Any]) -> Remote:
     metadata, spec = repository["metadata"], repository["spec"]
     if spec.get("type") != "git":
         raise BadRemote(f'Repository "{metadata["name"]}" is of type {spec.get("type")}, not git')
-    remote = _without_userinfo(Remote(metadata.get("namespace", ""), _url(spec["url"])))
+    remote = address_of(repository)
     if remote.is_ssh:
         return _with_ssh(remote, spec.get("sshConfig") or {})
     return _with_http(remote, spec.get("httpConfig") or {})
+
+
+def address_of(repository: Mapping[str, Any]) -> Remote:
+    """The Remote without the credentials, which a reader of the Repository need not have."""
+    metadata, spec = repository["metadata"], repository["spec"]
+    return _without_userinfo(Remote(metadata.get("namespace", ""), _url(spec["url"])))
 
 
 def _url(url: str) -> str:

@@ -8,7 +8,6 @@ those who come without.
 from __future__ import annotations
 
 import base64
-import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
-from controllers import gitremote
+from controllers import gitremote, tls
 from controllers.giterrors import BadRemote
 from controllers.gitremote import Remote
 from controllers.sources import Unusable
@@ -158,18 +157,9 @@ def _authorization(remote: Remote) -> str:
 
 
 def _context(remote: Remote) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=remote.authorities or None)
-    if not remote.verify:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    if remote.certificate:
-        _load(context, f"{remote.certificate.rstrip()}\n{remote.certificate_key}")
-    return context
-
-
-def _load(context: ssl.SSLContext, pem: str) -> None:
-    # The library reads certificates from files only; this one has no name and is on no disk.
-    descriptor = os.memfd_create("client", os.MFD_CLOEXEC)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(pem)
-        file.flush()
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    return tls.context(
+        authorities=remote.authorities,
+        certificate=remote.certificate,
+        key=remote.certificate_key,
+        verify=remote.verify,
+    )

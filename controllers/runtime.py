@@ -2,7 +2,8 @@
 
 Two threads: one for kopf (`watching` says why), one with the queues, the client and the resync. A
 key is all that goes from one to the other. What may have to ask a slow Git server has a queue of
-its own, so that rollouts and late joiners never wait for it. Stopping ends the watching first, then
+its own, so that rollouts and late joiners never wait for it; and what only tries whether servers
+answer, as the worst of them do not, has a third. Stopping ends the watching first, then
 what is being worked on; each reconciler is level-triggered, so being cancelled anywhere only
 delays.
 
@@ -15,18 +16,26 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-from controllers import fleets, followers, rollouts, worklist
+from controllers import access, fleets, followers, rollouts, worklist
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client, Unreachable
 from controllers.freezing import Freezer
+from controllers.giterrors import BadRemote
 from controllers.gitmirror import Mirrors
 from controllers.gitprogram import Git
+from controllers.gitremote import address_of
 from controllers.queue import Key, KeyedQueue, key_of
+from controllers.remotes import Remotes
+from controllers.repositories import Repositories
+from controllers.resourcesyncs import ResourceSyncs
 from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
 from controllers.settings import Settings
@@ -35,23 +44,37 @@ from controllers.watching import Watching
 RESYNC_S = 300.0
 START_S = 30.0
 STOP_S = 8.0
-PARALLEL, PARALLEL_OUTSIDE = 4, 8
+PARALLEL, PARALLEL_OUTSIDE, PARALLEL_TRIES = 4, 8, 16
 # Not a kind: the devices of a namespace that have no fleet and follow outside sources.
 FOLLOWERS = "Followers"
 # What is worked on by asking others than the API server.
-OUTSIDE = frozenset(("Fleet", FOLLOWERS))
+OUTSIDE = frozenset(("Fleet", FOLLOWERS, "ResourceSync"))
 WATCHED = {
     "fleets": (FLIGHTCTL, "Fleet"),
     "repositories": (FLIGHTCTL, "Repository"),
+    "resourcesyncs": (FLIGHTCTL, "ResourceSync"),
     "rollouts": (HOMEPORT, "Rollout"),
     "backlogs": (HOMEPORT, "Backlog"),
 }
+
+Json = dict[str, Any]
 
 log = structlog.get_logger()
 
 
 def utc_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What reconciles, for one run of the loop."""
+
+    client: Client
+    mirrors: Mirrors
+    freezer: Freezer
+    repositories: Repositories
+    syncs: ResourceSyncs
 
 
 class Controllers:
@@ -73,8 +96,7 @@ class Controllers:
         self._thread = threading.Thread(target=self._main, name="controllers", daemon=True)
         self._serving = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._near: KeyedQueue | None = None
-        self._far: KeyedQueue | None = None
+        self._queues: dict[str, KeyedQueue] = {}
         # Who is to be looked at again when a Repository changed.
         self._following: set[Key] = set()
         self._finish: asyncio.Event | None = None
@@ -108,30 +130,47 @@ class Controllers:
         async with self._endpoint.session() as session:
             client = Client(session, self._endpoint.server)
             self._loop, self._finish = asyncio.get_running_loop(), asyncio.Event()
-            freezer = self._freezer(client)
+            work = self._work(client)
 
             async def look(key: Key) -> float | None:
-                return await self._reconcile(client, freezer, key)
+                return await self._reconcile(work, key)
 
-            self._near = KeyedQueue(look, parallel=PARALLEL)
-            self._far = KeyedQueue(look, parallel=PARALLEL_OUTSIDE)
+            near = KeyedQueue(look, parallel=PARALLEL)
+            far = KeyedQueue(look, parallel=PARALLEL_OUTSIDE)
+            tries = KeyedQueue(look, parallel=PARALLEL_TRIES)
+            self._queues = {"": near, **dict.fromkeys(OUTSIDE, far), "Repository": tries}
             async with asyncio.TaskGroup() as group:
-                helpers = [
-                    group.create_task(self._near.run()),
-                    group.create_task(self._far.run()),
-                    group.create_task(self._resync(client)),
-                ]
+                helpers = [group.create_task(queue.run()) for queue in (near, far, tries)]
+                helpers.append(group.create_task(self._resync(work)))
                 self._watching.start()
                 self._serving.set()
                 await self._finish.wait()
                 for helper in helpers:
                     helper.cancel()
 
-    def _freezer(self, client: Client) -> Freezer:
+    def _work(self, client: Client) -> _Work:
         settings = self._settings
         mirrors = Mirrors(settings.mirrors, Git(settings.known_hosts))
         host = HostCluster(settings.host_kubeconfig)
-        return Freezer(client, mirrors, host, poll_s=settings.poll_s)
+        freezer = Freezer(client, mirrors, host, poll_s=settings.poll_s)
+        syncs = ResourceSyncs(
+            client, mirrors, Remotes(client), settings.poll_s, self._now, time.monotonic
+        )
+
+        async def attempt(repository: Json) -> str:
+            return await access.problem_of(mirrors, repository)
+
+        def changed(namespace: str, name: str) -> None:
+            """Who reads a Repository looks again."""
+            freezer.changed(namespace, name)
+            self._add([key for key in self._following if key[1] == namespace])
+            found = syncs.of_repository(namespace, name)
+            self._add([("ResourceSync", namespace, sync) for sync in found])
+
+        repositories = Repositories(
+            client, attempt, changed, settings.access_s, self._now, time.monotonic
+        )
+        return _Work(client, mirrors, freezer, repositories, syncs)
 
     def _see(self, kind: str, document: Mapping[str, Any]) -> None:
         """In kopf's thread: what was seen becomes keys."""
@@ -148,13 +187,12 @@ class Controllers:
             log.debug("event dropped", keys=keys)
 
     def _add(self, keys: list[Key]) -> None:
-        assert self._near is not None, "made before kopf is started"
-        assert self._far is not None, "made before kopf is started"
         for key in keys:
-            (self._far if key[0] in OUTSIDE else self._near).add(key)
+            self._queues.get(key[0], self._queues[""]).add(key)
 
-    async def _reconcile(self, client: Client, freezer: Freezer, key: Key) -> float | None:
+    async def _reconcile(self, work: _Work, key: Key) -> float | None:
         kind, namespace, name = key
+        client, freezer = work.client, work.freezer
         match kind:
             case "Fleet":
                 look = await fleets.reconcile(
@@ -166,9 +204,9 @@ class Controllers:
                 any_ = await followers.reconcile(client, namespace, freezer=freezer, now=self._now)
                 return self._follow(key, any_)
             case "Repository":
-                freezer.changed(namespace, name)
-                self._add([key for key in self._following if key[1] == namespace])
-                return None
+                return await work.repositories.reconcile(namespace, name)
+            case "ResourceSync":
+                return await work.syncs.reconcile(namespace, name)
             case "Rollout":
                 return await rollouts.reconcile(client, namespace, name, now=self._now)
             case "Backlog":
@@ -184,14 +222,27 @@ class Controllers:
         self._following.add(key)
         return self._settings.poll_s
 
-    async def _resync(self, client: Client) -> None:
+    async def _resync(self, work: _Work) -> None:
         """Everything again, every five minutes: what an event was lost for is found then."""
         while True:
             await asyncio.sleep(self._resync_s)
             for plural, (api, kind) in WATCHED.items():
                 try:
-                    found = await client.list_all(api, plural)
+                    found = await work.client.list_all(api, plural)
                 except (ApiError, Unreachable) as error:
                     log.warning("resync failed", plural=plural, error=repr(error))
                     continue
                 self._add([key_of(kind, document) for document in found])
+                if kind == "Repository":
+                    await work.mirrors.forget_others(_mirrors(found))
+
+
+def _mirrors(repositories: Sequence[Json]) -> set[str]:
+    """The names of the mirrors that are still somebody's."""
+    found = set()
+    for repository in repositories:
+        # An HTTP server's files are not mirrored; a URL that cannot be used never was.
+        if "url" in repository["spec"]:
+            with suppress(BadRemote):
+                found.add(address_of(repository).mirror)
+    return found

@@ -10,6 +10,10 @@ from pathlib import Path
 POLL_S = 60.0
 
 
+# How often it is tried whether a repository can be read.
+ACCESS_S = 120.0
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`state`: a directory of ours alone; what lies in it can be made anew. `host_kubeconfig`: the
@@ -18,6 +22,7 @@ class Settings:
     state: Path
     poll_s: float = POLL_S
     host_kubeconfig: Path | None = None
+    access_s: float = ACCESS_S
 
     @property
     def mirrors(self) -> Path:

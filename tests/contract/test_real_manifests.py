@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from resources import conditions, registry
+from tests.e2e import processes
+from tests.e2e.service import Service
 from tests.fakes import apiserver_process
 
 INPUTS = Path(__file__).parents[3] / "shared" / "inputs"
-SERVED = ("Device", "Fleet", "EnrollmentRequest", "CertificateSigningRequest")
 
 
 @pytest.fixture(scope="module")
@@ -30,37 +32,65 @@ def kubectl(server: apiserver_process.Process, *arguments: str) -> subprocess.Co
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def manifests() -> list[Path]:
-    """The files all of whose documents are of kinds that are served at this stage."""
-    found = []
-    for path in sorted(INPUTS.glob("*.yaml")):
-        documents = [d for d in yaml.safe_load_all(path.read_text()) if d]
-        if documents and all(d["kind"] in SERVED for d in documents):
-            found.append(path)
-    return found
-
-
-@pytest.mark.skipif(
+has_inputs = pytest.mark.skipif(
     not INPUTS.is_dir(), reason="the manifests of real users are not beside this clone"
 )
+
+
+@has_inputs
 def test_manifests_of_real_users_are_accepted_unchanged(
     server: apiserver_process.Process,
 ) -> None:
-    paths = manifests()
-    assert len(paths) >= 6
+    paths = sorted(INPUTS.glob("*.yaml"))
+    assert len(paths) >= 13
     for path in paths:
         done = kubectl(server, "apply", "-f", str(path))
         assert done.returncode == 0, f"{path.name}: {done.stderr}"
         print(path.name, done.stdout.strip())
         document = next(iter(yaml.safe_load_all(path.read_text())))
-        kind, name = document["kind"].lower(), document["metadata"]["name"].strip()
-        resource = f"{kind}s.flightctl.io"
+        name = document["metadata"]["name"].strip()
+        resource = f"{registry.by_kind(document['kind']).plural}.flightctl.io"
         shown = kubectl(server, "get", resource, name)
         assert shown.returncode == 0, shown.stderr
         header, row = shown.stdout.splitlines()
         assert "NAME" in header
         assert len(header.split()) >= 3, "columns say more than the name"
         assert name in row
+
+
+@has_inputs
+def test_repositories_that_cannot_be_reached_say_so_and_what_to_do(tmp_path: Path) -> None:
+    """With a way out of this machine, those that are public can be read, and say nothing."""
+    service = Service(tmp_path / "data")
+    service.start()
+    try:
+        for path in (*INPUTS.glob("repository-*.yaml"), INPUTS / "resourcesync.yaml"):
+            service.kubectl("apply", "-f", str(path))
+
+        def told() -> dict[str, str]:
+            found = {}
+            for document in service.get("repositories,resourcesyncs")["items"]:
+                status = document.get("status") or {}
+                condition = conditions.get(status.get("conditions"), "Accessible")
+                if condition is None:
+                    return {}
+                if condition["status"] == "False":
+                    found[document["metadata"]["name"]] = condition["message"]
+            return found
+
+        said = processes.until(told, "all were tried", timeout_s=90)
+        shown = service.kubectl("get", "repositories", "-o", "wide")
+    finally:
+        service.stop()
+    print(shown)
+    assert "my-server.com" in said["flightctl-http"]
+    # Known without asking anybody.
+    assert said["flightctl-ssh"].startswith("spec.sshConfig.sshPrivateKey: is not a whole private")
+    hosts = ("github.com", "my-server.com", "quay.io", "spec.sshConfig")
+    for message in said.values():
+        assert any(host in message for host in hosts), message
+        assert "mypassword" not in message
+        assert "testpassphrase" not in message
 
 
 def test_explain_explains(server: apiserver_process.Process) -> None:

@@ -66,6 +66,8 @@ class GitServer:
         bare.mkdir(parents=True)
         git(bare, "init", "--quiet", "--bare", "--initial-branch=main")
         git(bare, "config", "http.receivepack", "true")
+        # People rename their default branch.
+        git(bare, "config", "receive.denyDeleteCurrent", "ignore")
         return WorkTree(self.folder / "trees" / name, bare)
 
     def https_url(self, name: str) -> str:

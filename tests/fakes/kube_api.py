@@ -21,6 +21,7 @@ FLIGHTCTL, HOMEPORT = "flightctl.io/v1beta1", "homeport.dev/v1alpha1"
 KINDS = {
     "fleets": (FLIGHTCTL, "Fleet"),
     "repositories": (FLIGHTCTL, "Repository"),
+    "resourcesyncs": (FLIGHTCTL, "ResourceSync"),
     "templateversions": (FLIGHTCTL, "TemplateVersion"),
     "rollouts": (HOMEPORT, "Rollout"),
     "backlogs": (HOMEPORT, "Backlog"),

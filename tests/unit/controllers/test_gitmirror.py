@@ -282,7 +282,7 @@ async def test_mirrors_of_forgotten_repositories_go(
     await mirrors.resolve(remote_of(source))
     await mirrors.resolve(other)
     assert len(list((tmp_path / "mirrors").iterdir())) == 2
-    await mirrors.forget_others([other])
+    await mirrors.forget_others({other.mirror})
     assert [p.name for p in (tmp_path / "mirrors").iterdir()] == [other.mirror]
     with pytest.raises(RevisionNotFound):
         await mirrors.entries(remote_of(source), commit)

@@ -1,0 +1,63 @@
+"""Events: what happened to an object, told once, for `kubectl describe`.
+
+They are courtesy: what counts is in conditions, so an event that cannot be written is let go.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from controllers.client import ApiError, Client, Unreachable
+
+Json = dict[str, Any]
+
+COMPONENT = "homeport-controllers"
+MESSAGE_MAX = 1024
+# Whom nobody has to look at; all others are warnings.
+NORMAL = frozenset(
+    {
+        "RepositoryAccessible",
+        # The reference says so.
+        "RepositoryInaccessible",
+        "ResourceSyncCommitDetected",
+        "ResourceSyncAccessible",
+        "ResourceSyncParsed",
+        "ResourceSyncSynced",
+    }
+)
+
+log = structlog.get_logger()
+
+
+async def tell(client: Client, about: Json, reason: str, message: str, *, now: str) -> None:
+    """Write one event about an object."""
+    metadata = about["metadata"]
+    document = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "generateName": f"{metadata['name'][:50]}.",
+            "namespace": metadata["namespace"],
+        },
+        "involvedObject": {
+            "apiVersion": about["apiVersion"],
+            "kind": about["kind"],
+            "namespace": metadata["namespace"],
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"],
+        },
+        "reason": reason,
+        "message": message[:MESSAGE_MAX],
+        "type": "Normal" if reason in NORMAL else "Warning",
+        "source": {"component": COMPONENT},
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    }
+    try:
+        await client.post_event(metadata["namespace"], document)
+    except (ApiError, Unreachable) as problem:
+        log.info("event let go", reason=reason, about=metadata["name"], error=repr(problem))
