@@ -11,14 +11,14 @@ import base64
 import contextlib
 import hashlib
 import ssl
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from tests.fakes.service import Authority
+from tests.fakes.tls_listener import Listener, serving
 
 
 @dataclass
@@ -74,36 +74,10 @@ def running(folder: Path, *, username: str = "reader", password: str) -> Iterato
     pem.write_bytes(certificate + key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
-    listener = _Listener(context, _handler(server))
-    server.port = listener.server_address[1]
-    thread = threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    listener = Listener(context, _handler(server))
+    server.port = listener.port
+    with serving(listener):
         yield server
-    finally:
-        listener.shutdown()
-        listener.server_close()
-        thread.join(5)
-
-
-class _Listener(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, context: ssl.SSLContext, handler: type[BaseHTTPRequestHandler]) -> None:
-        self._context = context
-        super().__init__(("127.0.0.1", 0), handler)
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        # The handshake in the connection's own thread; one that fails is the client's affair.
-        with contextlib.suppress(OSError):
-            secured = self._context.wrap_socket(request, server_side=True)
-            try:
-                super().finish_request(secured, client_address)
-            finally:
-                secured.close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        pass
 
 
 def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:

@@ -20,17 +20,17 @@ import signal
 import socket
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from tests.fakes.git_worktree import ENVIRONMENT, WorkTree, git
 from tests.fakes.service import Authority
+from tests.fakes.tls_listener import Listener, serving
 
 READY_S = 10.0
 BODY_BYTES = 1 << 16
@@ -117,36 +117,10 @@ def _https(server: GitServer) -> Iterator[None]:
     pem.write_bytes(certificate + key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
-    listener = _Listener(context, _handler(server))
-    server.https_port = listener.server_address[1]
-    thread = threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    listener = Listener(context, _handler(server))
+    server.https_port = listener.port
+    with serving(listener):
         yield
-    finally:
-        listener.shutdown()
-        listener.server_close()
-        thread.join(5)
-
-
-class _Listener(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, context: ssl.SSLContext, handler: type[BaseHTTPRequestHandler]) -> None:
-        self._context = context
-        super().__init__(("127.0.0.1", 0), handler)
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        # The handshake in the connection's own thread; one that fails is the client's affair.
-        with contextlib.suppress(OSError):
-            secured = self._context.wrap_socket(request, server_side=True)
-            try:
-                super().finish_request(secured, client_address)
-            finally:
-                secured.close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        pass
 
 
 def _handler(server: GitServer) -> type[BaseHTTPRequestHandler]:

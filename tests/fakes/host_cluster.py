@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests.fakes.tls_listener import serving
 
 
 @dataclass
@@ -54,14 +55,8 @@ def running(folder: Path) -> Iterator[Cluster]:
         "users": [{"name": "us", "user": {"token": cluster.token}}],
     }
     cluster.kubeconfig.write_text(yaml.safe_dump(document))
-    thread = threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with serving(listener):
         yield cluster
-    finally:
-        listener.shutdown()
-        listener.server_close()
-        thread.join(5)
 
 
 def _handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,6 +25,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tests.fakes.tls_listener import Listener, serving
 
 Json = dict[str, Any]
 
@@ -282,26 +284,6 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, context: ssl.SSLContext, handler: type[BaseHTTPRequestHandler]) -> None:
-        self._context = context
-        super().__init__(("127.0.0.1", 0), handler)
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        # The handshake in the connection's own thread; one that fails is the client's affair.
-        with contextlib.suppress(OSError):
-            secured = self._context.wrap_socket(request, server_side=True)
-            try:
-                super().finish_request(secured, client_address)
-            finally:
-                secured.close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        pass
-
-
 @contextlib.contextmanager
 def running(
     folder: Path, authority: Authority | None = None, *, server: tuple[bytes, bytes] | None = None
@@ -315,13 +297,7 @@ def running(
     context.load_cert_chain(pem)
     context.load_verify_locations(cadata=service.authority.pem.decode())
     context.verify_mode = ssl.CERT_REQUIRED
-    listener = _Server(context, _handler(service))
-    service.port = listener.server_address[1]
-    thread = threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    listener = Listener(context, _handler(service))
+    service.port = listener.port
+    with serving(listener):
         yield service
-    finally:
-        listener.shutdown()
-        listener.server_close()
-        thread.join(5)
