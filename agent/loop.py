@@ -26,24 +26,15 @@ from agent import (
     leaving,
     machine,
     osimage,
+    parts,
     planner,
     specs,
     states,
-    system,
     telling,
     world,
 )
-from agent.applications import Applications, Stamps
-from agent.appsteps import AppSteps
-from agent.bundles import Bundles
-from agent.executor import Executor
-from agent.files import Files
-from agent.hookruns import HookRuns
-from agent.images import Images
 from agent.mailbox import Mailbox
-from agent.observer import Content, Observer, Starts
 from agent.settings import LoopSettings
-from agent.verifying import Verifier
 
 log = logging.getLogger("agent.loop")
 
@@ -82,42 +73,12 @@ class Reconciler:
         self._settings = settings
         self._mailbox = mailbox
         self._probe = service_reachable
-        own_dir = settings.own_dir
-        self._files = Files(where, settings.data_dir, own_dir)
-        self._starts = Starts(where, own_dir)
-        self._system = system.System(where, settings, os_mode)
-        self._hooks = HookRuns(where, own_dir)
-        self._images = Images(where, settings)
-        self._bundles = Bundles(where, settings, self._images)
-        stamps = Stamps(where, own_dir)
-        apps = Applications(where, settings, self._bundles, stamps)
-        self._observer = Observer(
-            where, settings, self._files, self._starts, Content(self._images, self._bundles, apps)
-        )
-        self._executor = Executor(
-            where,
-            settings,
-            self._files,
-            self._starts,
-            self._observer,
-            self._images,
-            AppSteps(where, settings, apps, self._images, self._bundles, stamps, self._starts),
-            self._hooks,
-        )
-        self._verifier = Verifier(where, settings)
-        self._specs = specs.SpecFiles(where, settings.data_dir, own_dir)
-        self._journal = journal.Journal(where, f"{own_dir}/journal.jsonl")
+        made = parts.assemble(where, settings, os_mode)
+        self._files, self._system, self._hooks = made.files, made.system, made.hooks
+        self._bundles, self._observer, self._executor = made.bundles, made.observer, made.executor
+        self._verifier, self._specs, self._journal = made.verifier, made.specs, made.journal
         self._teller = telling.Teller(mailbox)
-        self._bounds = machine.Bounds(
-            repair_interval_s=settings.repair_interval_s,
-            verify_interval_s=settings.verify_interval_s,
-            start_grace_s=settings.start_grace_s,
-            reach_s=settings.reach_s,
-            reach_interval_s=settings.reach_interval_s,
-            boot_reach_s=settings.boot_reach_s,
-            boot_complete_s=settings.boot_complete_s,
-            reboot_patience_s=settings.reboot_patience_s,
-        )
+        self._bounds = parts.bounds(settings)
         self._current = specs.Spec(states.Target(specs.NOTHING))
         self._desired = self._current
         self._offer: Offer | None = None

@@ -1,0 +1,71 @@
+"""What the loop is made of, put together. Decides nothing.
+
+Each part knows only the world, its bounds and the parts that it works with; the loop alone knows
+them all. None of them is shared with another thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent import journal, machine, specs, system, world
+from agent.applications import Applications, Stamps
+from agent.appsteps import AppSteps
+from agent.bundles import Bundles
+from agent.executor import Executor
+from agent.files import Files
+from agent.hookruns import HookRuns
+from agent.images import Images
+from agent.observer import Content, Observer, Starts
+from agent.settings import LoopSettings
+from agent.verifying import Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    files: Files
+    system: system.System
+    hooks: HookRuns
+    bundles: Bundles
+    observer: Observer
+    executor: Executor
+    verifier: Verifier
+    specs: specs.SpecFiles
+    journal: journal.Journal
+
+
+def assemble(where: world.World, settings: LoopSettings, os_mode: str | None) -> Parts:
+    """`os_mode` None = found out when it is first asked for."""
+    own_dir = settings.own_dir
+    files, starts = Files(where, settings.data_dir, own_dir), Starts(where, own_dir)
+    hooks, stamps = HookRuns(where, own_dir), Stamps(where, own_dir)
+    images = Images(where, settings)
+    bundles = Bundles(where, settings, images)
+    apps = Applications(where, settings, bundles, stamps)
+    content = Content(images, bundles, apps)
+    observer = Observer(where, settings, files, starts, content)
+    steps = AppSteps(where, settings, apps, images, bundles, stamps, starts)
+    return Parts(
+        files=files,
+        system=system.System(where, settings, os_mode),
+        hooks=hooks,
+        bundles=bundles,
+        observer=observer,
+        executor=Executor(where, settings, files, starts, observer, images, steps, hooks),
+        verifier=Verifier(where, settings),
+        specs=specs.SpecFiles(where, settings.data_dir, own_dir),
+        journal=journal.Journal(where, f"{own_dir}/journal.jsonl"),
+    )
+
+
+def bounds(settings: LoopSettings) -> machine.Bounds:
+    return machine.Bounds(
+        repair_interval_s=settings.repair_interval_s,
+        verify_interval_s=settings.verify_interval_s,
+        start_grace_s=settings.start_grace_s,
+        reach_s=settings.reach_s,
+        reach_interval_s=settings.reach_interval_s,
+        boot_reach_s=settings.boot_reach_s,
+        boot_complete_s=settings.boot_complete_s,
+        reboot_patience_s=settings.reboot_patience_s,
+    )
