@@ -1,4 +1,6 @@
-"""Applications of files: what they should be, and what there is of them. Changes nothing.
+"""Applications of files: what they should be, and what there is of them.
+
+Changes nothing but a copy of units that podman's generator is asked about.
 
 Compose and Quadlet applications are files; container applications are quadlets too where systemd
 and podman's generator are there to run them, as with the agent that we replace, and plain
@@ -33,6 +35,7 @@ from agent import (
 from agent.appplan import COMPOSE, QUADLET, FoundApp, Mark, Stamp, WantedApp, WantedVolume, Workload
 from agent.bundles import Bundles
 from agent.files import digest_of
+from agent.quadletcheck import QuadletCheck
 from resources import digest
 
 Json = dict[str, Any]
@@ -90,6 +93,7 @@ class Applications:
         self._bounds = bounds
         self._bundles = bundles
         self._stamps = stamps
+        self._check = QuadletCheck(where, bounds.own_dir)
         self._provider: tuple[str, ...] | None = None
         self._has_quadlet: bool | None = None
         # App -> what it was rendered from and to: rendering at each look is a waste.
@@ -138,10 +142,13 @@ class Applications:
         if kind == COMPOSE and self.provider() is None:
             return _reject(app.name, errors.FAILED_PRECONDITION, compose.WHAT_TO_INSTALL)
         try:
-            self.rendered(app)
+            rendered = self.rendered(app)
         except quadlet.Invalid as error:
             return _reject(app.name, errors.INVALID_ARGUMENT, str(error))
-        return None
+        words = ""
+        if isinstance(rendered, quadlet.Rendered):
+            words = self._check.complaint(app.name, quadlet.folder_of(app), rendered)
+        return _reject(app.name, errors.INVALID_ARGUMENT, words) if words else None
 
     # What should be. ------------------------------------------------------------------------------
 

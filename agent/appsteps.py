@@ -165,17 +165,12 @@ class AppSteps:
         answer = self._world.run(systemd.start_argv(units), timeout_s=START_S)
         if not answer.ok and "not found" in answer.stderr:
             # The generator has made no service of a unit: it will not tomorrow either.
-            detail = f"{errors.one_line(answer.stderr)} {self._generator_says()}".strip()
+            detail = errors.one_line(answer.stderr)
             raise errors.Reject(
                 errors.INVALID_ARGUMENT, detail, component=errors.APPLICATIONS, element=app.name
             )
         if not answer.ok:
             log.warning("not all has started app=%s: %s", app.name, errors.one_line(answer.words))
-
-    def _generator_says(self) -> str:
-        answer = self._run([*systemd.QUADLET_CHECK])
-        lines = [line for line in answer.stderr.splitlines() if "error" in line.lower()]
-        return errors.one_line(lines[-1]) if lines else ""
 
     def _start_project(self, app: specs.Application, wanted: appplan.WantedApp) -> None:
         provider, rendered = self._applications.provider(), self._applications.rendered(app)

@@ -105,6 +105,15 @@ def last_words(journal: str) -> str:
     return "\n".join(lines[-LOG_LINES:])
 
 
+def generator_words(stderr: str) -> str:
+    """What podman's generator objects to first, without how it came there."""
+    for line in stderr.splitlines():
+        words = re.sub(r"^quadlet-generator\[\d+\]: ", "", line.strip())
+        if words and not words.startswith("Loading"):
+            return words.removeprefix("converting ")
+    return ""
+
+
 def parse(stdout: str) -> dict[str, Unit]:
     """Blocks of `Key=Value`, apart by blank lines."""
     found = {}

@@ -203,6 +203,18 @@ def test_a_quadlet_that_does_not_stay_up_is_rolled_back_with_its_last_words(yard
     served(yard, 8082, "tell v2\n")
 
 
+def test_a_unit_that_podman_does_not_understand_is_refused_before_anything_is_touched(
+    yard: Yard,
+) -> None:
+    files = {**QUADLET, "page.container": CONTAINER.replace("Network=", "Nettwork=")}
+    before = yard.device.podman("ps", "--quiet").out
+    status = yard.declare(applications=[quadlet(inline=inline(files, f"{REGISTRY}/tell:v1"))])
+    message = condition(status)["message"]
+    assert "While Preparing: applications failed for page" in message
+    assert "unsupported key 'Nettwork'" in message
+    assert yard.device.podman("ps", "--quiet").out == before
+
+
 def test_quadlets_from_an_image(yard: Yard) -> None:
     app = quadlet()
     del app["inline"]
@@ -231,7 +243,8 @@ def remove_a_file(yard: Yard) -> None:
 
 def stop_the_target(yard: Yard) -> None:
     target = "page-336246-flightctl-quadlet-app.target"
-    yard.device.exec("systemctl", "stop", target, check=True)
+    yard.device.exec("systemctl", "stop", target, "page-336246-page.service", check=True)
+    assert not yard.device.http(8082)
 
 
 def remove_the_container(yard: Yard) -> None:

@@ -94,3 +94,12 @@ def test_a_running_service_is_as_healthy_as_its_container() -> None:
 def test_the_last_words_are_the_workloads_own() -> None:
     journal = "starting\nconmon 0123456789abcdef <nwarn>: cgroup\n" + "0" * 64 + "\nno database\n"
     assert systemd.last_words(journal) == "starting\nno database"
+
+
+def test_the_generators_first_objection_is_told_without_its_frame() -> None:
+    said = """quadlet-generator[105]: Loading source unit file /tmp/u/a.container
+quadlet-generator[105]: converting "a.container": unsupported key 'Nonsense'
+converting "b.container": quadlet pod unit no.pod does not exist
+"""
+    assert systemd.generator_words(said) == "\"a.container\": unsupported key 'Nonsense'"
+    assert systemd.generator_words("") == ""
