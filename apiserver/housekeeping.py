@@ -18,8 +18,9 @@ from apiserver.auth.identity import CONTROLLER, Caller
 from apiserver.builtins.events import STORED as EVENT
 from apiserver.errors import NotFound
 from apiserver.operations import ListOptions, Operations
-from apiserver.store import compaction, recount
-from resources.kind import Json
+from apiserver.store import compaction, recount, retiring
+from resources.kind import Json, Kind
+from resources.registry import TEMPLATE_VERSION as VERSION
 
 EVERY_S = 60.0
 EVENT_KEPT = timedelta(days=7)
@@ -48,6 +49,14 @@ async def tidy(operations: Operations, now: datetime) -> None:
     while await operations.store.write(compaction.compact) >= compaction.CHANGE_STEP:
         pass
     await forget_events(operations, now - EVENT_KEPT)
+    await forget_versions(operations)
+
+
+async def forget_versions(operations: Operations) -> int:
+    """Deletes template versions that no one needs any more; how many those were. What only they
+    named is swept later."""
+    old = await operations.store.read(retiring.versions)
+    return sum([await _forget(operations, VERSION, *place) for place in old])
 
 
 async def recount_some(operations: Operations, after: recount.Place) -> recount.Place:
@@ -72,7 +81,8 @@ async def forget_events(operations: Operations, before: datetime) -> int:
         page = await operations.list(_CALLER, EVENT, None, options)
         for event in page.items:
             if _last(event) < border:
-                gone += await _forget(operations, event)
+                place = event["metadata"]["namespace"], event["metadata"]["name"]
+                gone += await _forget(operations, EVENT, *place)
         if page.after is None:
             return gone
         after = page.after
@@ -85,10 +95,9 @@ def _last(event: Json) -> str:
     )
 
 
-async def _forget(operations: Operations, event: Json) -> int:
-    metadata = event["metadata"]
+async def _forget(operations: Operations, kind: Kind, namespace: str, name: str) -> int:
     try:
-        await operations.delete(_CALLER, EVENT, metadata["namespace"], metadata["name"])
+        await operations.delete(_CALLER, kind, namespace, name)
     except NotFound:
         return 0
     return 1

@@ -85,7 +85,7 @@ class Database(Protocol):
     async def close(self) -> None: ...
 
 
-def migrate(connection: Connection) -> None:
+def migrate(connection: Connection, to: str = "head") -> None:
     """Bring the schema to this version. Raises StoreTooNew when it is ahead of us."""
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
@@ -99,7 +99,7 @@ def migrate(connection: Connection) -> None:
                 f"the database has schema {current}, which this version of Homeport does not know; "
                 "start the version that wrote it, or a newer one"
             )
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
 
 
 class SqliteDatabase:

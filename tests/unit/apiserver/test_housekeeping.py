@@ -10,7 +10,7 @@ from apiserver.builtins import events
 from apiserver.builtins.view import View
 from apiserver.operations import Caller, ListOptions, Operations, WriteOptions
 from apiserver.store import Store, recount
-from bench.fleet import Service
+from bench.fleet import ADMIN, PLAIN, ROLLOUT, VERSION, Service
 
 CALLER = Caller("test", role="controller")
 
@@ -59,5 +59,32 @@ async def test_counters_that_are_wrong_are_repaired_and_right_ones_left_alone(
         assert after == ("", ""), "there are few fleets: the next round begins anew"
         assert await service.summary() == right
         assert store.hub.version == version, "nobody watches counters"
+    finally:
+        await service.stop()
+
+
+async def test_of_a_fleets_versions_the_last_ten_stay_and_those_that_somebody_has(
+    tmp_path: Path,
+) -> None:
+    service = await Service.start(tmp_path)
+    operations = service.operations
+    try:
+        await service.fill(1)
+        first = await service.change("0")
+        assert first["bound"] == 1
+        aborted = {"status": {"phase": "Aborted"}}
+        for number in range(1, 15):
+            offered = await service.offer(str(number))
+            if number != 2:
+                await operations.patch(
+                    ADMIN, ROLLOUT, "default", offered["rollout"], lambda d: d | aborted, PLAIN,
+                    subresource="status",
+                )  # fmt: skip
+        # Of 15 the first is had by the device, the third is under way, the last ten are young.
+        assert await housekeeping.forget_versions(operations) == 3
+        assert await housekeeping.forget_versions(operations) == 0
+        page = await operations.list(ADMIN, VERSION, "default", ListOptions())
+        left = {item["metadata"]["name"] for item in page.items}
+        assert left == {"web.v2", "web.v4"} | {f"web.v{n}" for n in range(7, 17)}
     finally:
         await service.stop()

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
-from apiserver.store import Snapshot, Store, StoreLocked, StoreTooNew, Transaction
-from resources import registry
+from apiserver.store import Snapshot, Store, StoreLocked, StoreTooNew, Transaction, database
+from resources import digest, registry
 from resources.kind import Json
 from resources.selectors import parse_fields, parse_labels
 
@@ -167,3 +168,22 @@ async def test_a_read_that_failed_half_way_does_not_hold_the_past(store: Store) 
     await store.write(lambda tx: tx.insert(FLEET, fleet("b")))
     for _ in range(10):
         assert await store.read(lambda s: s.version) == 2
+
+
+async def test_a_store_that_is_older_than_the_key_of_secrets_gets_one_and_keeps_it(
+    tmp_path: Path,
+) -> None:
+    """The first schema, with its one row, as the first release wrote it."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'homeport.db'}")
+    with engine.begin() as connection:
+        database.migrate(connection, "0001")
+        connection.exec_driver_sql("INSERT INTO store_meta VALUES (1, 'uid', 7, 0, 0, '', 0)")
+    engine.dispose()
+    digests = set()
+    for _ in range(2):
+        store = await Store.open(data_dir=tmp_path)
+        assert store.hub.version == 7
+        digests.add(await store.read(lambda s: s.digest_of(b"secret", is_secret=True)))
+        await store.close()
+    assert len(digests) == 1
+    assert digests != {digest.keyed(b"", b"secret")}

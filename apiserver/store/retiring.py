@@ -1,0 +1,64 @@
+"""Template versions that no one needs any more: who follows a busy source makes many."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+from sqlalchemy import exists, or_, select
+
+from apiserver.store.tables import DEVICE, OBJECT
+from resources import rollout_plan
+
+if TYPE_CHECKING:
+    from apiserver.store.snapshot import Snapshot
+
+VERSIONS_KEPT = 10
+
+Place = tuple[str, str]  # namespace, name
+
+
+def versions(snapshot: Snapshot, keep: int = VERSIONS_KEPT) -> list[Place]:
+    """Of each fleet, the versions before its last `keep` that no device has and no rollout under
+    way brings. They are few in a round, since they go in each."""
+    query = (
+        select(OBJECT.c.namespace, OBJECT.c.name, OBJECT.c.spec)
+        .where(OBJECT.c.kind == "TemplateVersion")
+        .order_by(OBJECT.c.resource_version.desc())
+    )
+    seen: dict[Place, int] = {}
+    old: list[tuple[str, str, str]] = []
+    for row in snapshot.connection.execute(query):
+        fleet = str(orjson.loads(row.spec)["fleet"])
+        place = row.namespace, fleet
+        seen[place] = seen.get(place, 0) + 1
+        if seen[place] > keep:
+            old.append((row.namespace, row.name, fleet))
+    brought = _brought(snapshot) if old else set()
+    return [
+        (namespace, name)
+        for namespace, name, fleet in old
+        if (namespace, name) not in brought and not _is_had(snapshot, namespace, name, fleet)
+    ]
+
+
+def _is_had(snapshot: Snapshot, namespace: str, name: str, fleet: str) -> bool:
+    # Also of devices that left the fleet since: they keep what they have.
+    had = select(DEVICE.c.uid).where(
+        DEVICE.c.namespace == namespace,
+        DEVICE.c.fleet.in_((fleet, "")),
+        or_(DEVICE.c.template_version == name, DEVICE.c.rendered_template_version == name),
+    )
+    return bool(snapshot.connection.execute(select(exists(had))).scalar())
+
+
+def _brought(snapshot: Snapshot) -> set[Place]:
+    """What the rollouts that have not ended bring."""
+    query = select(OBJECT.c.namespace, OBJECT.c.spec, OBJECT.c.status).where(
+        OBJECT.c.kind == "Rollout"
+    )
+    return {
+        (row.namespace, orjson.loads(row.spec)["target"]["templateVersion"])
+        for row in snapshot.connection.execute(query)
+        if orjson.loads(row.status or "{}").get("phase") not in rollout_plan.ENDED
+    }
