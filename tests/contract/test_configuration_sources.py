@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from apiserver import app, config
 from apiserver.app import Server
 from apiserver.errors import Conflict
 from apiserver.operations import ListOptions
+from apiserver.store import compaction
 from bench.fleet import ADMIN, PLAIN
 from controllers import fleets, followers, rollouts, versions
-from controllers.client import FLIGHTCTL, Client, Unreachable
+from controllers.client import FLIGHTCTL, ApiError, Client, Unreachable
 from controllers.freezing import Freezer
 from controllers.gitmirror import Mirrors
 from controllers.gitprogram import Git
@@ -493,6 +495,31 @@ async def test_a_crash_at_any_request_loses_nothing_and_is_repeated_cleanly(
                 break
         print(f"crash points, {'after' if after else 'before'} the request: {at - 1}")
         assert at > 8
+
+
+async def test_what_was_swept_while_it_was_not_used_yet_is_sent_again(
+    rig: Rig, files: FileServer
+) -> None:
+    await rig.create("Repository", "files", files.spec())
+    files.files["/motd"] = b"here"
+    await rig.fleet(from_http())
+    made = await rig.look()
+    # As if an hour had passed: nothing points at it any more.
+    kind = registry.by_kind("TemplateVersion")
+    operations = rig.server.operations
+    await operations.delete(ADMIN, kind, "default", made["metadata"]["name"])
+
+    def sweep(tx: Any) -> None:
+        tx.now += timedelta(hours=2)
+        compaction.compact(tx)
+
+    await rig.fleet(from_http(), inline("/b", "b"))
+    for _ in range(3):
+        await operations.store.write(sweep)
+    with pytest.raises(ApiError, match="is not stored"):
+        await rig.look()
+    await rig.look()
+    assert await rig.contents() == {"/etc/motd": b"here", "/b": b"b"}
 
 
 # --- devices without fleet ----------------------------------------------------------------------
