@@ -28,8 +28,11 @@ def keeper_of(document: Json) -> str:
     return name if kind == _SYNC else ""
 
 
-def claim(caller: Caller, kind: Kind, said: Json, old: Json | None, ready: Json) -> None:
-    """Puts the owner that the controllers say into `ready`. Raises Conflict for another's."""
+def claim(
+    tx: Transaction, caller: Caller, kind: Kind, said: Json, old: Json | None, ready: Json
+) -> None:
+    """Puts the owner that the controllers say into `ready`. Raises Conflict for another's, and for
+    one that is gone: its controller may not have noticed, and nobody could free the fleet again."""
     owner = (said.get("metadata") or {}).get("owner")
     if kind.kind not in KEPT or caller.role != CONTROLLER or not owner:
         return
@@ -39,6 +42,12 @@ def claim(caller: Caller, kind: Kind, said: Json, old: Json | None, ready: Json)
         raise errors.conflict(
             kind, metadata["name"], f"it is kept by {_SYNC} {keeper}, and not by {owner}"
         )
+    name = str(owner).partition("/")[2]
+    if (
+        owner != owner_of(name)
+        or tx.get(registry.by_kind(_SYNC), metadata["namespace"], name) is None
+    ):
+        raise errors.conflict(kind, metadata["name"], f"there is no {owner} that could keep it")
     metadata["owner"] = owner
 
 

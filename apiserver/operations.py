@@ -165,7 +165,7 @@ class Operations:
                 made = self.insert_in(tx, caller, kind, ready, namespace)
                 return Written(showing.shown(tx, kind, made), True, warnings)
             new = strategy.for_update(kind, namespace, old, ready, subresource=subresource)
-            keeping.claim(caller, kind, ready, old, new)
+            keeping.claim(tx, caller, kind, ready, old, new)
             stored = self.update_in(tx, caller, kind, old, new)
             return Written(showing.shown(tx, kind, stored), False, warnings)
 
@@ -262,7 +262,7 @@ class Operations:
         name = ready["metadata"]["name"]
         if tx.get(kind, namespace, name) is not None:
             raise errors.already_exists(kind, name)
-        keeping.claim(caller, kind, document, None, ready)
+        keeping.claim(tx, caller, kind, document, None, ready)
         if kind.kind == "Device":
             # Only an approval brings a status along; people's was dropped on the way in.
             if caller.role in ("controller", "approval") and document.get("status"):

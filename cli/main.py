@@ -51,6 +51,12 @@ def up(
     host_kubeconfig: Annotated[
         Path | None, typer.Option(help="Cluster whose Secrets fleets may take files from.")
     ] = None,
+    access: Annotated[
+        float, typer.Option(min=1, max=86400, help="Seconds between tries of each repository.")
+    ] = 120.0,
+    known_hosts: Annotated[
+        Path, typer.Option(help="SSH servers of repositories, as lines of a known_hosts file.")
+    ] = Path("/etc/flightctl/ssh/known_hosts"),
 ) -> None:
     """Run the API server and the controllers in one process."""
     from cli import up as service
@@ -63,7 +69,7 @@ def up(
             url=url,
             agent_url=agent_url,
             database=database,
-            sources=service.sources(data, poll, host_kubeconfig),
+            sources=service.sources(data, poll, host_kubeconfig, access, known_hosts),
         )
     )
 

@@ -25,9 +25,12 @@ CONTROLLERS_STOP_S = 3.0
 DRAIN_S = 5.0
 
 
-def sources(data: Path, poll_s: float, host_kubeconfig: Path | None) -> Settings:
-    """Where the controllers keep what they fetch, how often they look, whose Secrets they read."""
-    return Settings(data / "controllers", poll_s, host_kubeconfig)
+def sources(
+    data: Path, poll_s: float, host_kubeconfig: Path | None, access_s: float, known_hosts: Path
+) -> Settings:
+    """Where the controllers keep what they fetch, how often they look, whose Secrets they read,
+    whom they trust."""
+    return Settings(data / "controllers", poll_s, host_kubeconfig, access_s, known_hosts)
 
 
 def run(

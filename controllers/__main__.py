@@ -12,7 +12,7 @@ from types import FrameType
 
 from controllers.runtime import Controllers
 from controllers.session import BadKubeconfig, Endpoint, from_kubeconfig
-from controllers.settings import POLL_S, Settings
+from controllers.settings import ACCESS_S, KNOWN_HOSTS, POLL_S, Settings
 
 # How often the process looks whether its threads still live.
 LOOK_S = 1.0
@@ -29,7 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="homeport-controllers-") as scratch:
         state: Path = given.state or Path(scratch)
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _run(endpoint, Settings(state, given.poll, given.host_kubeconfig))
+        settings = Settings(
+            state, given.poll, given.host_kubeconfig, given.access, given.known_hosts
+        )
+        return _run(endpoint, settings)
 
 
 def _run(endpoint: Endpoint, settings: Settings) -> int:
@@ -60,6 +63,18 @@ def _given(arguments: list[str] | None) -> argparse.Namespace:
         type=_seconds,
         default=POLL_S,
         help="seconds between two questions to a source of configuration (default %(default)g)",
+    )
+    parser.add_argument(
+        "--access",
+        type=_seconds,
+        default=ACCESS_S,
+        help="seconds between two tries whether a repository can be read (default %(default)g)",
+    )
+    parser.add_argument(
+        "--known-hosts",
+        type=Path,
+        default=KNOWN_HOSTS,
+        help="SSH servers of repositories that name no host keys (default %(default)s)",
     )
     parser.add_argument(
         "--host-kubeconfig",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,7 +25,6 @@ from controllers.gitremote import remote_of
 Json = dict[str, Any]
 
 TOTAL_S, CONNECT_S = 30.0, 10.0
-ANSWER_BYTES_MAX = 1 << 20
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -48,7 +47,10 @@ async def problem_of(mirrors: Mirrors, repository: Mapping[str, Any]) -> str:
             return f"spec.type: repositories of type {other} are not read"
 
 
-async def _asked(ask: Any, spec: Json, trust: Json, url: str) -> str:
+_Ask = Callable[[aiohttp.ClientSession, Json, str, str], Awaitable[str]]
+
+
+async def _asked(ask: _Ask, spec: Json, trust: Json, url: str) -> str:
     """`ask` with a session that trusts as `trust` says; its troubles in words."""
     host = urlsplit(url).netloc.rpartition("@")[2]
     field = "spec.httpConfig" if trust is not spec else "spec"
@@ -60,8 +62,7 @@ async def _asked(ask: Any, spec: Json, trust: Json, url: str) -> str:
     connector = aiohttp.TCPConnector(ssl=context, force_close=True)
     try:
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-            found: str = await ask(session, spec, url, host)
-            return found
+            return await ask(session, spec, url, host)
     except aiohttp.ClientConnectorCertificateError:
         return (
             f"the certificate of {host} is not vouched for by a known authority, or is for another "

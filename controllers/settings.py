@@ -8,10 +8,11 @@ from pathlib import Path
 # How often outside sources are asked whether they have changed. `homeport up` asks every 5 seconds:
 # there they are few, and a person waits.
 POLL_S = 60.0
-
-
 # How often it is tried whether a repository can be read.
 ACCESS_S = 120.0
+# Which SSH servers are known, for Repositories that do not say so themselves; where flightctl's
+# packages put it. It need not exist.
+KNOWN_HOSTS = Path("/etc/flightctl/ssh/known_hosts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,8 @@ class Settings:
     poll_s: float = POLL_S
     host_kubeconfig: Path | None = None
     access_s: float = ACCESS_S
+    known_hosts: Path = KNOWN_HOSTS
 
     @property
     def mirrors(self) -> Path:
         return self.state / "git"
-
-    @property
-    def known_hosts(self) -> Path:
-        """Which SSH servers are known, for Repositories that do not say so themselves."""
-        return self.state / "known_hosts"

@@ -216,7 +216,10 @@ async def test_people_make_nobody_the_owner(rig: Rig) -> None:
 
 
 async def test_a_free_fleet_is_taken_over_and_anothers_is_not(rig: Rig) -> None:
-    base = f"{G}/namespaces/{await rig.namespace()}/fleets"
+    namespace = f"{G}/namespaces/{await rig.namespace()}"
+    base = f"{namespace}/fleets"
+    for name in ("a", "b"):
+        await rig.json("POST", f"{namespace}/resourcesyncs", json=sync(name), code=201)
     await rig.json("POST", base, json=kube_face.fleet("web"), code=201)
     taken = await rig.json("PUT", f"{base}/web", json=owned("a"), role="controller")
     assert taken["metadata"]["owner"] == "ResourceSync/a"
@@ -224,6 +227,15 @@ async def test_a_free_fleet_is_taken_over_and_anothers_is_not(rig: Rig) -> None:
     assert "kept by ResourceSync a" in status["message"]
     await rig.json("PUT", f"{base}/web", json=owned("a", "x:2"), role="controller")
     await rig.json("DELETE", f"{base}/web", role="controller")
+
+
+async def test_a_sync_that_is_gone_keeps_nothing_more(rig: Rig) -> None:
+    """Its controller may be in the middle of applying when it is deleted."""
+    base = f"{G}/namespaces/{await rig.namespace()}/fleets"
+    status = await rig.refused("POST", base, 409, json=owned("a"), role="controller")
+    assert "there is no ResourceSync/a" in status["message"]
+    await rig.json("POST", base, json=kube_face.fleet("web"), code=201)
+    await rig.refused("PUT", f"{base}/web", 409, json=owned("a"), role="controller")
 
 
 async def test_controllers_delete_nothing_that_people_made(rig: Rig) -> None:
