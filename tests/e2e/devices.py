@@ -231,6 +231,10 @@ class Device:
         wants = self.path(f"{units}/multi-user.target.wants/{UNIT}")
         wants.parent.mkdir(parents=True)
         wants.symlink_to(f"{units}/{UNIT}")
+        packaged = CHECKOUT / "agent" / "hooks.d"
+        for hook in packaged.rglob("*.yaml"):
+            inside = f"/usr/lib/flightctl/hooks.d/{hook.relative_to(packaged)}"
+            self.write(inside, hook.read_text())
         self.write("/etc/hostname", f"{self.name}\n")
         # One machine identity for each, as the first boot of an image would make it.
         self.write("/etc/machine-id", f"{os.urandom(16).hex()}\n")

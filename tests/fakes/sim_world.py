@@ -51,6 +51,9 @@ class SimWorld:
         self.boots = 1
         self.podman = SimPodman(lambda: self.elapsed_s)
         self.systemd: SimSystemd | None = None
+        # Programs that hooks may call -> their exit status; the calls that were made.
+        self.hooks: dict[str, int] = {}
+        self.hooked: list[tuple[str, ...]] = []
         self.effects: list[str] = []
         self.crash_at: dict[int, str] = {}
         self.reboots_ordered = 0
@@ -69,6 +72,7 @@ class SimWorld:
         other.elapsed_s, other.booted_s, other.boots = self.elapsed_s, self.booted_s, self.boots
         other.podman = self.podman.copy(lambda: other.elapsed_s)
         other.controllers = self.controllers
+        other.hooks = dict(self.hooks)
         other.system = self.system.copy() if self.system is not None else None
         if self.systemd is not None:
             other.systemd = self.systemd.copy(other.podman)
@@ -215,6 +219,12 @@ class SimWorld:
             return self._systemd(argv, self.systemd)
         if argv[:2] == ["podman", "compose"] and self.systemd is not None:
             return self._compose(argv, cwd or "/")
+        if argv[0] in self.hooks:
+            kind = self._effect(f"hook {argv[0]}")
+            if kind != "unsynced" or self.rng.random() < 0.5:
+                self.hooked.append(tuple(argv))
+            self._die(kind)
+            return world.Completed(tuple(argv), self.hooks[argv[0]], "", "said no")
         if argv[0] != "podman":
             return world.Completed(tuple(argv), world.NOT_STARTED, "", "No such file or directory")
         if not self.podman.is_effect(argv):
