@@ -132,6 +132,8 @@ class Settings:
     # Ours; other agents ignore them.
     repair_interval_s: float
     start_grace_s: float
+    reach_grace_s: float
+    boot_reach_grace_s: float
     log_level: str
     log_prefix: str
     metrics_enabled: bool
@@ -285,6 +287,10 @@ def _settings(
         repair_interval_s=fields.duration(document, "repair-interval", 30, least_s=MIN_INTERVAL_S),
         start_grace_s=fields.duration(
             document, "application-start-grace", 30, least_s=MIN_INTERVAL_S
+        ),
+        reach_grace_s=fields.duration(document, "service-reach-grace", 60, least_s=MIN_INTERVAL_S),
+        boot_reach_grace_s=fields.duration(
+            document, "service-reach-grace-after-boot", 180, least_s=MIN_INTERVAL_S
         ),
         log_level=level if level in LOG_LEVELS else "info",
         log_prefix=fields.string(document, "log-prefix", ""),

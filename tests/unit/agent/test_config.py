@@ -44,6 +44,7 @@ def test_an_empty_file_means_the_documented_defaults(device: ClockedWorld) -> No
     assert settings.system_info == config.SYSTEM_INFO_KEYS
     assert (settings.pull_timeout_s, settings.pull_retry_steps) == (600, 6)
     assert (settings.repair_interval_s, settings.start_grace_s) == (30, 30)
+    assert (settings.reach_grace_s, settings.boot_reach_grace_s) == (60, 180)
     assert settings.system_info_timeout_s == 120
     assert settings.log_level == "info"
     assert settings.audit_enabled
@@ -71,6 +72,8 @@ def test_every_key_is_read(device: ClockedWorld) -> None:
             "pull-retry-steps": 0,
             "repair-interval": "4s",
             "application-start-grace": "2m",
+            "service-reach-grace": "20s",
+            "service-reach-grace-after-boot": "40s",
             "log-level": "DEBUG",
             "log-prefix": "d1",
             "metrics-enabled": True,
@@ -91,6 +94,7 @@ def test_every_key_is_read(device: ClockedWorld) -> None:
     assert settings.system_info_timeout_s == 30
     assert (settings.pull_timeout_s, settings.pull_retry_steps) == (60, 0)
     assert (settings.repair_interval_s, settings.start_grace_s) == (4, 120)
+    assert (settings.reach_grace_s, settings.boot_reach_grace_s) == (20, 40)
     assert (settings.log_level, settings.log_prefix) == ("debug", "d1")
     assert settings.metrics_enabled
     assert settings.profiling_enabled
