@@ -86,11 +86,15 @@ class HostCluster:
             return
         if not self._environment.get("KUBERNETES_SERVICE_HOST"):
             raise Unusable(NAME, NO_CLUSTER)
-        config.incluster_config.InClusterConfigLoader(
-            token_filename=str(self._account / "token"),
-            cert_filename=str(self._account / "ca.crt"),
-            environ=self._environment,
-        ).load_and_set(configuration)
+        try:
+            config.incluster_config.InClusterConfigLoader(
+                token_filename=str(self._account / "token"),
+                cert_filename=str(self._account / "ca.crt"),
+                environ={"KUBERNETES_SERVICE_PORT": "443", **self._environment},
+            ).load_and_set(configuration)
+        except config.ConfigException as problem:
+            cause = f"kubernetes API is not available: this pod has no service account: {problem}"
+            raise Unusable(NAME, cause) from problem
 
 
 def _refused(code: int, shown: str) -> Unusable:

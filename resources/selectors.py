@@ -306,7 +306,13 @@ def _field(part: str) -> Requirement:
 
 def _split_escaped(text: str) -> list[str]:
     """At commas that no backslash protects."""
-    return re.findall(r"(?:[^\\,]|\\.?)+|(?<=,)(?=,|$)|^(?=,|$)", text, re.DOTALL)
+    values = [""]
+    for token in re.findall(r"\\.?|[^\\]", text, re.DOTALL):
+        if token == ",":
+            values.append("")
+        else:
+            values[-1] += token
+    return values
 
 
 def _escape(value: str) -> str:

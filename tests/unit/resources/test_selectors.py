@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from resources import selectors
@@ -327,6 +327,7 @@ field_requirements = st.one_of(
 )
 
 
+@example((Requirement("metadata.name", "in", (",",)),))
 @given(st.lists(field_requirements, max_size=4).map(tuple))
 def test_a_printed_field_selector_parses_to_itself(requirements: tuple[Requirement, ...]) -> None:
     selector = FieldSelector(requirements)
