@@ -307,11 +307,11 @@ def _field(part: str) -> Requirement:
 def _split_escaped(text: str) -> list[str]:
     """At commas that no backslash protects."""
     values = [""]
-    for token in re.findall(r"\\.?|[^\\]", text, re.DOTALL):
-        if token == ",":
+    for piece in re.findall(r"\\.?|[^\\]", text, re.DOTALL):
+        if piece == ",":
             values.append("")
         else:
-            values[-1] += token
+            values[-1] += piece
     return values
 
 
