@@ -1,9 +1,14 @@
-"""Bytes for the API server: each sent once, under its digest, and looked for before it is sent."""
+"""Bytes for the API server: each blob by itself, under its digest, several on their way at a time.
+
+A large one is looked for before it is sent. A small one is just sent: asking costs as much, and
+sending what is there already stores nothing.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from controllers.client import Client
 from controllers.remembering import Memory
@@ -12,6 +17,9 @@ from resources import digest
 # The API server keeps for an hour what nothing points at yet; half of that leaves time to use it.
 KNOWN_S = 1800.0
 KNOWN_MAX = 100_000
+ASKED_FROM_BYTES = 64 * 1024
+# The API server commits in groups what comes together.
+PARALLEL = 16
 
 
 class Blobs:
@@ -22,6 +30,23 @@ class Blobs:
         self._client = client
         self._known: Memory[tuple[str, str], bool] = Memory(KNOWN_MAX, monotonic=monotonic)
 
+    async def keep_all(
+        self, namespace: str, blobs: Sequence[bytes], *, is_secret: bool = False
+    ) -> list[str]:
+        """`keep` for each of them, in order. Raises what the first that failed raised."""
+        few = asyncio.Semaphore(PARALLEL)
+
+        async def one(blob: bytes) -> str:
+            async with few:
+                return await self.keep(namespace, blob, is_secret=is_secret)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(blob)) for blob in blobs]
+        except ExceptionGroup as problems:
+            raise problems.exceptions[0] from None
+        return [task.result() for task in tasks]
+
     async def keep(self, namespace: str, blob: bytes, *, is_secret: bool = False) -> str:
         """See to it that the API server has `blob`; its digest there."""
         if is_secret:
@@ -30,7 +55,8 @@ class Blobs:
         name = digest.of_bytes(blob)
         if self._known.get((namespace, name), KNOWN_S):
             return name
-        if not await self._client.has_content(namespace, name):
+        is_large = len(blob) >= ASKED_FROM_BYTES
+        if not (is_large and await self._client.has_content(namespace, name)):
             await self._client.post_content(namespace, blob)
         self._known.put((namespace, name), True)
         return name

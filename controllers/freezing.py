@@ -256,15 +256,9 @@ class Freezer:
         drafts = tuple(_file(content, "") for content in fetched.contents)
         for complaint in manifest.check(drafts):
             raise Unusable(field, complaint.detail)
-        files = tuple(
-            [
-                _file(
-                    content,
-                    await self._blobs.keep(namespace, content.blob, is_secret=fetched.is_secret),
-                )
-                for content in fetched.contents
-            ]
-        )
+        blobs = [content.blob for content in fetched.contents]
+        names = await self._blobs.keep_all(namespace, blobs, is_secret=fetched.is_secret)
+        files = tuple(map(_file, fetched.contents, names))
         name = await self._blobs.keep(namespace, manifest.document(files))
         paths, size = tuple(file.path for file in files), sum(file.size for file in files)
         return Kept(name, fetched.revision, paths, size, fetched.etag)

@@ -17,7 +17,7 @@ from apiserver.kube import bodies, rendering
 from apiserver.kube.authenticating import CALLER
 from apiserver.kube.face import FACE
 from apiserver.wire import options
-from resources import manifest
+from resources import digest, manifest
 from resources.kind import HOMEPORT_GROUP
 
 RESOURCE = "contents"
@@ -36,7 +36,9 @@ async def create(request: web.Request) -> web.StreamResponse:
     blob = await bodies.raw(request, manifest.FILE_BYTES_MAX)
     is_secret = options.truth(request.query, "secret")
     store = request.app[FACE].operations.store
-    found = await store.read(lambda snapshot: snapshot.digest_of(blob, is_secret=is_secret))
+    found = digest.of_bytes(blob)
+    if is_secret:
+        found = await store.read(lambda snapshot: snapshot.digest_of(blob, is_secret=True))
     expected = request.query.get("digest")
     if expected and expected != found:
         raise BadRequest(f"the body has the digest {found}, not {expected}")
