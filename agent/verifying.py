@@ -31,14 +31,16 @@ class Verifier:
         self._since: dict[str, tuple[tuple[str, str, int], float]] = {}
 
     def verdict(self, spec: specs.Spec, observed: planner.Observed, wanted: Names) -> Verdict:
-        """The first that is not well. `wanted`: application -> the workloads that it must have."""
+        """The first that is not well; `wanted`: application -> the workloads that it must have.
+
+        All are looked at each time, for the clocks of those that are starting run side by side.
+        """
+        verdicts = []
         for app in spec.applications:
             found = {workload.name: workload for workload in workloads.of(app, observed)}
-            for name in wanted.get(app.name, ()):
-                verdict = self._one(app, name, found.get(name))
-                if not verdict.is_well:
-                    return verdict
-        return Verdict(True)
+            names = wanted.get(app.name, ())
+            verdicts += [self._one(app, name, found.get(name)) for name in names]
+        return next((verdict for verdict in verdicts if not verdict.is_well), Verdict(True))
 
     def check(self, container: str) -> tuple[bool, str]:
         """One run of the container's own health check: did it succeed, what did it say."""

@@ -583,6 +583,14 @@ def test_a_stable_application_without_a_health_check_is_well_after_a_while() -> 
     assert 3 <= device.world.elapsed_s - began < 10
 
 
+def test_many_applications_prove_themselves_side_by_side() -> None:
+    device = device_on()
+    device.world.podman.registry["r/plain"] = Image()
+    device.offer(document(2, [], [application(f"a{i}", "r/plain") for i in range(15)]))
+    device.run()
+    assert device.condition()["reason"] == "Updated", device.condition()
+
+
 def test_two_applications_with_one_identifier_are_refused() -> None:
     device = device_on()
     twins = [application("My App", "r/web:1"), application("my_app", "r/web:1")]

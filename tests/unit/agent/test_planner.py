@@ -84,6 +84,16 @@ def test_files(found: FileState | None, originals: set[str], steps: list[planner
         ),
         (
             WEB,
+            [replace(BOX, is_swapped=True)],
+            [
+                StopContainer("web-1", "id1"),
+                RemoveContainer("web-1", "id1"),
+                CreateContainer("web"),
+                StartContainer("web"),
+            ],
+        ),
+        (
+            WEB,
             [replace(BOX, is_ours=False, state="exited")],
             [RemoveContainer("web-1", "id1"), CreateContainer("web"), StartContainer("web")],
         ),
