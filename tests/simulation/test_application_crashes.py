@@ -12,7 +12,7 @@ from agent import loop, world
 from tests.fakes import sim_device
 from tests.fakes.sim_device import Device, application, document, file
 from tests.fakes.sim_podman import Image
-from tests.fakes.sim_world import KINDS, SimWorld
+from tests.fakes.sim_world import KINDS, Crash, SimWorld
 
 SEED = int(os.environ.get("SIM_SEED", "1"))
 IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
@@ -72,7 +72,7 @@ class AppsDevice(Device):
         return self.rights.get(version) or self.picture()
 
     def start(self) -> loop.Reconciler:
-        self.is_tampered = not self.rights
+        self.is_tampered = self.is_tampered or not self.rights
         return super().start()
 
 
@@ -87,6 +87,7 @@ def settled() -> AppsDevice:
     # One for each quadlet, two for the project.
     assert len(where.podman.boxes) == 4
     device.rights = {"1": device.picture()}
+    device.is_tampered = False
     return device
 
 
@@ -141,6 +142,21 @@ def drift_unit_file(device: AppsDevice) -> None:
     del device.world.nodes[path]
 
 
+def drift_edited(device: AppsDevice) -> None:
+    """Another image in the unit, and systemd has taken it in."""
+    where = device.world
+    assert where.systemd is not None
+    where.podman.images[f"{WEB}:2"] = GOOD
+    path = next(p for p in where.nodes if p.endswith("-a.container"))
+    where.nodes[path] = replace(
+        where.nodes[path], data=where.nodes[path].data.replace(b"web:1", b"web:2")
+    )
+    where.systemd.run(["systemctl", "daemon-reload"], where.files())
+    unit = path.rsplit("/", 1)[1].replace(".container", ".service")
+    where.systemd.run(["systemctl", "restart", unit], {})
+    assert any(box.image == f"{WEB}:2" for box in where.podman.boxes.values())
+
+
 def drift_project(device: AppsDevice) -> None:
     boxes = device.world.podman.boxes
     del boxes[next(i for i, b in boxes.items() if b.name.startswith("c-"))]
@@ -151,7 +167,29 @@ def drift_stamps(device: AppsDevice) -> None:
     del device.world.nodes[f"{sim_device.DATA}/homeport/applications.json"]
 
 
-@pytest.mark.parametrize("drift", [drift_target, drift_unit_file, drift_project, drift_stamps])
+def test_a_repair_that_is_cut_off_anywhere_is_done_again_as_a_whole() -> None:
+    base = settled()
+    drift_edited(base)
+    whole = again(base, V1, SEED)
+    whole.is_tampered = True
+    whole.world.effects.clear()
+    whole.run(settle_s=31.0)
+    count = len(whole.world.effects)
+    assert count > 10
+    for k in range(count):
+        for kind in KINDS:
+            device = again(base, V1, SEED * 1000 + k)
+            device.is_tampered = True
+            device.world.crash_at = {k: kind}
+            with pytest.raises(Crash):
+                device.run(settle_s=31.0)
+            device.run(settle_s=61.0)
+            assert device.picture() == base.rights["1"], (k, kind, whole.world.effects[k])
+
+
+@pytest.mark.parametrize(
+    "drift", [drift_target, drift_unit_file, drift_edited, drift_project, drift_stamps]
+)
 def test_what_drifts_is_repaired_within_half_a_minute(drift: Any) -> None:
     device = settled()
     made = device.world.podman.made
