@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controllers import freezing, versions
+from controllers import freezing, recording, versions
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client
 from controllers.freezing import Freezer, Unfrozen
 from resources import conditions, render, rollout_plan
@@ -18,6 +18,12 @@ Now = Callable[[], str]
 ROOT = "spec.template.spec"
 # Ours: whether what the devices are given is what the outside sources have now.
 INPUTS_CURRENT = "InputsCurrent"
+CHANGED = "DependencyChangeDetected"
+# Condition, and what its becoming true (again) and false are called.
+_EVENTS = (
+    ("Valid", "FleetValid", "FleetInvalid"),
+    (INPUTS_CURRENT, "", "DependencySyncProbeFailed"),
+)
 # Phases of a rollout that goes on, as flightctl names them on the fleet; all others are Active.
 _IN_PROGRESS = {"Waiting": "Waiting", "Suspended": "Suspended"}
 
@@ -62,6 +68,9 @@ async def reconcile(
                 # Swept while we were busy elsewhere; the next attempt sends all of it again.
                 freezer.forget()
             raise
+        if versions.follows_a_source(target):
+            message = f"What its sources give has changed; {target} holds it."
+            await recording.tell(client, fleet, CHANGED, message, now=now())
     target = version["metadata"]["name"]
     rollout = versions.latest_attempt(rollouts, target)
     if rollout is None:
@@ -173,6 +182,22 @@ async def _tell(
     await client.patch_status(
         FLIGHTCTL, metadata["namespace"], "fleets", metadata["name"], {"conditions": said}
     )
+    for reason, message in worth_telling(known, said):
+        await recording.tell(client, fleet, reason, message, now=now)
+
+
+def worth_telling(known: list[Json], said: list[Json]) -> list[tuple[str, str]]:
+    """(reason, message) of the events that a change of the conditions is."""
+    found = []
+    for type_, good, bad in _EVENTS:
+        was, is_ = conditions.get(known, type_), conditions.get(said, type_)
+        if is_ is None or (was and was["message"] == is_["message"]):
+            continue
+        if is_["status"] != conditions.TRUE:
+            found.append((bad, is_["message"]))
+        elif good and was:
+            found.append((good, "The template can be used."))
+    return found
 
 
 def conclude(

@@ -21,6 +21,8 @@ NORMAL = frozenset(
         "RepositoryAccessible",
         # The reference says so.
         "RepositoryInaccessible",
+        "FleetValid",
+        "DependencyChangeDetected",
         "ResourceSyncCommitDetected",
         "ResourceSyncAccessible",
         "ResourceSyncParsed",

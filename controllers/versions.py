@@ -18,7 +18,7 @@ from resources import digest, render
 
 Json = dict[str, Any]
 
-_NUMBERED = re.compile(r".*\.v(\d+)(?:-[0-9a-f]{8})?", re.DOTALL)
+_NUMBERED = re.compile(r".*\.v(\d+)(?P<changed>-[0-9a-f]{8})?", re.DOTALL)
 
 
 def template_of(version: Json) -> Json:
@@ -60,6 +60,12 @@ def next_name(fleet: Json, template: Json, inputs: Sequence[Json], newest: Json 
         return plain
     new = digest.of([newest["metadata"]["uid"], _manifests(inputs)])
     return f"{plain}-{new.removeprefix(digest.PREFIX)[:8]}"
+
+
+def follows_a_source(name: str) -> bool:
+    """Whether a version of this name was made because something outside had changed."""
+    found = _NUMBERED.fullmatch(name)
+    return found is not None and found["changed"] is not None
 
 
 def number_of(name: str) -> int:

@@ -19,6 +19,7 @@ import pytest
 
 from apiserver import app, config
 from apiserver.app import Server
+from apiserver.builtins.events import STORED
 from apiserver.errors import Conflict
 from apiserver.operations import ListOptions
 from apiserver.store import compaction
@@ -97,6 +98,10 @@ class Rig:
     async def list(self, kind: str) -> list[Json]:
         found = registry.by_kind(kind)
         page = await self.server.operations.list(ADMIN, found, None, ListOptions())
+        return page.items
+
+    async def events(self) -> list[Json]:
+        page = await self.server.operations.list(ADMIN, STORED, None, ListOptions())
         return page.items
 
     async def fleet(self, *providers: Json) -> None:
@@ -224,6 +229,7 @@ async def test_a_tree_lands_on_the_device_and_follows_its_branch(rig: Rig, git: 
     assert re.fullmatch(r"web\.v1-[0-9a-f]{8}", second["metadata"]["name"])
     assert second["status"]["inputs"][0]["revision"] == two
     assert (await rig.contents())["/etc/app.conf"] == b"two"
+    assert [event["spec"]["reason"] for event in await rig.events()] == ["DependencyChangeDetected"]
 
     tree.git("reset", "--quiet", "--hard", one)
     tree.push()
@@ -430,6 +436,9 @@ async def test_secrets_show_nowhere(
     await rig.look(400)
     assert (await rig.condition())["status"] == "False"
     shown = [json.dumps(await rig.list(kind.kind)) for kind in registry.KINDS]
+    events = await rig.events()
+    assert "FleetInvalid" in {event["spec"]["reason"] for event in events}
+    shown.append(json.dumps(events))
     out, err = capfd.readouterr()
     hidden = [PASSWORD, git.password, "let-me-in", SECRET.decode()]
     hidden += [base64.b64encode(text.encode()).decode().rstrip("=") for text in hidden]

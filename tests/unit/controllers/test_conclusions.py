@@ -84,6 +84,25 @@ def test_sources_that_do_not_answer_are_told_beside_a_template_that_is_right() -
     assert "InputsCurrent" not in said(None)
 
 
+def test_events_tell_what_went_wrong_once_and_that_it_is_right_again() -> None:
+    def conclude(
+        known: list[dict[str, object]], valid: str, inputs: str
+    ) -> list[dict[str, object]]:
+        return fleets.conclude(
+            known, valid=valid, rollout=None, inputs=inputs, fleet=FLEET, now=NOW
+        )
+
+    good = conclude([], "", "")
+    assert fleets.worth_telling([], good) == [], "a fleet that begins well is no news"
+    bad = conclude(good, "no such branch", "")
+    assert fleets.worth_telling(good, bad) == [("FleetInvalid", "no such branch")]
+    assert fleets.worth_telling(bad, bad) == []
+    again = conclude(bad, "", "")
+    assert [reason for reason, _ in fleets.worth_telling(bad, again)] == ["FleetValid"]
+    away = conclude(again, "", "no answer")
+    assert fleets.worth_telling(again, away) == [("DependencySyncProbeFailed", "no answer")]
+
+
 def test_a_template_is_compared_without_what_stands_beside_it() -> None:
     version = {"status": {"os": {"image": "x"}, "conditions": [], "updatedAt": NOW}}
     assert versions.is_same({"os": {"image": "x"}}, [], version)

@@ -44,6 +44,7 @@ def test_the_newest_is_that_of_the_highest_generation_and_then_the_last_stored()
 def test_numbers_are_those_of_our_names() -> None:
     names = ("a.v2.v3", "web.v3-1a2b3c4d", "web.v3-xyz", "web", "web.v")
     assert [versions.number_of(name) for name in names] == [3, 3, 0, 0, 0]
+    assert [name for name in names if versions.follows_a_source(name)] == ["web.v3-1a2b3c4d"]
 
 
 def test_a_changed_template_is_named_after_the_generation() -> None:
