@@ -73,10 +73,12 @@ class Stuck(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What is remembered of a look: of what, at which commit, and when the next one is due."""
+    """What is remembered of a look: of what, at which commit, and when the next one is due.
+    `commit` is the one that needs nothing more for a while, `tried` the one that was looked at."""
 
     asked: Json
     commit: str
+    tried: str
     whole_at: float
     due: float
     failures: int
@@ -124,6 +126,7 @@ class ResourceSyncs:
 
     async def _look(self, sync: Json, asked: Json, before: _Look | None) -> _Look:
         commit, phase, failures = "", 0.0, before.failures if before else 0
+        tried = before.tried if before else ""
         whole_at = before.whole_at if before else -math.inf
         try:
             remote = await self._remote(sync)
@@ -132,7 +135,8 @@ class ResourceSyncs:
             is_new = before is None or before.commit != commit
             if is_new or self.monotonic() - whole_at > WHOLE_S:
                 whole_at = self.monotonic()
-                await self._take(sync, remote, commit)
+                is_first, tried = tried != commit, commit
+                await self._take(sync, remote, commit, is_first=is_first)
             failures = 0
         except Stuck as stuck:
             failures += 1
@@ -143,7 +147,9 @@ class ResourceSyncs:
         wait_s = self.poll_s
         if failures and not commit:
             wait_s = max(wait_s, min(SLOWEST_S, wait_s * 2.0 ** (failures - 1)))
-        return _Look(asked, commit, whole_at, _tick(self.monotonic(), wait_s, phase), failures)
+        return _Look(
+            asked, commit, tried, whole_at, _tick(self.monotonic(), wait_s, phase), failures
+        )
 
     # --- what there is ------------------------------------------------------------------------
 
@@ -197,7 +203,7 @@ class ResourceSyncs:
 
     # --- making it so -------------------------------------------------------------------------
 
-    async def _take(self, sync: Json, remote: Remote, commit: str) -> None:
+    async def _take(self, sync: Json, remote: Remote, commit: str, *, is_first: bool) -> None:
         """Bring the fleets to what `commit` describes. Raises Stuck."""
         metadata, status = sync["metadata"], sync.get("status") or {}
         files = await self._files(sync, remote, commit)
@@ -210,10 +216,9 @@ class ResourceSyncs:
             await self._tell(sync, reached)
             return
         reached[PARSED] = ("True", SUCCESS, f"{len(wanted)} fleets in {len(files)} files")
-        if status.get("observedCommit") != commit:
-            await self._tell(
-                sync, reached | {SYNCED: ("False", NEW_HASH, f"commit {commit[:12]} is applied")}
-            )
+        if is_first and status.get("observedCommit") != commit:
+            said = f"commit {commit[:12]} is being applied"
+            await self._tell(sync, reached | {SYNCED: ("False", NEW_HASH, said)})
         try:
             await self._apply(sync, wanted)
         except Stuck as stuck:

@@ -22,7 +22,7 @@ from apiserver.app import Server
 from apiserver.errors import StatusError
 from apiserver.operations import ListOptions
 from bench.fleet import ADMIN, PLAIN
-from controllers import access
+from controllers import access, gitmirror
 from controllers.client import ApiError, Client
 from controllers.gitmirror import Mirrors
 from controllers.gitprogram import Git
@@ -222,8 +222,10 @@ async def test_a_look_that_finds_nothing_new_writes_nothing(rig: Rig, git: GitSe
 
 
 async def test_between_two_polls_nobody_is_asked_but_for_a_refresh(
-    rig: Rig, git: GitServer
+    rig: Rig, git: GitServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The mirrors would answer by themselves, so shortly after the last question.
+    monkeypatch.setattr(gitmirror, "TOGETHER_S", -1.0)
     tree = await source(rig, git, **{"a.yaml": fleet("a")})
     await rig.sync("one", "a.yaml")
     tree.push(**{"a.yaml": fleet("a", "x:2")})
@@ -264,6 +266,7 @@ async def test_force_pushes_are_followed_and_renamed_branches_are_told(
     assert (await rig.said("Accessible"))[0] == "True"
 
 
+@pytest.mark.timeout(600)
 async def test_thousands_of_files_are_read_in_one_go(rig: Rig, git: GitServer) -> None:
     number = 50_000 if os.environ.get("HOMEPORT_SOAK") else 5_000
     config_map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n"
@@ -361,6 +364,8 @@ async def test_a_repository_that_is_not_there_or_of_another_type_is_told(
     await rig.create("Repository", "nobody", {"type": "oci", "registry": "127.0.0.1:1"})
     await rig.look()
     assert "is of type oci, not git" in (await rig.said("Accessible"))[2]
+    await rig.sync("catalog", "a.yaml", type="catalog")
+    assert "type catalog are not served" in (await rig.said("Synced", name="catalog"))[2]
 
 
 async def test_an_empty_or_vanished_path_deletes_nothing_unless_told(
@@ -419,6 +424,9 @@ async def test_of_two_syncs_that_claim_one_fleet_the_first_has_it(rig: Rig, git:
     assert "two/a.yaml:4: Fleet a is already kept by ResourceSync/one" in message
     assert await rig.fleets() == {"a": "quay.io/acme/os:1"}
     assert (await rig.said("Synced"))[0] == "True"
+    before = rig.server.operations.store.hub.version
+    await rig.look("two")
+    assert rig.server.operations.store.hub.version == before, "what was said is not said again"
     tree.remove("one/a.yaml")
     tree.push(**{"one/other.yaml": fleet("other")})
     await rig.look("one")

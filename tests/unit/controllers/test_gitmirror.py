@@ -104,11 +104,13 @@ async def test_an_empty_repository_says_that_it_is_empty(
 
 
 async def test_a_branch_is_where_the_remote_has_it_after_force_push_and_renaming(
-    source: WorkTree, mirrors: Mirrors
+    source: WorkTree, mirrors: Mirrors, tmp_path: Path
 ) -> None:
     source.commit(a="1")
     old = source.commit(a="2")
     assert await mirrors.resolve(remote_of(source), "main") == old
+    same_mirror = tmp_path / "mirrors" / remote_of(source).mirror / "same"
+    same_mirror.touch()
     source.git("reset", "--quiet", "--hard", "HEAD~1")
     new = source.commit(b="1")
     assert await mirrors.resolve(remote_of(source), "main") == new
@@ -121,6 +123,7 @@ async def test_a_branch_is_where_the_remote_has_it_after_force_push_and_renaming
     newest = source.commit(c="1")
     assert await mirrors.resolve(remote_of(source), "trunk") == newest
     assert await mirrors.resolve(remote_of(source)) == newest
+    assert same_mirror.exists(), "nothing of this needed a new mirror"
 
 
 async def test_a_known_commit_needs_no_network_and_an_unchanged_branch_one_question(
