@@ -1,7 +1,7 @@
 """`homeport-agent`, installed as `/usr/bin/flightctl-agent` too: the command line of the agent.
 
 Without a sub-command it is the agent. Exit statuses: 0 asked to stop or done, 1 anything else; the
-last line on stderr says why.
+last line on stderr says why. `health`, which greenboot calls, has 2 for wrong usage.
 """
 
 from __future__ import annotations
@@ -13,22 +13,40 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from agent import collectors, config, errors, reporting, sources, version
+from agent import collectors, config, durations, errors, health, reporting, sources, version
 from agent.linux import LinuxWorld
 
 ROOT_VARIABLE = "FLIGHTCTL_TEST_ROOT_DIR"
 
 
 class _Parser(argparse.ArgumentParser):
-    """Exit status 1 for wrong usage and not argparse's 2: so the reference does it."""
+    """Exit status 1 for wrong usage and not argparse's 2, but for `health`: so the reference does
+    it."""
+
+    command = ""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(1, f"{self.prog}: {message}\n")
+        is_health = self.command == "health" or self.prog.endswith(" health")
+        self.exit(health.WRONG_USAGE if is_health else 1, f"{self.prog}: {message}\n")
+
+
+def _duration(text: str) -> float:
+    try:
+        seconds = durations.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if seconds < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is less than nothing")
+    return seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest:
+        parser.command = arguments.command or ""
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     match arguments.command:
         case "version":
             print(version.VERSION)
@@ -36,11 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         case "system-info":
             return _system_info(arguments)
+        case "health":
+            return _health(arguments)
         case _:
             return _agent(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> _Parser:
     parser = _Parser(
         prog="homeport-agent", description="Makes this device what its specification says."
     )
@@ -56,7 +76,29 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("version", help="version and commit, a line each")
     info = commands.add_parser("system-info", help="what this device is, as one line of JSON")
     info.add_argument("--hardware-map", help="names of graphics cards; accepted and not used yet")
+    check = commands.add_parser(
+        "health", help="whether the agent is up and stays up; for greenboot"
+    )
+    _add_health_flags(check)
     return parser
+
+
+def _add_health_flags(check: argparse.ArgumentParser) -> None:
+    usual = health.Patience()
+    for flag, seconds, words in (
+        ("--timeout", usual.timeout_s, "how long it may take to come up"),
+        ("--stability-window", usual.stability_s, "how long it must then stay up"),
+        ("--poll-interval", usual.poll_s, "between two looks"),
+    ):
+        text = f"{seconds:g}s"
+        check.add_argument(
+            flag,
+            type=_duration,
+            default=text,
+            metavar="DURATION",
+            help=f"{words} (default: {text})",
+        )
+    check.add_argument("--verbose", action="store_true", help="say also why it is healthy")
 
 
 def read_settings(arguments: argparse.Namespace) -> config.Settings:
@@ -94,6 +136,17 @@ def _system_info(arguments: argparse.Namespace) -> int:
     now = reporting.rfc3339(where.now())
     print(json.dumps(collectors.report(machine, custom, now=now), separators=(",", ":")))
     return 0
+
+
+def _health(arguments: argparse.Namespace) -> int:
+    patience = health.Patience(
+        arguments.timeout, arguments.stability_window, max(arguments.poll_interval, 0.1)
+    )
+    said: list[str] = []
+    status = health.check(LinuxWorld(arguments.root), patience, said.append)
+    if status or arguments.verbose:
+        print("\n".join(said), file=sys.stderr if status else sys.stdout)
+    return status
 
 
 if __name__ == "__main__":

@@ -172,11 +172,15 @@ def step(memory: Memory, record: Json) -> Memory:
             )
         case "refuse":
             refusal = _refusal(record)
+            # An old system that did not come up on the way back does not get all its tries again.
+            before = memory.state
+            tried = before.reboots if isinstance(before, states.RollingBack) else 0
             kept = tuple(r for r in memory.refusals if r.target != refusal.target)
             return replace(
                 memory,
                 state=states.Refused(refusal.target, refusal.failure),
                 refusals=(*kept, refusal)[-REFUSALS_MAX:],
+                repair_reboots=tried,
                 steps_in_target=0,
                 boots_without_commit=0,
             )

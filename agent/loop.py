@@ -174,7 +174,7 @@ class Reconciler:
         self._teller.trouble("hooks", trouble)
         self._resume()
         self._teller.committed(self._current)
-        self._tell_system(self._system.slots_for(None))
+        self._tell_system(self._system.slots_or_trouble()[0])
         self._teller.state(self.state, self._world.now(), current=self._current.target)
         self._is_begun = True
         log.info("loop begins state=%s current=%s", type(self.state).__name__, self._current.target)
@@ -306,7 +306,10 @@ class Reconciler:
         self, facts: machine.Facts, state: states.State, goal: specs.Spec
     ) -> machine.Facts:
         wants = self._system.wanted(state, goal, repairs=self._journal.memory.repair_reboots)
-        slots = self._system.slots_for(wants)
+        is_between = states.heads_for_target(state) or isinstance(state, states.RollingBack)
+        slots, trouble = self._system.slots_or_trouble()
+        if trouble is not None and wants is not None and is_between:
+            raise trouble
         self._tell_system(slots)
         if fallen_back := self._system.fallen_back(state, wants, slots, facts.at):
             return replace(facts, objection=fallen_back)
@@ -317,11 +320,12 @@ class Reconciler:
                 raise
             return replace(facts, objection=self._failure(error, state))
         if not states.heads_for_target(state):
-            self._tell_astray(self._system.astray(wants, slots))
+            is_blind = trouble is not None and wants is not None
+            words = str(trouble) if is_blind else self._system.astray(wants, slots)
+            self._tell_astray(words)
         observed = replace(self._observer.observed(goal, wanted), os=slots)
         self._teller.applications(goal, observed)
         # Between two specifications it is for the verdict to say what does not stay up.
-        is_between = states.heads_for_target(state) or isinstance(state, states.RollingBack)
         plan = self._hooks.woven(
             planner.plan(wanted, observed, revives=not is_between),
             state,

@@ -93,18 +93,16 @@ class System:
         self._seen = (now, found)
         return found
 
-    def slots_for(self, wanted: osimage.Wanted | None) -> osimage.Slots | None:
-        """As `slots`, but who wants nothing of the tool does not depend on its answer."""
+    def slots_or_trouble(self) -> tuple[osimage.Slots | None, errors.Retry | None]:
+        """As `slots`, for who can go on without them."""
         try:
-            return self.slots()
+            return self.slots(), None
         except errors.Retry as error:
-            if wanted is not None:
-                raise
             log.warning("operating system not observed: %s", error)
-            return None
+            return None, error
 
     def booted_name(self) -> str:
-        slots = self.slots_for(None)
+        slots, _ = self.slots_or_trouble()
         return slots.booted.image if slots is not None and slots.booted is not None else ""
 
     def section(self, committed: specs.Spec, slots: osimage.Slots | None) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -329,6 +330,44 @@ def test_a_system_that_does_not_come_back_is_reported_after_two_reboots() -> Non
     summary = device.mailbox.status()["summary"]
     assert summary["status"] == "Degraded"
     assert "booted OS image r/os:1, expected r/os:2" in summary["info"]
+
+
+def test_an_old_system_that_comes_up_no_more_costs_two_reboots_and_is_reported() -> None:
+    device, system = settled_device(SEED)
+    device.offer(next_version(2, "r/os:2", app="r/bad"))
+    until(device, states.Verifying, reboots=1)
+    system.contents[OLD.digest] = dataclasses.replace(OLD, comes_up=False)
+    device.is_tampered = True
+    device.run(settle_s=4000)
+    assert "applications failed for web" in refused(device, 2)
+    assert system.booted.digest == NEW.digest
+    assert device.world.reboots_ordered == 1 + 2
+    assert "booted OS image r/os:2, expected r/os:1" in device.mailbox.status()["summary"]["info"]
+    # The rest of the old specification is there all the same.
+    assert device.picture()[:2] == device.expected("1")[:2]
+
+
+def test_a_tool_that_does_not_answer_keeps_no_file_from_being_repaired() -> None:
+    device, system = updated_device()
+    whole = SimBootc.status
+    system.status = lambda: ["Fetching layers"]  # type: ignore[assignment,method-assign,return-value]
+    device.world.nodes["/etc/motd"] = Node(world.FILE, b"edited by hand")
+    device.run(settle_s=100)
+    assert device.world.nodes["/etc/motd"].data == b"two"
+    summary = device.mailbox.status()["summary"]
+    assert summary["status"] == "Degraded"
+    assert "bootc status" in summary["info"]
+    system.status = lambda: whole(system)  # type: ignore[method-assign]
+    device.run(settle_s=100)
+    assert device.mailbox.status()["summary"] == {"status": "Online"}
+    # In the middle of an update it is waited for, and not for ever.
+    device.systems["3"] = THIRD.digest
+    device.offer(next_version(3, "r/os:3"))
+    until(device, states.Rebooting)
+    system.status = lambda: ["Fetching layers"]  # type: ignore[assignment,method-assign,return-value]
+    device.is_tampered = True
+    device.run()
+    assert "bootc status" in refused(device, 3)
 
 
 @pytest.mark.parametrize("reorders", [True, False], ids=["made-lasting", "counted-down-only"])
