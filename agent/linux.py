@@ -240,7 +240,9 @@ class LinuxWorld:
         if str(self._root) != "/":
             log.warning("a reboot is due; under a root of its own the agent leaves it to others")
             return
-        self.run(["systemctl", "reboot"], timeout_s=60)
+        answer = self.run(["systemctl", "reboot"], timeout_s=60)
+        if not answer.ok:
+            log.error("reboot not ordered: %s", answer.words)
 
     def _chown(self, handle: int, uid: int, gid: int) -> None:
         if self._plays_root:
