@@ -58,14 +58,20 @@ def load(snapshot: Snapshot, inputs: Sequence[Json]) -> Frozen:
         return manifest.NOTHING
     names = list(dict.fromkeys(found["manifest"] for found in inputs))
     bodies = contents.read(snapshot.connection, names)
-    files = {
-        found["name"]: _files(bodies[found["manifest"]], f"inputs[{number}].manifest")
-        for number, found in enumerate(inputs)
-    }
-    size = sum(file.size for some in files.values() for file in some)
-    if problem := manifest.check_whole((), size):
+    files: dict[str, tuple[File, ...]] = {}
+    for number, found in enumerate(inputs):
+        here, name = f"inputs[{number}].manifest", found["manifest"]
+        if name not in bodies:
+            raise Invalid([FieldError(here, NOT_FOUND, f"{name} is not stored")])
+        files[found["name"]] = _files(bodies[name], here)
+    every = [file for some in files.values() for file in some]
+    if problem := manifest.check_whole((), sum(file.size for file in every)):
         raise Invalid([FieldError("inputs", INVALID, problem)])
-    return Frozen(files, contents.children(snapshot.connection, names))
+    blobs = contents.children(snapshot.connection, names)
+    if any(file.digest not in blobs for file in every):
+        # Somebody changed the list after it was accepted: only an administrator can.
+        raise Invalid([FieldError("inputs", NOT_FOUND, "what they name is not kept here")])
+    return Frozen(files, blobs)
 
 
 def _files(body: bytes, path: str) -> tuple[File, ...]:

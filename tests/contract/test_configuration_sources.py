@@ -10,7 +10,6 @@ import itertools
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,27 +17,22 @@ from typing import Any
 import pytest
 
 from apiserver import app, config
-from apiserver.app import Server
-from apiserver.builtins.events import STORED
 from apiserver.errors import Conflict
-from apiserver.operations import ListOptions
 from apiserver.store import compaction
-from bench.fleet import ADMIN, PLAIN
-from controllers import fleets, followers, rollouts, versions
-from controllers.client import FLIGHTCTL, ApiError, Client, Unreachable
-from controllers.freezing import Freezer
-from controllers.gitmirror import Mirrors
-from controllers.gitprogram import Git
+from bench.fleet import ADMIN
+from controllers import fleets, followers
+from controllers.client import ApiError, Client, Unreachable
 from controllers.runtime import Controllers
 from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
 from controllers.settings import Settings
-from resources import conditions, registry
+from resources import registry
 from tests.fakes import file_server, git_server, host_cluster
 from tests.fakes.file_server import FileServer
 from tests.fakes.git_server import GitServer
 from tests.fakes.git_worktree import WorkTree
 from tests.fakes.host_cluster import Cluster
+from tests.fakes.sources_rig import Rig
 
 Json = dict[str, Any]
 
@@ -61,91 +55,6 @@ def files(tmp_path: Path) -> Iterator[FileServer]:
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     with host_cluster.running(tmp_path) as found:
         yield found
-
-
-@dataclass
-class Rig:
-    """An API server, and the controllers' reconcilers, called by hand. Time is `clock`, so that
-    what was asked for just now is asked for again when the test wants it."""
-
-    server: Server
-    client: Client
-    folder: Path
-    host: HostCluster
-    clock: list[float]
-    freezer: Freezer
-
-    def restarted(self) -> Freezer:
-        """A freezer that remembers nothing, as after a crash; mirrors are there."""
-        git = Git(self.folder / "known_hosts")
-        mirrors = Mirrors(self.folder / "mirrors", git, monotonic=lambda: self.clock[0])
-        return Freezer(self.client, mirrors, self.host, poll_s=5, monotonic=lambda: self.clock[0])
-
-    async def create(self, kind: str, name: str, spec: Json, **labels: str) -> None:
-        found = registry.by_kind(kind)
-        document = {"metadata": {"name": name, "labels": labels}, "spec": spec}
-        await self.server.operations.create(ADMIN, found, "default", document, PLAIN)
-
-    async def replace(self, kind: str, name: str, spec: Json) -> None:
-        found = registry.by_kind(kind)
-        document = {"metadata": {"name": name}, "spec": spec}
-        await self.server.operations.update(ADMIN, found, "default", name, document, PLAIN)
-
-    async def get(self, kind: str, name: str) -> Json:
-        found = registry.by_kind(kind)
-        return await self.server.operations.get(ADMIN, found, "default", name)
-
-    async def list(self, kind: str) -> list[Json]:
-        found = registry.by_kind(kind)
-        page = await self.server.operations.list(ADMIN, found, None, ListOptions())
-        return page.items
-
-    async def events(self) -> list[Json]:
-        page = await self.server.operations.list(ADMIN, STORED, None, ListOptions())
-        return page.items
-
-    async def fleet(self, *providers: Json) -> None:
-        """The fleet `web`, with one device."""
-        selector = {"matchLabels": {"fleet": "web"}}
-        spec = {"selector": selector, "template": {"spec": {"config": list(providers)}}}
-        if any(f["metadata"]["name"] == "web" for f in await self.list("Fleet")):
-            await self.replace("Fleet", "web", spec)
-        else:
-            await self.create("Fleet", "web", spec)
-            await self.create("Device", "d1", {}, fleet="web")
-
-    async def look(self, later_s: float = 10.0) -> Json:
-        """A look of the controllers at the fleet, `later_s` after the last; its newest version."""
-        self.clock[0] += later_s
-        now = f"2026-11-25T00:{int(self.clock[0]) // 60 % 60:02}:{int(self.clock[0]) % 60:02}Z"
-        await fleets.reconcile(self.client, "default", "web", freezer=self.freezer, now=lambda: now)
-        heads = await self.client.heads(FLIGHTCTL, "default", "templateversions", "spec.fleet=web")
-        newest = versions.newest(heads)
-        if newest is None:
-            return {}
-        await rollouts.reconcile(self.client, "default", f"{newest}-1", now=lambda: now)
-        return await self.get("TemplateVersion", newest)
-
-    async def condition(self, type_: str = "Valid", of: str = "Fleet", name: str = "web") -> Json:
-        document = await self.get(of, name)
-        found = conditions.get(document["status"].get("conditions"), type_)
-        assert found is not None, document["status"]
-        return found
-
-    async def rendered(self, device: str = "d1") -> dict[str, Json]:
-        """What the agent is given, by path, contents decoded."""
-        found = await self.server.operations.rendered(ADMIN, "default", device)
-        return {
-            file["path"]: {**file, "content": base64.b64decode(file["content"])}
-            for provider in found["spec"]["config"]
-            for file in provider["inline"]
-        }
-
-    async def contents(self, device: str = "d1") -> dict[str, bytes]:
-        return {path: file["content"] for path, file in (await self.rendered(device)).items()}
-
-    async def names(self) -> list[str]:
-        return [v["metadata"]["name"] for v in await self.list("TemplateVersion")]
 
 
 @pytest.fixture

@@ -182,6 +182,26 @@ async def test_devices_get_the_files_and_a_secret_leaves_no_digest_of_its_own(ri
     await rig.refused("GET", f"{CONTENTS}/{two['manifest']}", 403, role="viewer")
 
 
+@pytest.mark.parametrize("is_stored", [True, False], ids=["not accepted", "not stored"])
+async def test_inputs_that_were_changed_by_hand_are_refused(rig: Rig, is_stored: bool) -> None:
+    made = await frozen(rig, "one", {"/a": b"a"})
+    await create(rig, version([made], "one"))
+    body = manifest.document([File("/b", digest.of_bytes(b"b"), 1)])
+    other = await post(rig, body) if is_stored else digest.of_bytes(body)
+    changed = {"status": {"inputs": [made | {"manifest": other}]}}
+    headers = {"Content-Type": kube_face.MERGE}
+    await rig.json("PATCH", f"{VERSIONS}/web.v1/status", json=changed, headers=headers)
+    target = {"fleet": "web", "templateVersion": "web.v1"}
+    head = {"apiVersion": "homeport.dev/v1alpha1", "kind": "Rollout"}
+    rollout = head | {"metadata": {"name": "web.v1-1"}, "spec": {"target": target}}
+    await rig.json("POST", f"{H}/namespaces/default/rollouts", json=rollout, code=201)
+    await rig.json("POST", f"{G}/namespaces/default/fleets", json=kube_face.fleet("web"), code=201)
+    path = f"{G}/namespaces/default/fleets/web/bindings"
+    request = {"templateVersion": "web.v1", "rollout": "web.v1-1"}
+    status = await rig.refused("POST", path, 422, json=request, role="controller")
+    assert "inputs" in status["message"]
+
+
 # --- devices without fleet ----------------------------------------------------------------------
 
 
