@@ -1,0 +1,88 @@
+"""From an image in podman's storage to an ostree commit that can be booted.
+
+bootc reads containers-storage through its own library, a layer at a time; here podman mounts the
+image as a whole and `ostree commit` takes the tree. What comes out is of the same kind: the image's
+files, /etc moved to /usr/etc (where ostree takes a new deployment's defaults from), and the image's
+digest, version and date in the commit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.fakes.bootc.errors import Failed
+from tests.fakes.bootc.host import Image
+
+TRANSPORT = "containers-storage"
+VERSION_LABEL = "org.opencontainers.image.version"
+# Commit metadata. The first is ostree-ext's own key.
+DIGEST_KEY, TIMESTAMP_KEY, ARCHITECTURE_KEY = (
+    "ostree.manifest-digest",
+    "homeport.timestamp",
+    "homeport.architecture",
+)
+
+
+def inspect(reference: str) -> Image:
+    """What podman knows of it. Raises Failed if podman does not have it."""
+    shown = json.loads(_output("podman", "image", "inspect", reference))[0]
+    labels = shown.get("Labels") or {}
+    return Image(
+        reference,
+        TRANSPORT,
+        digest=shown["Digest"],
+        version=labels.get(VERSION_LABEL),
+        timestamp=shown.get("Created"),
+        architecture=shown.get("Architecture"),
+    )
+
+
+def commit(image: Image, repo: Path) -> str:
+    """The checksum of a new commit of the image's tree."""
+    mounted = Path(_output("podman", "image", "mount", image.reference).strip())
+    try:
+        return commit_tree(mounted, image, repo)
+    finally:
+        subprocess.run(["podman", "image", "unmount", image.reference], capture_output=True)
+
+
+def commit_tree(tree: Path, image: Image, repo: Path) -> str:
+    metadata = {
+        "version": image.version,
+        DIGEST_KEY: image.digest,
+        TIMESTAMP_KEY: image.timestamp,
+        ARCHITECTURE_KEY: image.architecture,
+    }
+    with tempfile.TemporaryDirectory(dir=repo / "tmp") as work:
+        moved = Path(work) / "moved"
+        (moved / "usr").mkdir(parents=True)
+        shutil.copytree(tree / "etc", moved / "usr/etc", symlinks=True)
+        _copy_owners(tree / "etc", moved / "usr/etc")
+        skipped = Path(work) / "skipped"
+        skipped.write_text("/etc\n")
+        argv = ["ostree", "commit", f"--repo={repo}", "--orphan", "--bootable", "--no-xattrs"]
+        argv += ["--no-bindings", f"--tree=dir={tree}", f"--tree=dir={moved}"]
+        argv += [f"--skip-list={skipped}"]
+        argv += [f"--add-metadata-string={k}={v}" for k, v in metadata.items() if v]
+        return _output(*argv).strip()
+
+
+def _copy_owners(source: Path, target: Path) -> None:
+    for path in (source, *source.rglob("*")):
+        at = path.lstat()
+        copied = target / path.relative_to(source)
+        os.lchown(copied, at.st_uid, at.st_gid)
+        if not path.is_symlink():
+            copied.chmod(at.st_mode & 0o7777)
+
+
+def _output(*argv: str) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True)
+    if done.returncode:
+        raise Failed(f"{' '.join(argv[:3])}: {done.stderr.strip()}")
+    return done.stdout
