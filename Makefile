@@ -26,7 +26,7 @@ check: $(STAMP) ## format, lint, types, import contracts, unit tests: under two 
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest -q tests/unit
+	@$(BIN)/python -m pytest -q --numprocesses=auto tests/unit
 
 test: setup ## all tests; what CI calls
 	@$(MAKE) --no-print-directory check
