@@ -154,6 +154,12 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
     authority = await asyncio.to_thread(
         Authority.load_or_create, settings.data / "pki", now=utc_now
     )
+    if not await store.share_authority(authority.fingerprint):
+        raise ConfigError(
+            f"{settings.data / 'pki'} is not the certificate authority whose certificates the "
+            "devices of this database have; put the pki directory of the server that was there "
+            "first in its place"
+        )
     operations = Operations(store)
     await operations.prepare()
     certificate, key = await asyncio.to_thread(

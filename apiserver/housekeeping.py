@@ -23,6 +23,7 @@ from resources.kind import Json, Kind
 from resources.registry import TEMPLATE_VERSION as VERSION
 
 EVERY_S = 60.0
+LEASE = "housekeeping"
 EVENT_KEPT = timedelta(days=7)
 EVENTS_A_PAGE = 500
 # Fleets whose counters are looked at in one round; then it is the next ones' turn.
@@ -38,6 +39,8 @@ async def keep_house(operations: Operations, now: Callable[[], datetime]) -> Non
     while True:
         await asyncio.sleep(EVERY_S)
         try:
+            if not await operations.store.lease(LEASE, 3 * EVERY_S):
+                continue  # another process does it
             await tidy(operations, now())
             place = await recount_some(operations, place)
         except Exception:  # the next round tries again; nothing depends on this one

@@ -2,7 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from apiserver.store.postgres import PostgresDatabase
+from tests.fakes.postgres import Cluster, missing, running
 
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL of this session's own; whoever asks makes databases in it."""
+    if why := missing():
+        pytest.skip(why)
+    with running() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: Cluster) -> str:
+    """The URL of a database with our schema, of which copies are made: a tenth of a second each."""
+
+    async def migrate(url: str) -> None:
+        await (await PostgresDatabase.open(url)).close()
+
+    url = postgres.create_database()
+    asyncio.run(migrate(url))
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """What `--database` is given: a test that asks runs on both stores, with a database of its own;
+    the data directory makes SQLite's."""
+    if request.param == "sqlite":
+        return ""
+    cluster: Cluster = request.getfixturevalue("postgres")
+    return cluster.copy_database(request.getfixturevalue("migrated"))

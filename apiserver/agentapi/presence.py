@@ -21,6 +21,10 @@ from apiserver.store import Store, Transaction, presence
 FLUSH_CHUNK = 2_000
 # More than a clock is slewed by between two sweeps.
 CLOCK_JUMP_S = 30.0
+# The name of the lease under which devices are swept, and how many rounds it is good for: when its
+# holder dies the next one goes on after so many.
+SWEEP = "sweep"
+SWEEP_LEASES = 3
 
 log = structlog.get_logger()
 
@@ -93,7 +97,10 @@ class Presence:
                 await asyncio.sleep(self._settings.hold_s + self._settings.sweep_grace_s)
                 continue
             try:
-                await self.sweep()
+                # One process of several is enough. Each writes down what it saw more often than
+                # the sweep of another would call a device gone.
+                if await self._store.lease(SWEEP, SWEEP_LEASES * self._settings.sweep_every_s):
+                    await self.sweep()
             except Exception:
                 log.warning("disconnected devices could not be marked", exc_info=True)
             await asyncio.sleep(self._settings.sweep_every_s)

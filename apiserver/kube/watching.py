@@ -76,11 +76,11 @@ def _options(face: Face, query: options.WatchQuery) -> WatchOptions:
 async def _reached(face: Face, query: options.WatchQuery) -> None:
     """A version that this store has not reached is of another store, or of a replica ahead."""
     version = query.resource_version
-    hub = face.operations.store.hub
-    if version and version > hub.version and await hub.wait(version - 1, face.reach_s) < version:
-        raise Timeout(
-            f"Too large resource version: {version}, current: {hub.version}", retry_after_s=1
-        )
+    if not version:
+        return
+    reached = await face.operations.store.reach(version, face.reach_s)
+    if reached < version:
+        raise Timeout(f"Too large resource version: {version}, current: {reached}", retry_after_s=1)
 
 
 async def _pump(

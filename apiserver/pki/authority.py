@@ -11,6 +11,7 @@ root is refused: a new root would strand every device.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 import secrets
@@ -89,6 +90,14 @@ class Authority:
     def client_ca_pem(self) -> bytes:
         """What a listener trusts client certificates by: the client signer, not the root."""
         return self._client_signer.pem
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the key under which client certificates are signed: SHA-256, in hexadecimal."""
+        public = self._client_signer.certificate.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return hashlib.sha256(public).hexdigest()
 
     @property
     def server_ca_pem(self) -> bytes:

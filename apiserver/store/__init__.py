@@ -1,6 +1,12 @@
 """The store: the only place that opens the database. Everything durable passes through here."""
 
-from apiserver.store.database import StoreFull, StoreLocked, StoreTooNew, StoreUnavailable
+from apiserver.store.database import (
+    StoreFull,
+    StoreLocked,
+    StoreTooNew,
+    StoreUnavailable,
+    StoreUnreachable,
+)
 from apiserver.store.hub import Hub
 from apiserver.store.sequencer import StoreBusy
 from apiserver.store.snapshot import Snapshot, Transaction
@@ -15,5 +21,6 @@ __all__ = [
     "StoreLocked",
     "StoreTooNew",
     "StoreUnavailable",
+    "StoreUnreachable",
     "Transaction",
 ]

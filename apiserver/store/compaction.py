@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, exists, select, update
 
-from apiserver.store import contents
+from apiserver.store import commits, contents
 from apiserver.store.tables import CHANGE, EVENT, HISTORY, META
 
 if TYPE_CHECKING:
@@ -48,5 +48,6 @@ def compact(tx: Transaction) -> int:
     )
     old = HISTORY.c.from_at < now_s - HISTORY_KEPT_S
     connection.execute(delete(HISTORY).where(old, superseded))
+    commits.forget(tx)
     tx.writes += 1
     return gone

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.dialects import postgresql, sqlite
 
-from apiserver.store.tables import SCRATCH
-
 # Any constant: all writers of one database take the same one.
 _ADVISORY_LOCK = 7_443_001
+# On which commits are announced; of one database, as PostgreSQL has it.
+CHANNEL = "homeport"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,7 @@ class Dialect:
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
 
     def scratch(self, connection: Connection, name: str) -> None:
-        """An empty scratch table of this connection's own."""
-        if not self.is_sqlite:
-            # SQLite's is made when the connection is opened, outside any transaction that could
-            # undo it. Another mutation of this transaction may have made this one.
-            columns = SCRATCH[name]
-            made = f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns}) ON COMMIT DROP"
-            connection.exec_driver_sql(made)
+        """An empty scratch table of this connection's own. It was made when the connection was
+        opened, outside any transaction that could undo it; another mutation of this transaction may
+        have used it."""
         connection.exec_driver_sql(f"DELETE FROM {name}")  # noqa: S608 - a name of ours

@@ -78,8 +78,7 @@ class Prepared:
             assert not given, f"write literal_column for {given}: parameters come with each run"
             order = tuple(compiled.positiontup or ())
             # What the answer is made of; nothing for a statement that has none.
-            chosen = getattr(statement, "selected_columns", ())
-            found = compiled.string, order, tuple(column.key for column in chosen)
+            found = compiled.string, order, tuple(c.key for c in statement.exported_columns)
             # Two threads may both come here; they find the same.
             self._compiled[dialect.name] = found
         return found

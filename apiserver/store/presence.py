@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from apiserver.store import devices
 from apiserver.store.dialect import Dialect
@@ -19,13 +19,17 @@ SWEEP_LIMIT = 1_000
 
 
 def _noting(dialect: str) -> Any:
+    """The later of two sightings, for another process may have written its own first; but nothing
+    that a clock which was wrong has written from the future."""
     insert = Dialect(dialect).upsert(PRESENCE)
+    known, told = PRESENCE.c.last_seen, insert.excluded.last_seen
+    is_later = (known < told) | (known > bindparam("now"))
     return insert.on_conflict_do_update(
-        index_elements=["uid"], set_={"last_seen": insert.excluded.last_seen}
+        index_elements=["uid"], set_={"last_seen": told}, where=is_later
     )
 
 
-_NOTE = Prepared(_noting)
+_NOTE = Prepared(_noting, ("uid", "last_seen"))
 
 
 def record(tx: Transaction, seen: Mapping[str, float]) -> None:
@@ -33,7 +37,9 @@ def record(tx: Transaction, seen: Mapping[str, float]) -> None:
 
     The process that sees a poll sets connected; the sweep only takes it away.
     """
-    _NOTE.run_many(tx.connection, ({"uid": u, "last_seen": at} for u, at in seen.items()))
+    now = tx.now.timestamp()
+    rows = ({"uid": uid, "last_seen": at, "now": now} for uid, at in seen.items())
+    _NOTE.run_many(tx.connection, rows)
     tx.writes += len(seen)
     uids = list(seen)
     for start in range(0, len(uids), 500):

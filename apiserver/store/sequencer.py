@@ -12,11 +12,18 @@ Nobody is answered before the commit. A mutation that refuses before it wrote is
 that fails after it wrote, a fault of the database, or a commit that fails, rolls the batch back,
 and its members are run again one by one, so that a stranger's fault costs nobody else anything.
 Mutations may therefore run twice, and must have no effect outside their transaction.
+
+A database that is another process may be lost. Before the commit nothing was kept: the batch is run
+once more, on a new connection, and then refused as a whole. In the commit it is unknown: each batch
+leaves its number in its transaction, so the next connection says whether it is there (`commits`);
+then it is answered as committed, else it is run again. Only if no connection can be had for a while
+the callers are told that it is not known.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,13 +31,23 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from apiserver.store.database import FAULTS, Database
+from apiserver.store.database import (
+    FAULTS,
+    CommitUnanswered,
+    Database,
+    StoreUnavailable,
+    StoreUnreachable,
+)
 from apiserver.store.hub import Hub
 
 T = TypeVar("T")
 
 BATCH = 64
 QUEUE = 4_096
+# How long it is tried to find out whether a commit happened: a database that restarts is back, and
+# clients still wait.
+ASKING_S = 15.0
+ASK_AGAIN_S = 0.25
 
 log = structlog.get_logger()
 
@@ -45,10 +62,12 @@ class OpenTransaction(Protocol):
     writes: int
     version: int
 
-    def finish(self) -> int: ...
+    def finish(self, writer: str, number: int) -> int: ...
 
 
 Begin = Callable[[Any], OpenTransaction]
+# Whether the batch of that writer and number is in the database.
+IsThere = Callable[[Any, str, int], bool]
 
 
 @dataclass(slots=True)
@@ -68,12 +87,17 @@ class _Tainted(Exception):
 
 
 class Sequencer:
-    """The one writer of a process."""
+    """The one writer of a process, which `writer` names among others."""
 
-    def __init__(self, database: Database, begin: Begin, hub: Hub) -> None:
+    def __init__(
+        self, database: Database, begin: Begin, hub: Hub, *, writer: str, is_there: IsThere
+    ) -> None:
         self._database = database
         self._begin = begin
         self._hub = hub
+        self._writer = writer
+        self._is_there = is_there
+        self._numbers = itertools.count(1)
         self._waiting: deque[_Mutation] = deque()
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -117,7 +141,12 @@ class Sequencer:
         if not batch:
             return
         try:
-            outcome = await self._database.transact(lambda c: self._apply(c, batch))
+            outcome = await self._commit(batch)
+        except (StoreUnreachable, CommitUnanswered) as error:
+            # Nobody is tried alone: there is no database, or they may be in it already.
+            for mutation in batch:
+                _answer(mutation, False, error)
+            return
         except Exception as error:
             if len(batch) == 1:
                 cause = error.__cause__ if isinstance(error, _Tainted) else error
@@ -131,7 +160,47 @@ class Sequencer:
             _answer(mutation, good, value)
         self._hub.publish(outcome.version)
 
-    def _apply(self, connection: Any, batch: list[_Mutation]) -> _Outcome:
+    async def _commit(self, batch: list[_Mutation]) -> _Outcome:
+        """The outcome of a batch that is in the database."""
+        try:
+            return await self._attempt(batch)
+        except StoreUnreachable:
+            # Nothing was kept; perhaps the database was only started again.
+            return await self._attempt(batch)
+
+    async def _attempt(self, batch: list[_Mutation]) -> _Outcome:
+        number = next(self._numbers)
+        applied: list[_Outcome] = []
+
+        def work(connection: Any) -> _Outcome:
+            applied.append(self._apply(connection, batch, number))
+            return applied[-1]
+
+        try:
+            return await self._database.transact(work)
+        except CommitUnanswered as unanswered:
+            if not await self._was_committed(number, unanswered):
+                log.warning("commit lost, batch run again", number=number, size=len(batch))
+                raise StoreUnreachable("the database was lost; nothing was changed") from unanswered
+            log.warning("answer of a commit lost, commit found", number=number, size=len(batch))
+            return applied[-1]
+
+    async def _was_committed(self, number: int, unanswered: CommitUnanswered) -> bool:
+        """Raises `unanswered` when nobody is there to say."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ASKING_S
+        while True:
+            try:
+                # With the store lock, so after the end of the transaction that it is about.
+                return await self._database.transact(
+                    lambda c: self._is_there(c, self._writer, number), commit=False
+                )
+            except StoreUnavailable:
+                if loop.time() >= deadline:
+                    raise unanswered from None
+                await asyncio.sleep(ASK_AGAIN_S)
+
+    def _apply(self, connection: Any, batch: list[_Mutation], number: int) -> _Outcome:
         transaction = self._begin(connection)
         answers: list[tuple[bool, Any]] = []
         for mutation in batch:
@@ -146,7 +215,7 @@ class Sequencer:
                 if transaction.writes != before:
                     raise _Tainted from error
                 answers.append((False, error))
-        return _Outcome(transaction.finish(), answers)
+        return _Outcome(transaction.finish(self._writer, number), answers)
 
 
 def _answer(mutation: _Mutation, good: bool, value: Any) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 from uuid import uuid4
 
 import orjson
-from sqlalchemy import Connection, func, insert, literal_column, select, update
+from sqlalchemy import Connection, Text, cast, func, insert, literal_column, select, update
 
-from apiserver.store import contents, devices, objects, watchrule
+from apiserver.store import commits, contents, devices, objects, watchrule
 from apiserver.store.contents import Documents
-from apiserver.store.dialect import Dialect
+from apiserver.store.dialect import CHANNEL, Dialect
 from apiserver.store.prepared import Prepared
 from apiserver.store.tables import CHANGE, COUNTER, DEVICE, META, OBJECT
 from resources import digest
@@ -25,9 +25,18 @@ from resources.kind import Json, Kind
 from resources.selectors import EVERYTHING, FieldSelector, LabelSelector
 
 _META = Prepared(select(META))
-_NEW_META = Prepared(
-    update(META).values(batch=META.c.batch + literal_column("1")), ("version", "writer")
-)
+
+
+def _committing(dialect: str) -> Any:
+    """The new version; on PostgreSQL the other processes hear of it when it is committed."""
+    statement = update(META)
+    if Dialect(dialect).is_sqlite:
+        return statement
+    told = func.pg_notify(literal_column(f"'{CHANNEL}'"), cast(META.c.version, Text))
+    return statement.returning(told)
+
+
+_NEW_VERSION = Prepared(_committing, ("version",))
 _LOG = Prepared(insert(CHANGE))
 
 
@@ -176,14 +185,12 @@ class Transaction(Snapshot):
         documents: Documents,
         *,
         now: datetime,
-        writer: str,
         before_finish: Callable[[Transaction, str], None],
     ) -> None:
         super().__init__(connection, dialect, documents)
         self.now = now
         self.writes = 0
         self._started_at = self.version
-        self._writer = writer
         self._before_finish = before_finish
         self._log: list[dict[str, Any]] = []
         self._counts: Tally[CounterKey] = Tally()
@@ -325,14 +332,17 @@ class Transaction(Snapshot):
         """The devices to render of a namespace changed in number."""
         self._moved_backlogs.add(namespace)
 
-    def finish(self) -> int:
-        """Write what was gathered; the last thing before the commit. Returns the new version."""
+    def finish(self, writer: str, number: int) -> int:
+        """Write what was gathered, as batch `number` of the process `writer`; the last thing before
+        the commit. Returns the new version."""
         for namespace in sorted(self._moved_backlogs):
             self._before_finish(self, namespace)
         _LOG.run_many(self.connection, self._log)
         add_counts(self.connection, {key: by for key, by in self._counts.items() if by})
         if self.version != self._started_at:
-            _NEW_META.run(self.connection, {"version": self.version, "writer": self._writer})
+            _NEW_VERSION.run(self.connection, {"version": self.version})
+        if self.writes:
+            commits.note(self, writer, number)
         return self.version
 
 

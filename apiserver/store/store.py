@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -12,19 +13,19 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, insert, select, update
 
+from apiserver.store import commits, leases
 from apiserver.store.contents import Documents
-from apiserver.store.database import Database, PostgresDatabase, SqliteDatabase, StoreUnavailable
+from apiserver.store.database import Database, StoreUnavailable
 from apiserver.store.hub import Hub
+from apiserver.store.postgres import PostgresDatabase
 from apiserver.store.sequencer import Sequencer
 from apiserver.store.snapshot import Snapshot, Transaction
+from apiserver.store.sqlite import SqliteDatabase
 from apiserver.store.tables import META
 
 T = TypeVar("T")
 Clock = Callable[[], datetime]
 BacklogHook = Callable[[Transaction, str], None]
-
-# How long another replica's commit may go unseen when its notification was lost.
-FOLLOW_S = 1.0
 
 
 def utc_now() -> datetime:
@@ -45,7 +46,9 @@ class Store:
         self._documents = Documents()
         self._writer = str(uuid4())
         self._backlog_hook: BacklogHook = _no_backlog
-        self._sequencer = Sequencer(database, self._begin, self.hub)
+        self._sequencer = Sequencer(
+            database, self._begin, self.hub, writer=self._writer, is_there=commits.is_there
+        )
         self._follower: asyncio.Task[None] | None = None
 
     @classmethod
@@ -64,8 +67,8 @@ class Store:
         version = await database.transact(_ensure_meta)
         store = cls(database, version, clock)
         store._sequencer.start()
-        if not database.dialect.is_sqlite:
-            store._follower = asyncio.get_running_loop().create_task(store._follow())
+        follow = database.follow(store.hub.publish)
+        store._follower = asyncio.get_running_loop().create_task(follow, name="store-follower")
         return store
 
     def keep_backlog(self, hook: BacklogHook) -> None:
@@ -83,11 +86,41 @@ class Store:
             return await self._sequencer.rehearse(mutation)
         return await self._sequencer.submit(mutation)
 
+    async def reach(self, version: int, timeout_s: float) -> int:
+        """The newest version, as soon as it is `version` or above, at the latest after that time.
+
+        Another process may have told a client of a version before this one has heard of it.
+        """
+        if self.hub.version < version:
+            self.hub.publish(await self.read(lambda snapshot: snapshot.version))
+        return await self.hub.wait(version - 1, timeout_s)
+
+    async def lease(self, name: str, for_s: float) -> bool:
+        """Whether this process, of all on this store, is the one to do `name` for now."""
+        return await self.write(lambda tx: leases.take(tx, name, self._writer, for_s))
+
+    async def share_authority(self, fingerprint: str) -> bool:
+        """Whether the other processes on this store have the authority with this fingerprint; the
+        first one says which it is."""
+        if self.database.dialect.is_sqlite:
+            return True  # one directory holds both
+
+        def share(tx: Transaction) -> bool:
+            known = tx.connection.execute(select(META.c.authority)).scalar_one()
+            if not known:
+                tx.connection.execute(update(META).values(authority=fingerprint))
+                tx.writes += 1
+            return known in ("", fingerprint)
+
+        return await self.write(share)
+
     async def close(self) -> None:
         self.hub.close()
         await self._sequencer.close()
         if self._follower is not None:
             self._follower.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._follower
         await self.database.close()
 
     def _begin(self, connection: Connection) -> Transaction:
@@ -96,20 +129,13 @@ class Store:
             self.database.dialect,
             self._documents,
             now=self._clock(),
-            writer=self._writer,
             before_finish=self._backlog_hook,
         )
-
-    async def _follow(self) -> None:
-        """Other replicas' commits, seen at the latest after FOLLOW_S."""
-        while not self.hub.closed:
-            await asyncio.sleep(FOLLOW_S)
-            self.hub.publish(await self.read(lambda snapshot: snapshot.version))
 
 
 async def open_database(url: str, data_dir: Path | None) -> Database:
     if url.startswith("postgresql"):
-        return await PostgresDatabase.open(url.replace("postgresql://", "postgresql+asyncpg://", 1))
+        return await PostgresDatabase.open(url, data_dir)
     if url.startswith("sqlite"):
         path = Path(url.removeprefix("sqlite:///"))
     elif not url and data_dir is not None:
@@ -128,5 +154,5 @@ def _ensure_meta(connection: Connection) -> int:
         connection.execute(update(META).where(META.c.content_key == "").values(content_key=key))
         return int(found)
     first = {"id": 1, "store_uid": str(uuid4()), "version": 0, "compacted": 0, "content_key": key}
-    connection.execute(insert(META), first | {"event_version": 0, "writer": "", "batch": 0})
+    connection.execute(insert(META), first | {"event_version": 0})
     return 0

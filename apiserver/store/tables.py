@@ -30,8 +30,7 @@ def _big(*, nullable: bool = False, key: bool = False, default: int | None = Non
 
 
 class StoreMeta(SQLModel, table=True):
-    """One row: where the sequence stands, and who wrote last (so a COMMIT whose answer was lost
-    can be told apart from one that did not happen)."""
+    """One row: where the sequence stands, and what all processes on this store share."""
 
     __tablename__ = "store_meta"
     id: int = _big(key=True)
@@ -39,10 +38,19 @@ class StoreMeta(SQLModel, table=True):
     version: int = _big()
     compacted: int = _big()
     event_version: int = _big()
-    writer: str = _text()
-    batch: int = _big()
     # In hexadecimal: what digests of secrets are keyed with. It never changes, or they would.
     content_key: str = _text(default="")
+    # Of the authority whose certificates the devices of this store have: SHA-256 of its key.
+    authority: str = _text(default="")
+
+
+class CommitMark(SQLModel, table=True):
+    """The last batch of each process that was committed. See `commits`."""
+
+    __tablename__ = "commit_mark"
+    writer: str = _text(key=True)
+    number: int = _big()
+    at: int = _big()
 
 
 class ObjectRow(SQLModel, table=True):
@@ -316,6 +324,7 @@ def table(model: type[SQLModel]) -> Table:
 
 
 META = table(StoreMeta)
+COMMIT = table(CommitMark)
 OBJECT = table(ObjectRow)
 OBJECT_LABEL = table(ObjectLabel)
 OBJECT_OWNER = table(ObjectOwner)
@@ -333,10 +342,10 @@ LEASE = table(Lease)
 
 # Tables of one connection, in which set changes gather the rows that they affect: name → columns.
 SCRATCH = {
-    "bound": """n INTEGER, uid TEXT, namespace TEXT, name TEXT, labels TEXT,
+    "bound": """n BIGINT, uid TEXT, namespace TEXT, name TEXT, labels TEXT,
     owner TEXT, alias TEXT, old_owner TEXT, fleet TEXT, old_fleet TEXT, candidates TEXT,
     summary_status TEXT, updated_status TEXT, old_updated_status TEXT, updated_info TEXT,
-    applications_status TEXT, lifecycle_status TEXT, os_mode TEXT, connected INTEGER,
-    render_needed INTEGER, old_render_needed INTEGER, rendered_version INTEGER,
-    rerendered INTEGER, retried INTEGER, respecified INTEGER"""
+    applications_status TEXT, lifecycle_status TEXT, os_mode TEXT, connected BIGINT,
+    render_needed BIGINT, old_render_needed BIGINT, rendered_version BIGINT,
+    rerendered BIGINT, retried BIGINT, respecified BIGINT"""
 }

@@ -21,7 +21,7 @@ from typing import Any
 from apiserver.auth.identity import Caller
 from apiserver.operations import Operations, WatchOptions, WriteOptions
 from apiserver.store import Store
-from apiserver.store.database import SqliteDatabase
+from apiserver.store.sqlite import SqliteDatabase
 from resources import registry
 from resources.kind import Json
 

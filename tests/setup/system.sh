@@ -12,11 +12,12 @@ KUBECTL_MINOR_MIN=27
 # What for: devices are Debian 13 roots (mmdebstrap) booted by systemd-nspawn (systemd-container);
 # their images are made from busybox-static and come from docker-registry; podman and its company
 # serve agents that run as plain processes; skopeo and curl look at what the registry holds; the
-# Git servers of the tests need an sshd and the service an ssh.
+# Git servers of the tests need an sshd and the service an ssh; the store is tested on PostgreSQL too.
 PACKAGES=(
   ca-certificates curl git openssh-client openssh-server iproute2 iptables openssl procps util-linux
   busybox-static docker-registry mmdebstrap skopeo systemd-container
   podman runc crun conmon netavark aardvark-dns catatonit uidmap
+  postgresql
 )
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -47,8 +48,14 @@ install_packages() {
   say "installing ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
   apt-get -qq update
-  # No daemon may be started by this: they are started by the tests, on loopback, and stopped.
-  RUNLEVEL=1 apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
+  # No daemon may be started by this: they are started by the tests, on loopback, and stopped. Nor is
+  # a cluster of databases made that nobody asked for.
+  if [[ ! -e /etc/postgresql-common/createcluster.conf ]]; then
+    mkdir -p /etc/postgresql-common
+    echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+  fi
+  RUNLEVEL=1 UCF_FORCE_CONFFOLD=1 \
+    apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 is_new_enough() {
