@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from apiserver.store.postgres import PostgresDatabase
-from tests.fakes.postgres import Cluster, missing, running
+if TYPE_CHECKING:
+    from tests.fakes.postgres import Cluster
 
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
@@ -18,15 +19,19 @@ settings.load_profile("house")
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Cluster]:
     """A PostgreSQL of this session's own; whoever asks makes databases in it."""
-    if why := missing():
+    from tests.fakes import postgres
+
+    if why := postgres.missing():
         pytest.skip(why)
-    with running() as cluster:
+    with postgres.running() as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def migrated(postgres: Cluster) -> str:
     """The URL of a database with our schema, of which copies are made: a tenth of a second each."""
+
+    from apiserver.store.postgres import PostgresDatabase
 
     async def migrate(url: str) -> None:
         await (await PostgresDatabase.open(url)).close()

@@ -8,17 +8,14 @@ and its kinds where the database is at fault, and what was raised everywhere els
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from apiserver.store.dialect import Dialect
 
@@ -53,14 +50,15 @@ class CommitUnanswered(StoreUnavailable):
     not there at all."""
 
 
-# What a statement may raise, by itself or through SQLAlchemy.
-FAULTS = (sqlite3.Error, psycopg.Error, SQLAlchemyError)
+Faults = tuple[type[Exception], ...]
 
 
 class Database(Protocol):
-    """What the sequencer and the readers need of a database."""
+    """What the sequencer and the readers need of a database. `faults` are what its statements may
+    raise, by themselves or through SQLAlchemy."""
 
     dialect: Dialect
+    faults: Faults
 
     async def read(self, query: Callable[[Connection], T]) -> T: ...
 

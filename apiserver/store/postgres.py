@@ -29,13 +29,13 @@ import psycopg
 from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from apiserver.store import locking, pgfaults, pglistener
 from apiserver.store.database import (
-    FAULTS,
     CommitUnanswered,
+    Faults,
     Publish,
     StoreUnavailable,
     StoreUnreachable,
@@ -87,11 +87,12 @@ class PostgresDatabase:
     """Open from `open` to `close`. `lock` is that of the data directory, if there is one."""
 
     dialect = Dialect("postgresql")
+    faults: Faults = (psycopg.Error, SQLAlchemyError)
 
     def __init__(self, url: URL, lock: IO[str] | None) -> None:
         self._engine = _engine(url)
         self._lock = lock
-        self._threads = Threads(self._connect, readers=READERS)
+        self._threads = Threads(self._connect, readers=READERS, faults=self.faults)
         self._away_until = 0.0
 
     @classmethod
@@ -232,7 +233,7 @@ class PostgresDatabase:
             return
         try:
             connection.rollback()
-        except FAULTS:
+        except self.faults:
             self._threads.drop()
 
 

@@ -32,7 +32,6 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from apiserver.store.database import (
-    FAULTS,
     CommitUnanswered,
     Database,
     StoreUnavailable,
@@ -207,7 +206,7 @@ class Sequencer:
             before = transaction.writes
             try:
                 answers.append((True, mutation.work(transaction)))
-            except FAULTS as fault:
+            except self._database.faults as fault:
                 # The database may have undone the whole transaction by itself; who goes on would
                 # write outside of any.
                 raise _Tainted from fault

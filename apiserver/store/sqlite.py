@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from apiserver.store import locking
-from apiserver.store.database import Publish, StoreFull, StoreUnavailable, migrate
+from apiserver.store.database import Faults, Publish, StoreFull, StoreUnavailable, migrate
 from apiserver.store.dialect import Dialect
 from apiserver.store.tables import SCRATCH
 from apiserver.store.threads import Threads
@@ -45,13 +45,14 @@ class SqliteDatabase:
     """The file is locked from here to `close`."""
 
     dialect = Dialect("sqlite")
+    faults: Faults = (sqlite3.Error, SQLAlchemyError)
 
     def __init__(self, path: Path) -> None:
         self._lock = locking.lock(path.with_name(path.name + ".lock"))
         # What SQLite puts beside the file gets the same mode.
         path.touch(mode=0o600)
         self._engine = _sqlite_engine(path)
-        self._threads = Threads(self._connect, readers=READERS)
+        self._threads = Threads(self._connect, readers=READERS, faults=self.faults)
         try:
             with self._engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")

@@ -17,7 +17,6 @@ from apiserver.store import commits, leases
 from apiserver.store.contents import Documents
 from apiserver.store.database import Database, StoreUnavailable
 from apiserver.store.hub import Hub
-from apiserver.store.postgres import PostgresDatabase
 from apiserver.store.sequencer import Sequencer
 from apiserver.store.snapshot import Snapshot, Transaction
 from apiserver.store.sqlite import SqliteDatabase
@@ -135,6 +134,9 @@ class Store:
 
 async def open_database(url: str, data_dir: Path | None) -> Database:
     if url.startswith("postgresql"):
+        # Late, for who has SQLite has no need of its driver: 7 MB.
+        from apiserver.store.postgres import PostgresDatabase
+
         return await PostgresDatabase.open(url, data_dir)
     if url.startswith("sqlite"):
         path = Path(url.removeprefix("sqlite:///"))

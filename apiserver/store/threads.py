@@ -16,16 +16,18 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from apiserver.store.database import FAULTS
+from apiserver.store.database import Faults
 
 T = TypeVar("T")
 
 
 class Threads:
-    """`connect` opens a connection; it is called in the thread that will use it."""
+    """`connect` opens a connection; it is called in the thread that will use it. `faults` are what
+    may go wrong while one is closed that is of no use any more."""
 
-    def __init__(self, connect: Callable[[], Connection], *, readers: int) -> None:
+    def __init__(self, connect: Callable[[], Connection], *, readers: int, faults: Faults) -> None:
         self._connect = connect
+        self._faults = faults
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="store-reader")
         self._own = threading.local()
@@ -52,9 +54,9 @@ class Threads:
         self._own.connection = None
         self._opened.remove(connection)
         # Closing rolls back too, and what we are here for is the error that came before.
-        with suppress(*FAULTS):
+        with suppress(*self._faults):
             connection.rollback()
-        with suppress(*FAULTS):
+        with suppress(*self._faults):
             connection.close()
 
     async def write(self, work: Callable[[], T]) -> T:
@@ -68,5 +70,5 @@ class Threads:
         await asyncio.to_thread(self._writer.shutdown)
         await asyncio.to_thread(self._readers.shutdown)
         for connection in self._opened:
-            with suppress(*FAULTS):
+            with suppress(*self._faults):
                 connection.close()
