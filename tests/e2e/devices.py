@@ -25,12 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e import processes
+from tests.e2e.disks import UNIT, Disk
 from tests.e2e.relay import Relay
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 # Set to `processes`, it makes stand-ins of devices even where they could be booted.
 CHOICE = "HOMEPORT_DEVICES"
-UNIT = "flightctl-agent.service"
 TOOLS = ("systemd-nspawn", "nsenter", "unshare", "setpriv", "mmdebstrap")
 REBOOT_ASKED = 133
 CGROUPS = Path("/sys/fs/cgroup")
@@ -41,11 +40,10 @@ SYSTEM_CALLS = "bpf keyctl add_key request_key"
 BOOT = """set -e
 for group in $GROUPS_OF_DEVICE; do mkdir -p "$group"; echo $$ > "$group/cgroup.procs"; done
 cd "$STATE"
-mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=upper,workdir=work" root
-exec systemd-nspawn --directory=root --machine="$MACHINE" --boot --register=no \\
-  --keep-unit --console=pipe --resolv-conf=off --timezone=off --private-network --capability=all \\
-  --system-call-filter="$SYSTEM_CALLS" --bind=/dev/fuse \\
-  --bind="$STATE/containers:/var/lib/containers" --bind-ro="$CHECKOUT:/opt/homeport"
+eval "$PREPARE"
+exec systemd-nspawn --machine="$MACHINE" --register=no --keep-unit --console=pipe \\
+  --resolv-conf=off --timezone=off --private-network --capability=all \\
+  --system-call-filter="$SYSTEM_CALLS" --bind=/dev/fuse "$@"
 """
 
 
@@ -79,11 +77,11 @@ class Device:
 
     is_simulated = False
 
-    def __init__(self, name: str, root: Path, folder: Path, ports: Mapping[int, int]) -> None:
+    def __init__(self, name: str, disk: Disk, folder: Path, ports: Mapping[int, int]) -> None:
         self.name = name
         self.machine = f"{PREFIX}{os.getpid()}-{name}"
         self.boots = 0
-        self._lower = root
+        self._disk = disk
         self._state = folder
         self._relay = Relay(ports)
         self._is_up = threading.Event()
@@ -91,8 +89,7 @@ class Device:
         self._process: subprocess.Popen[bytes] | None = None
         self._init = 0
         self._keeper: threading.Thread | None = None
-        for part in ("upper", "work", "root", "containers"):
-            (folder / part).mkdir(parents=True)
+        disk.lay_out(folder)
         self._provision()
 
     # Life. ----------------------------------------------------------------------------------------
@@ -143,7 +140,7 @@ class Device:
         """End it and remove what it was made of."""
         self.power_off()
         self._relay.close()
-        shutil.rmtree(self._state, ignore_errors=True)
+        self._disk.remove()
 
     def cut(self) -> None:
         """Take its network away."""
@@ -158,10 +155,7 @@ class Device:
         """Run a command inside, as root, with a bare environment."""
         enter = ["nsenter", "--target", str(self._init), "--all", "env", "-i", "HOME=/root"]
         enter += ["LANG=C.UTF-8", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"]
-        done = subprocess.run(
-            [*enter, *argv], input=stdin, capture_output=True, text=True, timeout=timeout_s
-        )
-        ran = Ran(done.returncode, done.stdout, done.stderr)
+        ran = _run([*enter, *argv], stdin, timeout_s)
         assert not check or ran.code == 0, f"{self.name}: {' '.join(argv)}: {ran}"
         return ran
 
@@ -169,7 +163,7 @@ class Device:
         """Where a file of the device is seen from here. Symbolic links inside are not followed."""
         if self._is_up.is_set():
             return Path(f"/proc/{self._init}/root{inside}")
-        return self._state / "upper" / inside.lstrip("/")
+        return self._disk.path(inside)
 
     def read(self, inside: str) -> str:
         """The file's text; empty if there is none."""
@@ -225,16 +219,7 @@ class Device:
     # Inside. --------------------------------------------------------------------------------------
 
     def _provision(self) -> None:
-        """What its image has: the unit, switched on, and a name."""
-        units = "/etc/systemd/system"
-        self.write(f"{units}/{UNIT}", (CHECKOUT / "agent" / UNIT).read_text())
-        wants = self.path(f"{units}/multi-user.target.wants/{UNIT}")
-        wants.parent.mkdir(parents=True)
-        wants.symlink_to(f"{units}/{UNIT}")
-        packaged = CHECKOUT / "agent" / "hooks.d"
-        for hook in packaged.rglob("*.yaml"):
-            inside = f"/usr/lib/flightctl/hooks.d/{hook.relative_to(packaged)}"
-            self.write(inside, hook.read_text())
+        """What makes it this one: a name."""
         self.write("/etc/hostname", f"{self.name}\n")
         # One machine identity for each, as the first boot of an image would make it.
         self.write("/etc/machine-id", f"{os.urandom(16).hex()}\n")
@@ -242,11 +227,13 @@ class Device:
     def _keep(self) -> None:
         """The power button: boots again after a reboot, and stays off after anything else."""
         while self._is_wanted:
+            boot = self._disk.next_boot()
+            argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", BOOT, "boot"]
             self._process = processes.start(
-                ["unshare", "--mount", "--propagation", "private", "sh", "-c", BOOT],
+                [*argv, *boot.arguments],
                 self._state / "console.log",
                 mode="ab",
-                env=os.environ | self._environment(),
+                env=os.environ | self._environment() | {"PREPARE": boot.prepare},
             )
             self._init = self._find_init(self._process)
             if self._init:
@@ -264,11 +251,9 @@ class Device:
         groups = " ".join(str(at / self.machine) for at in _hierarchies())
         return {
             "GROUPS_OF_DEVICE": groups,
-            "LOWER": str(self._lower),
             "STATE": str(self._state),
             "MACHINE": self.machine,
             "SYSTEM_CALLS": SYSTEM_CALLS,
-            "CHECKOUT": str(CHECKOUT),
             "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
             # Published ports need to write to the device's own /proc/sys/net.
             "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1",
@@ -282,6 +267,28 @@ class Device:
                     return child
             time.sleep(0.01)
         return 0
+
+
+def _run(argv: Sequence[str], stdin: str, timeout_s: float) -> Ran:
+    """Run it to its end, also if the device is shut down meanwhile.
+
+    A shutdown stops all processes before it kills them, nsenter stops itself with its child, and
+    then nobody would reap the child, without which the device's process 1 cannot end.
+    """
+    deadline = time.monotonic() + timeout_s
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        text: str | None = stdin
+        while True:
+            try:
+                out, err = process.communicate(text, timeout=0.5)
+                return Ran(process.returncode, out, err)
+            except subprocess.TimeoutExpired:
+                text = None
+                process.send_signal(signal.SIGCONT)
+                if time.monotonic() > deadline:
+                    process.kill()
+                    raise
 
 
 def sweep() -> None:

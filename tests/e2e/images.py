@@ -77,8 +77,8 @@ def web(version: str, *, healthy: bool = True) -> Image:
 def build(image: Image) -> Built:
     tar = _bare_layer(image.files) if image.is_bare else _layer(image.files)
     layer = gzip.compress(tar, 6, mtime=0)
-    config = _json(_config(image, tar))
-    manifest = _json(
+    config = to_json(_config(image, tar))
+    manifest = to_json(
         {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -122,7 +122,7 @@ def artifact(files: dict[str, str]) -> Artifact:
         "config": config,
         "layers": layers,
     }
-    return Artifact(_json(manifest), (empty, *blobs.values()))
+    return Artifact(to_json(manifest), (empty, *blobs.values()))
 
 
 def digest(data: bytes) -> str:
@@ -193,5 +193,5 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes | None, mode: int) -> N
         tar.addfile(info, io.BytesIO(content))
 
 
-def _json(document: dict[str, Any]) -> bytes:
+def to_json(document: dict[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()

@@ -63,9 +63,14 @@ class Registry:
     def push(self, name: str, tag: str, image: images.Image) -> str:
         """Put an image in; what devices pull it by."""
         built = images.build(image)
-        for blob in (built.layer, built.config):
+        return self.put(name, tag, built.manifest, images.MANIFEST, (built.layer, built.config))
+
+    def put(
+        self, name: str, tag: str, manifest: bytes, media_type: str, blobs: tuple[bytes, ...]
+    ) -> str:
+        for blob in blobs:
             self._upload(name, blob)
-        self._ask("PUT", f"/v2/{name}/manifests/{tag}", built.manifest, images.MANIFEST)
+        self._ask("PUT", f"/v2/{name}/manifests/{tag}", manifest, media_type)
         return f"{self.host}/{name}:{tag}"
 
     def push_artifact(self, name: str, tag: str, artifact: images.Artifact) -> None:
@@ -73,6 +78,18 @@ class Registry:
             self._upload(name, blob)
         path = f"/v2/{name}/manifests/{tag}"
         self._ask("PUT", path, artifact.manifest, images.OCI_MANIFEST)
+
+    def adopt(self, name: str, blob: Path, digest: str) -> None:
+        """Hold a large blob without a byte being sent: it is linked into where it would lie."""
+        kind, _, hexadecimal = digest.partition(":")
+        held = self.folder / "data/docker/registry/v2"
+        data = held / "blobs" / kind / hexadecimal[:2] / hexadecimal / "data"
+        link = held / "repositories" / name / "_layers" / kind / hexadecimal / "link"
+        for file in (data, link):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        if not data.exists():
+            data.symlink_to(blob)
+        link.write_text(digest)
 
     def _upload(self, name: str, blob: bytes) -> None:
         digest = images.digest(blob)

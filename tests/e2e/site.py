@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from tests.e2e import devices, images, rootfs, standins
+from tests.e2e import devices, disks, images, osimages, rootfs, standins
 from tests.e2e.registry import Registry
 from tests.e2e.service import Service
 
@@ -22,6 +22,7 @@ enrollment-verify-interval: 2s
 enrollment-verify-cap: 2s
 repair-interval: 5s
 application-start-grace: 12s
+service-reach-grace-after-boot: 40s
 """
 CONFIG = "/etc/flightctl/config.yaml"
 WEB_VERSIONS = ("v1", "v2", "v3")
@@ -30,14 +31,19 @@ Device = devices.Device | standins.StandIn
 
 
 class Site:
-    """Everything of one run, in one folder, gone at its end. Use it as a context."""
+    """Everything of one run, in one folder, gone at its end. Use it as a context.
 
-    def __init__(self, folder: Path | None = None) -> None:
+    With `system` devices boot from deployments of an operating system image of that version, which
+    the agent is part of, instead of a root with the checkout's agent in it.
+    """
+
+    def __init__(self, folder: Path | None = None, *, system: str = "") -> None:
         self.why_simulated = devices.cannot_boot()
         self.folder = folder or Path(tempfile.mkdtemp(prefix="homeport-"))
         self.registry = Registry(self.folder / "registry")
         self.service = Service(self.folder / "service")
         self.devices: list[Device] = []
+        self._system = system
         self._ends = ExitStack()
 
     def __enter__(self) -> Site:
@@ -90,4 +96,15 @@ class Site:
             rootfs.REGISTRY_PORT: self.registry.port,
             self.service.agent_port: self.service.agent_port,
         }
-        return devices.Device(name, rootfs.make(), folder, ports)
+        return devices.Device(name, self._disk(), folder, ports)
+
+    def _disk(self) -> disks.Disk:
+        if not self._system:
+            return disks.Layered(rootfs.make())
+        original = self.folder / "original"
+        if not original.exists():
+            layer = osimages.system(self._system)
+            digest = osimages.push(self.registry, self._system, layer)
+            reference = osimages.reference(self._system)
+            osimages.install(original, layer, reference, digest, self._system)
+        return disks.Installed(original)

@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 
 from tests.e2e import processes
-from tests.e2e.devices import CHECKOUT, Ran
+from tests.e2e.checkout import CHECKOUT
+from tests.e2e.devices import Ran
 
 # As systemd has it in the agent's unit.
 RESTART_S = 5.0

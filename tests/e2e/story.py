@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from tests.e2e import processes, service
-from tests.e2e.devices import CHECKOUT
+from tests.e2e.checkout import CHECKOUT
 from tests.e2e.site import Device, Site
 
 Json = dict[str, Any]
@@ -187,6 +187,9 @@ class Story:
         resumed = [line for line in device.journal().splitlines() if "loop begins" in line][-1]
         self.tell.ran(f"{device.name}# journalctl -u flightctl-agent | grep 'loop begins'", resumed)
         assert "state=Idle" not in resumed, f"it was not in the middle of anything: {resumed}"
+        self._kubectl(
+            "wait", f"rollout/{self._newest_rollout()}", "--for=jsonpath={.status.phase}=Completed"
+        )
         self._kubectl("get", "fleets,devices,rollouts")
 
     # What a person would type. --------------------------------------------------------------------
@@ -246,11 +249,18 @@ class Story:
 
     def _rollout_phase(self, phase: str) -> str:
         """The newest rollout's phase, if it is this one."""
-        found = sorted(
-            self._items("rollouts"), key=lambda each: each["metadata"]["creationTimestamp"]
-        )
+        found = self._rollouts()
         now = (found[-1].get("status") or {}).get("phase", "") if found else ""
         return now if now == phase else ""
+
+    def _newest_rollout(self) -> str:
+        name: str = self._rollouts()[-1]["metadata"]["name"]
+        return name
+
+    def _rollouts(self) -> list[Json]:
+        return sorted(
+            self._items("rollouts"), key=lambda each: int(each["metadata"]["resourceVersion"])
+        )
 
     def _items(self, kind: str) -> list[Json]:
         found: list[Json] = self.site.service.get(kind)["items"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import devices, processes
-from tests.e2e.devices import CHECKOUT
+from tests.e2e.checkout import CHECKOUT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import devices, images, processes, rootfs
+from tests.e2e import devices, disks, images, processes, rootfs
 from tests.e2e.registry import Registry
 
 pytestmark = [
@@ -32,7 +32,9 @@ def device(
     registry: Registry, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[devices.Device]:
     folder = tmp_path_factory.mktemp("devices") / "one"
-    device = devices.Device("one", rootfs.make(), folder, {rootfs.REGISTRY_PORT: registry.port})
+    device = devices.Device(
+        "one", disks.Layered(rootfs.make()), folder, {rootfs.REGISTRY_PORT: registry.port}
+    )
     try:
         device.boot()
         yield device
@@ -94,7 +96,9 @@ def test_a_destroyed_device_leaves_no_process_no_group_and_no_mount(
     registry: Registry, tmp_path: Path
 ) -> None:
     folder = tmp_path / "two"
-    device = devices.Device("two", rootfs.make(), folder, {rootfs.REGISTRY_PORT: registry.port})
+    device = devices.Device(
+        "two", disks.Layered(rootfs.make()), folder, {rootfs.REGISTRY_PORT: registry.port}
+    )
     device.boot()
     device.podman("run", "-d", _image("v1"), check=True)
     device.destroy()

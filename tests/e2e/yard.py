@@ -21,8 +21,8 @@ LABEL = "place=yard"
 class Yard:
     """Use it as a context; the device is enrolled and has an empty specification then."""
 
-    def __init__(self, folder: Path, name: str = "crane") -> None:
-        self.site = Site(folder)
+    def __init__(self, folder: Path, name: str = "crane", *, system: str = "") -> None:
+        self.site = Site(folder, system=system)
         self._name = name
         self.uid = ""
 

@@ -51,13 +51,10 @@ def commit(image: Image, repo: Path) -> str:
         subprocess.run(["podman", "image", "unmount", image.reference], capture_output=True)
 
 
-def commit_tree(tree: Path, image: Image, repo: Path) -> str:
-    metadata = {
-        "version": image.version,
-        DIGEST_KEY: image.digest,
-        TIMESTAMP_KEY: image.timestamp,
-        ARCHITECTURE_KEY: image.architecture,
-    }
+def commit_tree(
+    tree: Path, image: Image | None, repo: Path, *, onto: str = "", branch: str = ""
+) -> str:
+    """The checksum of a new commit of the tree, upon that of another commit if one is named."""
     with tempfile.TemporaryDirectory(dir=repo / "tmp") as work:
         moved = Path(work) / "moved"
         (moved / "usr").mkdir(parents=True)
@@ -65,11 +62,23 @@ def commit_tree(tree: Path, image: Image, repo: Path) -> str:
         _copy_owners(tree / "etc", moved / "usr/etc")
         skipped = Path(work) / "skipped"
         skipped.write_text("/etc\n")
-        argv = ["ostree", "commit", f"--repo={repo}", "--orphan", "--bootable", "--no-xattrs"]
-        argv += ["--no-bindings", f"--tree=dir={tree}", f"--tree=dir={moved}"]
-        argv += [f"--skip-list={skipped}"]
-        argv += [f"--add-metadata-string={k}={v}" for k, v in metadata.items() if v]
+        argv = ["ostree", "commit", f"--repo={repo}", "--bootable", "--no-xattrs", "--no-bindings"]
+        argv += [f"--branch={branch}"] if branch else ["--orphan"]
+        argv += [f"--tree=ref={onto}"] if onto else []
+        argv += [f"--tree=dir={tree}", f"--tree=dir={moved}", f"--skip-list={skipped}"]
+        argv += [f"--add-metadata-string={k}={v}" for k, v in _metadata(image).items() if v]
         return _output(*argv).strip()
+
+
+def _metadata(image: Image | None) -> dict[str, str | None]:
+    if image is None:
+        return {}
+    return {
+        "version": image.version,
+        DIGEST_KEY: image.digest,
+        TIMESTAMP_KEY: image.timestamp,
+        ARCHITECTURE_KEY: image.architecture,
+    }
 
 
 def _copy_owners(source: Path, target: Path) -> None:

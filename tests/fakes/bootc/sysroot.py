@@ -6,6 +6,7 @@ staged one: libostree's own, finished by its unit at shutdown with the three-way
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from tests.fakes.bootc.host import Deployment, Host, Image
 
 gi.require_version("OSTree", "1.0")
 from gi.repository import GLib, OSTree  # noqa: E402  - its version must be chosen first
+
+# A power cut is a kill in these tests: nobody waits for the disk.
+os.environ.setdefault("OSTREE_SYSROOT_OPTS", "skip-sync")
 
 # As ostree-ext writes it, so that `ostree admin status` and rpm-ostree would understand it.
 ORIGIN = ("origin", "container-image-reference")

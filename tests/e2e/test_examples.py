@@ -1,0 +1,136 @@
+"""`examples/`: what each README promises, on a real device. Two have tests of their own: the first
+fleet is the demo's (`test_demo`), the operating system is `test_os_update`'s.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e import devices, processes
+from tests.e2e.checkout import CHECKOUT
+from tests.e2e.yard import Yard
+from tests.fakes import git_server
+
+Json = dict[str, Any]
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(bool(devices.cannot_boot()), reason=f"devices: {devices.cannot_boot()}"),
+]
+
+EXAMPLES = CHECKOUT / "examples"
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    with Yard(tmp_path_factory.mktemp("yard"), "one") as yard:
+        yield yard
+
+
+def test_a_device_without_a_fleet(yard: Yard) -> None:
+    manifest = EXAMPLES / "device-without-a-fleet/device.yaml"
+    argv = ["patch", "device", yard.uid, "--type", "merge"]
+    yard.site.service.kubectl(*argv, "--patch-file", str(manifest))
+    _until(yard, lambda: yard.device.read("/etc/workshop/sign") == "Do not feed the robot.\n")
+    _until(yard, lambda: yard.device.http(8080) == "web v1\n")
+    argv = ["patch", "device", yard.uid, "--type", "json"]
+    removed = json.dumps([{"op": "remove", "path": "/spec/applications"}])
+    yard.site.service.kubectl(*argv, "--patch", removed)
+    _until(yard, lambda: not yard.device.podman("ps", "--quiet").out)
+    assert yard.device.read("/etc/workshop/sign") == "Do not feed the robot.\n"
+
+
+def test_containers_and_quadlets(yard: Yard) -> None:
+    _move_to(yard, "shop")
+    _apply(yard, "applications/1-fleet.yaml")
+    _until_pages(yard, "web v1\n")
+    # The file of its own specification left with it: the fleet's counts now.
+    assert not yard.device.read("/etc/workshop/sign")
+    _apply(yard, "applications/2-next-version.yaml")
+    _until_pages(yard, "web v2\n")
+    containers = yard.device.podman("ps", "--quiet", check=True).out.split()
+    yard.device.podman("rm", "--force", "--time", "0", *containers, check=True)
+    _until_pages(yard, "web v2\n")
+    yard.site.service.kubectl("delete", "fleet", "shops")
+    assert yard.device.http(8080) == "web v2\n"
+
+
+def test_hooks_and_reload(yard: Yard) -> None:
+    device = yard.device
+    _move_to(yard, "lamp")
+    _apply(yard, "hooks-and-reload/1-fleet.yaml")
+    _until(yard, lambda: device.read("/run/lamp.now") == "brightness = 10\n")
+    before = _main_process(yard)
+    assert before > 0
+    _apply(yard, "hooks-and-reload/2-brighter.yaml")
+    _until(yard, lambda: device.read("/run/lamp.now") == "brightness = 90\n")
+    # What the service has read last is forgotten, so that only another reload can say it again.
+    device.write("/run/lamp.now", "")
+    device.write("/etc/lamp.conf", "brightness = 0\n")
+    _until(yard, lambda: device.read("/run/lamp.now") == "brightness = 90\n")
+    assert _main_process(yard) == before
+    assert device.boots == 1
+    yard.site.service.kubectl("delete", "fleet", "lamps")
+
+
+def test_a_fleet_from_git(yard: Yard, tmp_path: Path) -> None:
+    folder = EXAMPLES / "fleet-from-git"
+    files = {
+        str(path.relative_to(folder / "git")): path.read_text()
+        for path in (folder / "git").rglob("*")
+        if path.is_file()
+    }
+    device, service = yard.device, yard.site.service
+    with git_server.running(tmp_path / "git") as server:
+        tree = server.repository("bakeries")
+        tree.push(**files)
+        repository = yaml.safe_load((folder / "repository.yaml").read_text())
+        # The address of this run's server, and what it asks for.
+        repository["spec"] = server.https_spec("bakeries")
+        service.kubectl("apply", "-f", "-", stdin=json.dumps(repository))
+        service.kubectl("apply", "-f", str(folder / "sync.yaml"))
+        _move_to(yard, "bakery")
+        _until(yard, lambda: device.read("/etc/bakery/oven.conf") == "degrees = 220\n")
+        tree.push(**{"device/etc/bakery/oven.conf": "degrees = 180\n"})
+        _until(yard, lambda: device.read("/etc/bakery/oven.conf") == "degrees = 180\n")
+
+        wrong = files["fleets/bakeries.yaml"].replace("matchLabels:", "matchLables:")
+        tree.push(**{"fleets/bakeries.yaml": wrong})
+        _until(yard, lambda: "matchLables" in _conditions(yard, "resourcesync", "bakeries"))
+        assert "fleets/bakeries.yaml" in _conditions(yard, "resourcesync", "bakeries")
+        assert device.read("/etc/bakery/oven.conf") == "degrees = 180\n"
+        assert service.get("fleet", "bakeries")["metadata"]["name"] == "bakeries"
+
+
+def _apply(yard: Yard, manifest: str) -> None:
+    yard.site.service.kubectl("apply", "-f", str(EXAMPLES / manifest))
+
+
+def _move_to(yard: Yard, place: str) -> None:
+    yard.site.service.kubectl("label", "--overwrite", "device", yard.uid, f"place={place}")
+
+
+def _conditions(yard: Yard, kind: str, name: str) -> str:
+    status = yard.site.service.get(kind, name).get("status") or {}
+    return json.dumps(status.get("conditions"))
+
+
+def _until_pages(yard: Yard, page: str) -> None:
+    _until(yard, lambda: yard.device.http(8080) == page and yard.device.http(8081) == page)
+    yard.until_healthy()
+
+
+def _until(yard: Yard, claim: Callable[[], bool]) -> None:
+    processes.until(claim, "what the README says", timeout_s=60, every_s=0.3, state=yard.how_it_is)
+
+
+def _main_process(yard: Yard) -> int:
+    argv = ["systemctl", "show", "--property=MainPID", "--value", "lamp.service"]
+    return int(yard.device.exec(*argv, check=True).out)
