@@ -16,10 +16,11 @@ from uuid import uuid4
 
 import structlog
 
-from apiserver import bindings, errors, keeping, showing, strategy
+from apiserver import bindings, errors, keeping, owning, showing, strategy
 from apiserver.auth.identity import Caller
 from apiserver.store import Snapshot, Store, Transaction, devices, objects, watchrule
 from apiserver.verbs import (
+    OWN_WRITE,
     Deleted,
     ListOptions,
     Page,
@@ -139,7 +140,8 @@ class Operations:
         document, warnings = self.decode(kind, document, options)
 
         def apply(tx: Transaction) -> Json:
-            return showing.shown(tx, kind, self.insert_in(tx, caller, kind, document, namespace))
+            made = self.insert_in(tx, caller, kind, document, namespace, options)
+            return showing.shown(tx, kind, made)
 
         return Written(await self._write(apply, options), created=True, warnings=warnings)
 
@@ -164,9 +166,10 @@ class Operations:
             said = showing.revealed(kind, judged, old)
             ready, warnings = self.decode(kind, said, options, old)
             if old is None:
-                made = self.insert_in(tx, caller, kind, ready, namespace)
+                made = self.insert_in(tx, caller, kind, ready, namespace, options)
                 return Written(showing.shown(tx, kind, made), True, warnings)
             new = strategy.for_update(kind, namespace, old, ready, subresource=subresource)
+            new = owning.updated(kind, old, new, options, tx.timestamp, subresource)
             keeping.claim(tx, caller, kind, ready, old, new)
             stored = self.update_in(tx, caller, kind, old, new)
             return Written(showing.shown(tx, kind, stored), False, warnings)
@@ -197,11 +200,46 @@ class Operations:
             changed = showing.revealed(kind, _without_status(kind, changed, subresource), old)
             changed, warnings = self.decode(kind, changed, options, old)
             new = strategy.for_update(kind, namespace, old, changed, subresource=subresource)
+            new = owning.updated(kind, old, new, options, tx.timestamp, subresource)
             stored = self.update_in(tx, caller, kind, old, new)
             return showing.shown(tx, kind, stored), warnings
 
         stored, warnings = await self._write(apply, options)
         return Written(stored, warnings=warnings)
+
+    async def apply(
+        self,
+        caller: Caller,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        config: Json,
+        options: WriteOptions,
+        *,
+        subresource: str = "",
+    ) -> Written:
+        """Server-side apply: `config` says all that its manager wants, and nothing else. It is
+        merged with what a person sees of the object, so that a secret is no oracle."""
+        config, warnings = self.known(kind, config, options)
+        options = replace(options, is_applied=True)
+
+        def apply(tx: Transaction) -> Written:
+            old = tx.get(kind, namespace, name)
+            if old is None and subresource:
+                raise errors.not_found(kind, name)
+            live = None if old is None else masking.masked(kind, old)
+            found = owning.applied(kind, live, config, options, tx.timestamp, subresource)
+            found = showing.revealed(kind, _without_status(kind, found, subresource), old)
+            ready, _ = self.decode(kind, found, options, old)
+            if old is None:
+                made = self.insert_in(tx, caller, kind, ready, namespace, options)
+                return Written(showing.shown(tx, kind, made), True, warnings)
+            new = strategy.for_update(kind, namespace, old, ready, subresource=subresource)
+            new["metadata"]["managedFields"] = found["metadata"].get("managedFields", [])
+            stored = self.update_in(tx, caller, kind, old, owning.settled(old, new))
+            return Written(showing.shown(tx, kind, stored), False, warnings)
+
+        return await self._write(apply, options)
 
     async def delete(
         self,
@@ -250,7 +288,13 @@ class Operations:
     # --- inside a transaction -------------------------------------------------------------
 
     def insert_in(
-        self, tx: Transaction, caller: Caller, kind: Kind, document: Json, namespace: str = ""
+        self,
+        tx: Transaction,
+        caller: Caller,
+        kind: Kind,
+        document: Json,
+        namespace: str = "",
+        options: WriteOptions = OWN_WRITE,
     ) -> Json:
         """Create inside an open transaction: rules, storage, and what follows from it."""
         namespace = namespace or (document.get("metadata") or {}).get("namespace", "")
@@ -265,6 +309,7 @@ class Operations:
         if tx.get(kind, namespace, name) is not None:
             raise errors.already_exists(kind, name)
         keeping.claim(tx, caller, kind, document, None, ready)
+        ready = owning.created(kind, ready, options, tx.timestamp)
         if kind.kind == "Device":
             # Only an approval brings a status along; people's was dropped on the way in.
             if caller.role in ("controller", "approval") and document.get("status"):
@@ -486,7 +531,7 @@ class Operations:
     async def refresh(self, caller: Caller, kind: Kind, namespace: str, name: str) -> Written:
         """Ask the controllers to look at once: a note on the object, so that it can't be lost."""
         return await self.patch(
-            caller, kind, namespace, name, resourcesync.asked_to_refresh, WriteOptions()
+            caller, kind, namespace, name, resourcesync.asked_to_refresh, OWN_WRITE
         )
 
     # --- helpers --------------------------------------------------------------------------
@@ -498,7 +543,19 @@ class Operations:
         already and has not changed is let through. Raises StatusError."""
         # A document that says nothing of its kind is of the kind that it was sent to.
         own: Json = {"apiVersion": kind.api_version, "kind": kind.kind}
-        document = own | document
+        document, warnings = self.known(kind, own | document, options)
+        complaints = validation.validate(kind, document, old=old)
+        if complaints:
+            metadata = document.get("metadata")
+            name = str(metadata.get("name") or "") if isinstance(metadata, dict) else ""
+            raise errors.unprocessable(kind, name, Invalid(complaints))
+        return document, warnings
+
+    def known(
+        self, kind: Kind, document: Json, options: WriteOptions
+    ) -> tuple[Json, tuple[str, ...]]:
+        """The document without unknown fields and without nulls of optional ones, and the warnings
+        about the former, or the refusal, as `fieldValidation` has it. Raises BadRequest."""
         warnings: tuple[str, ...] = ()
         unknown = validation.unknown_fields(kind, document)
         if unknown:
@@ -509,14 +566,7 @@ class Operations:
                     f"strict decoding error: {', '.join(said)}".replace("'", '"')
                 )
             warnings = said if options.field_validation == "Warn" else ()
-        # Nulls of optional fields go too.
-        document = validation.prune(kind, document)
-        complaints = validation.validate(kind, document, old=old)
-        if complaints:
-            metadata = document.get("metadata")
-            name = str(metadata.get("name") or "") if isinstance(metadata, dict) else ""
-            raise errors.unprocessable(kind, name, Invalid(complaints))
-        return document, warnings
+        return validation.prune(kind, document), warnings
 
     async def _write(self, work: Callable[[Transaction], T], options: WriteOptions) -> T:
         return await self.store.write(work, dry_run=options.dry_run)

@@ -13,9 +13,18 @@ BOOKMARK_S = 50.0
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
+    """A write without a `field_manager` is the service's own, and changes no ownership.
+    `is_applied`: the document is what an apply came to; `force`: it takes what others own."""
+
     dry_run: bool = False
     field_validation: str = "Warn"
     field_manager: str = ""
+    force: bool = False
+    is_applied: bool = False
+
+
+# What the service writes of its own accord.
+OWN_WRITE = WriteOptions()
 
 
 @dataclass(frozen=True, slots=True)

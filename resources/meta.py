@@ -67,6 +67,8 @@ class Model(BaseModel):
 
 
 class OwnerReference(Model):
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-map-type": "atomic"})
+
     api_version: str = Field(description="Group and version of the owning object.")
     kind: str = Field(description="Kind of the owning object.")
     name: str = Field(description="Name of the owning object, in the same namespace.")

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
+from apiserver.builtins import view
 from apiserver.builtins.kinds import CORE_VERSION, EVENT, EventBody
 from apiserver.builtins.view import Turning
 from resources.kind import Json, Kind
@@ -40,11 +41,10 @@ STORED = Kind(
 
 def to_event(stored: Json) -> Json:
     """The Event that is shown; of a bookmark, which says nothing, its metadata."""
-    outer: Json = {
-        "apiVersion": EVENT.api_version,
-        "kind": EVENT.kind,
-        "metadata": stored["metadata"],
-    }
+    metadata = stored["metadata"]
+    if "managedFields" in metadata:
+        metadata = metadata | {"managedFields": view.owners_lifted(metadata["managedFields"])}
+    outer: Json = {"apiVersion": EVENT.api_version, "kind": EVENT.kind, "metadata": metadata}
     said: Json = stored.get("spec", {})
     return outer | said
 
@@ -54,6 +54,8 @@ def to_stored(event: Json, was: Json | None) -> Json:
     metadata = event.get("metadata")
     if isinstance(metadata, dict):
         metadata = {k: v for k, v in metadata.items() if k != "ownerReferences"}
+        if "managedFields" in metadata:
+            metadata["managedFields"] = view.owners_lowered(metadata["managedFields"])
     return {
         "apiVersion": STORED.api_version,
         "kind": STORED.kind,

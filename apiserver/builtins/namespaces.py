@@ -7,6 +7,7 @@ come through here, since a Namespace has no place for it.
 
 from __future__ import annotations
 
+from apiserver.builtins import view
 from apiserver.builtins.kinds import NAMESPACE
 from apiserver.builtins.view import Turning
 from resources.kind import Json
@@ -16,6 +17,8 @@ from resources.registry import ORGANIZATION
 def to_namespace(organization: Json) -> Json:
     """The Namespace that an Organization is."""
     metadata = {k: v for k, v in organization["metadata"].items() if k != "owner"}
+    if "managedFields" in metadata:
+        metadata["managedFields"] = view.owners_without(metadata["managedFields"], "spec")
     phase = "Terminating" if metadata.get("deletionTimestamp") else "Active"
     return {
         "apiVersion": NAMESPACE.api_version,

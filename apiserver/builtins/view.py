@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from apiserver.errors import StatusError
 from apiserver.operations import (
@@ -118,6 +119,25 @@ class View:
             )
         return self._written(written, warnings)
 
+    async def apply(
+        self,
+        caller: Caller,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        config: Json,
+        options: WriteOptions,
+        *,
+        subresource: str = "",
+    ) -> Written:
+        known, warnings = self._operations.known(self._turning.shown, config, options)
+        with self._in_shown_words():
+            written = await self._operations.apply(
+                caller, self._turning.stored, namespace, name,
+                self._turning.store(known, {}), options,
+            )  # fmt: skip
+        return self._written(written, warnings)
+
     async def delete(
         self,
         caller: Caller,
@@ -182,3 +202,52 @@ class View:
                 error.message = error.message.replace(stored.resource, shown.resource)
                 error.message = error.message.replace(f"{stored.kind}.{stored.group}", shown.kind)
             raise
+
+
+# --- managedFields in the words of the shown kind ------------------------------------------------
+
+_SPEC = "f:spec"
+_METADATA = "f:metadata"
+
+
+def owners_without(entries: Any, name: str) -> list[Json]:
+    """The entries without a part that the shown kind has not; who owned only that is not shown."""
+
+    def without(fields: Json) -> Json:
+        return {key: value for key, value in fields.items() if key != f"f:{name}"}
+
+    return [entry for entry in _turned(entries, without) if entry.get("fieldsV1")]
+
+
+def owners_lifted(entries: Any) -> list[Json]:
+    """For a kind without spec: what is stored under `spec` stands at the top of what is shown."""
+
+    def lifted(fields: Json) -> Json:
+        inner: Json = fields.get(_SPEC, {})
+        rest = {key: value for key, value in fields.items() if key != _SPEC}
+        return rest | {key: value for key, value in inner.items() if key != "."}
+
+    return _turned(entries, lifted)
+
+
+def owners_lowered(entries: Any) -> list[Json]:
+    """The way back."""
+
+    def lowered(fields: Json) -> Json:
+        inner = {key: value for key, value in fields.items() if key != _METADATA}
+        outer = {key: value for key, value in fields.items() if key == _METADATA}
+        return outer | ({_SPEC: inner} if inner else {})
+
+    return _turned(entries, lowered)
+
+
+def _turned(entries: Any, turn: Callable[[Json], Json]) -> list[Json]:
+    """Entries that make no sense stay as they are: they will be read as none."""
+    if not isinstance(entries, list):
+        return []
+    return [
+        entry | {"fieldsV1": turn(entry["fieldsV1"])}
+        if isinstance(entry, dict) and isinstance(entry.get("fieldsV1"), dict)
+        else entry
+        for entry in entries
+    ]

@@ -71,6 +71,18 @@ class Registry(Protocol):
         subresource: str = "",
     ) -> Written: ...
 
+    async def apply(
+        self,
+        caller: Caller,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        config: Json,
+        options: WriteOptions,
+        *,
+        subresource: str = "",
+    ) -> Written: ...
+
     async def delete(
         self,
         caller: Caller,

@@ -15,7 +15,7 @@ from apiserver.errors import BadRequest, Unprocessable
 from apiserver.kube import bodies, reading, rendering, writing
 from apiserver.kube.face import FACE
 from apiserver.kube.target import Target
-from apiserver.wire import options
+from apiserver.wire import options, patch
 from resources.errors import REQUIRED, FieldError
 from resources.kind import Json
 
@@ -54,7 +54,7 @@ async def _approve(request: web.Request, target: Target) -> web.StreamResponse:
     face = request.app[FACE]
     query = _not_rehearsed(request)
     if target.verb == "patch":
-        change, warnings = await writing.change(request, query)
+        change, warnings = await writing.change(request, query, patch.CHANGES)
         current = await _approval(request, target)
         approval = change({k: v for k, v in current.items() if k not in _DECIDED})
     else:
@@ -70,7 +70,7 @@ async def _sign(request: web.Request, target: Target) -> web.StreamResponse:
     face = request.app[FACE]
     query = _not_rehearsed(request)
     if target.verb == "patch":
-        change, warnings = await writing.change(request, query)
+        change, warnings = await writing.change(request, query, patch.CHANGES)
         current = await face.operations.get(target.caller, target.kind, target.place, target.name)
         document = change(current)
     else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
 
 from apiserver import admission
+from apiserver.errors import BadRequest
 from apiserver.kube import bodies, rendering
 from apiserver.kube.face import FACE
 from apiserver.kube.target import Target
@@ -24,6 +26,7 @@ def write_options(query: options.WriteQuery) -> WriteOptions:
         dry_run=query.dry_run,
         field_validation=query.field_validation,
         field_manager=query.field_manager,
+        force=query.force,
     )
 
 
@@ -78,6 +81,8 @@ async def update(request: web.Request, target: Target) -> web.StreamResponse:
 async def patch_(request: web.Request, target: Target) -> web.StreamResponse:
     face = request.app[FACE]
     rendering.wanted(request)
+    if accept.media_type(request.headers.get("Content-Type", "")) == patch.APPLY_PATCH:
+        return await _apply(request, target)
     query = write_query(request)
     requested, warnings = await change(request, query)
 
@@ -103,13 +108,47 @@ async def patch_(request: web.Request, target: Target) -> web.StreamResponse:
     )
 
 
-async def change(request: web.Request, query: options.WriteQuery) -> tuple[patch.Change, list[str]]:
-    """The change that the body is, by its Content-Type; 415 names the types that we apply."""
+async def _apply(request: web.Request, target: Target) -> web.StreamResponse:
+    face = request.app[FACE]
+    agent = request.headers.get("User-Agent", "")
+    query = options.write_query(request.query, agent, applying=True)
+    found, warnings = await bodies.value(request, accept.YAML, query)
+    if not isinstance(found, dict):
+        raise BadRequest("an apply patch is an object: all that its manager wants of the object")
+    config = admission.identified(target.kind, found, target.place, target.name)
+    # The name is in the path; a configuration may leave it out.
+    named: Json = {"name": target.name}
+    if target.namespace:
+        named["namespace"] = target.namespace
+    config = config | {"metadata": config["metadata"] | named}
+    written = await face.registry(target.kind).apply(
+        target.caller,
+        target.kind,
+        target.place,
+        target.name,
+        config,
+        write_options(query),
+        subresource=target.subresource,
+    )
+    return await rendering.document(
+        request,
+        target.kind,
+        written.document,
+        now=face.now(),
+        status=201 if written.created else 200,
+        warnings=(*warnings, *written.warnings),
+    )
+
+
+async def change(
+    request: web.Request, query: options.WriteQuery, served: Sequence[str] = patch.SERVED
+) -> tuple[patch.Change, list[str]]:
+    """The change that the body is, by its Content-Type; 415 names the types that are served."""
     content_type = request.headers.get("Content-Type", "")
     makers = {patch.JSON_PATCH: patch.json_patch, patch.MERGE_PATCH: patch.merge_patch}
     maker = makers.get(accept.media_type(content_type))
     if maker is None:
-        raise accept.unsupported(content_type, patch.SERVED)
+        raise accept.unsupported(content_type, served)
     content: Any
     content, warnings = await bodies.value(request, accept.JSON, query)
     return maker(content), warnings

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apiserver.errors import BadRequest, Unprocessable
-from resources.errors import NOT_SUPPORTED, FieldError, Invalid
+from resources.errors import NOT_SUPPORTED, REQUIRED, FieldError, Invalid
 from resources.kind import Json, Kind
 from resources.selectors import EVERYTHING, FieldSelector, LabelSelector, parse_fields, parse_labels
 
@@ -67,6 +67,7 @@ class WriteQuery:
     dry_run: bool = False
     field_validation: str = "Warn"
     field_manager: str = ""
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +184,15 @@ def _version(query: Query) -> int | None:
     return int(text)
 
 
-def write_query(query: Query, user_agent: str = "") -> WriteQuery:
-    """Options of create, update and patch. A manager that isn't named is the client program."""
+def write_query(query: Query, user_agent: str = "", *, applying: bool = False) -> WriteQuery:
+    """Options of create, update and patch. A manager that isn't named is the client program; but
+    who applies must say its name, and only who applies may use force."""
+    force = truth(query, "force")
+    if force and not applying:
+        raise _unprocessable("force", "may not be specified for non-apply patch")
+    if applying and not query.get("fieldManager"):
+        complaint = FieldError("fieldManager", REQUIRED, "is required for apply patch")
+        raise Unprocessable(f"fieldManager: {complaint.detail}", causes=[complaint])
     validation = query.get("fieldValidation", "") or "Warn"
     if validation not in _VALIDATIONS:
         raise _unprocessable(
@@ -198,7 +206,7 @@ def write_query(query: Query, user_agent: str = "") -> WriteQuery:
     if not manager:
         program = user_agent.partition("/")[0][:FIELD_MANAGER_CHARS_MAX]
         manager = program if program.isprintable() and program else "unknown"
-    return WriteQuery(_dry_run(query.get("dryRun")), validation, manager)
+    return WriteQuery(_dry_run(query.get("dryRun")), validation, manager, force)
 
 
 def delete_query(query: Query, body: Json) -> DeleteQuery:

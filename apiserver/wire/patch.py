@@ -27,7 +27,9 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
-SERVED = (JSON_PATCH, MERGE_PATCH)
+SERVED = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
+# Of those, what is a change of a document; an apply is more than that (`wire.ownership`).
+CHANGES = (JSON_PATCH, MERGE_PATCH)
 
 OPERATIONS_MAX = 10_000
 # What all `copy` operations of a patch may add; doubling a document 40 times must not be possible.

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from apiserver.wire import patch
 from tests.fakes import kube_face
 from tests.fakes.kube_face import G, Rig, fleet
 
@@ -215,7 +216,11 @@ async def test_patch_operations_are_what_kubectl_looks_for(rig: Rig) -> None:
     assert operation["x-kubernetes-group-version-kind"]["kind"] == "Fleet"
     names = {parameter["name"] for parameter in operation["parameters"]}
     assert {"fieldValidation", "dryRun", "fieldManager"} <= names
-    assert set(operation["requestBody"]["content"]) == {kube_face.MERGE, kube_face.JSON_PATCH}
+    assert set(operation["requestBody"]["content"]) == {
+        kube_face.MERGE,
+        kube_face.JSON_PATCH,
+        patch.APPLY_PATCH,
+    }
     schema = document["components"]["schemas"]["io.flightctl.v1beta1.Fleet"]
     assert schema["x-kubernetes-group-version-kind"][0]["kind"] == "Fleet"
 
