@@ -7,14 +7,13 @@ it runs. Nothing here touches the database.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 from aiohttp import web
 
-from apiserver import discovery, openapi
+from apiserver import discovery, gnostic, openapi
 from apiserver.catalogue import Catalogue
-from apiserver.errors import NotAcceptable
 from apiserver.kube.face import FACE
 from apiserver.kube.target import nothing_here
 from apiserver.wire import accept
@@ -31,11 +30,12 @@ class Documents:
         self.catalogue = catalogue
         self._made: dict[str, tuple[bytes, str]] = {}
 
-    def get(self, name: str, make: Callable[[], Json]) -> tuple[bytes, str]:
+    def get(self, name: str, make: Callable[[], Json | bytes]) -> tuple[bytes, str]:
         """The document under `name`, and its ETag."""
         found = self._made.get(name)
         if found is None:
-            raw = orjson.dumps(make())
+            made = make()
+            raw = made if isinstance(made, bytes) else orjson.dumps(made)
             etag = digest.of_bytes(raw).removeprefix(digest.PREFIX)[:32].upper()
             found = self._made[name] = raw, f'"{etag}"'
         return found
@@ -47,7 +47,7 @@ DOCUMENTS = web.AppKey("DOCUMENTS", Documents)
 def _respond(
     request: web.Request,
     name: str,
-    make: Callable[[], Json],
+    make: Callable[[], Json | bytes],
     content_type: str = accept.JSON,
 ) -> web.StreamResponse:
     raw, etag = request.app[DOCUMENTS].get(name, make)
@@ -117,7 +117,7 @@ async def openapi_index(request: web.Request) -> web.StreamResponse:
 async def openapi_group(request: web.Request) -> web.StreamResponse:
     """`/openapi/v3/apis/<group>/<version>`. Under its hash it may be kept for ever; an old hash is
     sent to the current one."""
-    _json_only(request)
+    _only(request, (accept.JSON,))
     catalogue = request.app[FACE].catalogue
     name, version_name = request.match_info.get("group", ""), request.match_info["version"]
     if (name, version_name) not in catalogue.group_versions:
@@ -136,14 +136,23 @@ async def openapi_group(request: web.Request) -> web.StreamResponse:
 
 
 async def openapi_v2(request: web.Request) -> web.StreamResponse:
-    """`/openapi/v2`, for aggregators; JSON only."""
-    _json_only(request)
+    """`/openapi/v2`: JSON for aggregators, protobuf for older kubectl and Argo CD."""
     catalogue = request.app[FACE].catalogue
-    return _respond(request, "openapi-v2", lambda: openapi.v2(catalogue))
+    media = _only(request, (accept.JSON, *gnostic.MEDIA))
+    if media == accept.JSON:
+        return _respond(request, "openapi-v2", lambda: openapi.v2(catalogue))
+    return _respond(
+        request,
+        "openapi-v2-protobuf",
+        lambda: gnostic.encode(openapi.v2(catalogue)),
+        gnostic.MEDIA[-1],
+    )
 
 
-def _json_only(request: web.Request) -> None:
-    offered = (accept.JSON,)
-    clauses = accept.clauses(request.headers.get("Accept", ""))
-    if not any(accept.media_of(clause, offered) for clause in clauses):
-        raise NotAcceptable(f"only the following media types are accepted: {accept.JSON}")
+def _only(request: web.Request, offered: Sequence[str]) -> str:
+    """The first of the media types that the client accepts. Raises NotAcceptable."""
+    for clause in accept.clauses(request.headers.get("Accept", "")):
+        media = accept.media_of(clause, offered)
+        if media is not None:
+            return media
+    raise accept.refusal(offered)

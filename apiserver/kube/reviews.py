@@ -1,8 +1,7 @@
 """Self reviews: `kubectl auth can-i`, `can-i --list` and `whoami`.
 
 A caller may always ask about itself. The answers come from the same table that refuses, so they
-cannot differ from what would happen. Bodies are JSON; newer kubectl sends protobuf here, which is
-answered with 415 until it is read.
+cannot differ from what would happen. Newer kubectl sends its bodies in protobuf.
 """
 
 from __future__ import annotations

@@ -21,12 +21,11 @@ import orjson
 import yaml
 
 from apiserver.errors import BadRequest
-from apiserver.wire import accept
+from apiserver.wire import accept, messages, protobuf
 from resources import kubeyaml
 from resources.kind import Json
 
 READABLE = (accept.JSON, accept.YAML)
-PROTOBUF = "application/vnd.kubernetes.protobuf"
 _YAML_NAMES = frozenset({accept.YAML, "application/x-yaml", "text/yaml", "text/x-yaml"})
 
 BODY_BYTES_MAX = 3 * 1024 * 1024
@@ -36,6 +35,8 @@ _TOO_DEEP = f"the body {kubeyaml.TOO_DEEP}"
 def decode(content_type: str, raw: bytes) -> tuple[Json, list[str]]:
     """The object in `raw` and the paths of its duplicate fields. Raises BadRequest, and
     UnsupportedMediaType for what we don't read."""
+    if accept.media_type(content_type) == messages.MEDIA:
+        return _from_protobuf(content_type, raw), []
     value, duplicates = decode_value(content_type, raw)
     if not isinstance(value, dict):
         raise BadRequest(f"the body must be an object, not {kubeyaml.name_of(value)}")
@@ -49,10 +50,19 @@ def decode_value(content_type: str, raw: bytes) -> tuple[Any, list[str]]:
         return _from_yaml(raw)
     if media == accept.JSON:
         return _from_json(raw)
-    hint = ""
-    if media == PROTOBUF:
-        hint = "; send JSON (kubectl does so for objects of files: kubectl create -f FILE)"
-    raise accept.unsupported(content_type, READABLE, hint)
+    raise accept.unsupported(content_type, READABLE)
+
+
+def _from_protobuf(content_type: str, raw: bytes) -> Json:
+    try:
+        value = messages.decode(raw)
+    except protobuf.Malformed as error:
+        raise BadRequest(f"the body is not valid protobuf: {error}") from error
+    if value is None:
+        hint = "; protobuf is read for Kubernetes' own kinds: send JSON (kubectl create -f FILE)"
+        raise accept.unsupported(content_type, READABLE, hint)
+    _check(value)
+    return value
 
 
 def _from_json(raw: bytes) -> tuple[Any, list[str]]:

@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from apiserver.wire import patch
+from apiserver import gnostic
+from apiserver.wire import patch, protobuf
 from tests.fakes import kube_face
 from tests.fakes.kube_face import G, Rig, fleet
 
@@ -242,9 +243,13 @@ async def test_no_reference_leads_nowhere(rig: Rig) -> None:
         assert {r.removeprefix(prefix) for r in references(document)} <= schemas.keys()
 
 
-async def test_openapi_in_protobuf_is_406(rig: Rig) -> None:
-    accept = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-    await rig.refused("GET", "/openapi/v2", 406, headers={"Accept": accept})
+@pytest.mark.parametrize("media", gnostic.MEDIA)
+async def test_openapi_v2_is_there_in_protobuf(rig: Rig, media: str) -> None:
+    async with rig.call("GET", "/openapi/v2", headers={"Accept": media}) as response:
+        assert response.content_type == gnostic.MEDIA[-1]
+        found = protobuf.decode(gnostic.DOCUMENT, await response.read())
+    assert found["swagger"] == "2.0"
+    await rig.refused("GET", "/openapi/v3/api/v1", 406, headers={"Accept": media})
 
 
 async def test_health_says_what_failed(rig: Rig) -> None:

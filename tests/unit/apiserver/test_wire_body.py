@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apiserver.errors import BadRequest, UnsupportedMediaType
-from apiserver.wire import body
+from apiserver.wire import body, messages
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20)
 VALUES = st.recursive(
@@ -141,7 +141,7 @@ def test_other_types_are_415_with_those_that_are_read(media: str) -> None:
 
 def test_protobuf_is_refused_with_a_way_out() -> None:
     with pytest.raises(UnsupportedMediaType, match="kubectl create -f"):
-        body.decode(body.PROTOBUF, b"k8s\0")
+        body.decode(messages.MEDIA, b"k8s\0\n\x1d\n\x14flightctl.io/v1beta1\x12\x05Fleet")
 
 
 def test_without_a_content_type_it_is_json() -> None:
