@@ -1,4 +1,10 @@
-"""Real kubectl against the real server: one server, every test in a namespace of its own."""
+"""Real kubectl against the real server, every test in a namespace of its own.
+
+What differs between versions of kubectl is the wire; what differs between stores is SQL. So this is
+a sum and no product: the older ones meet one server on SQLite, and the newest meets PostgreSQL too,
+with two servers that take its connections in turn, so that each command may land elsewhere than the
+one before.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import apiserver_process
+from tests.fakes.postgres import Cluster
 
 _NUMBERS = itertools.count(1)
 TIMEOUT_S = 45
@@ -113,23 +120,36 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apiserver_proce
 
 
 @pytest.fixture(scope="session")
+def replicas(
+    postgres: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[apiserver_process.Replicas]:
+    directory = tmp_path_factory.mktemp("replicas")
+    with apiserver_process.balanced(directory, postgres.create_database()) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("caches")
 
 
-def _made(binary: Path, server: apiserver_process.Process, caches: Path) -> Kubectl:
+Service = apiserver_process.Process | apiserver_process.Replicas
+
+
+def _made(binary: Path, service: Service, caches: Path) -> Kubectl:
     namespace = f"ns-{next(_NUMBERS)}"
-    made = Kubectl(binary, server.kubeconfig, caches / binary.name, namespace)
+    cache = caches / f"{binary.name}-{type(service).__name__}"
+    made = Kubectl(binary, service.kubeconfig, cache, namespace)
     made("create", "-f", "-", stdin=namespace_manifest(namespace))
     return made
 
 
-@pytest.fixture
-def kubectl(server: apiserver_process.Process, caches: Path) -> Kubectl:
-    """The newest kubectl, in a fresh namespace. Every verb in every way is tried with it alone:
-    what an older one sends differs in how it validates, encodes and discovers, and one walk through
-    all verbs by each of them (`every_kubectl`) meets all of that."""
-    return _made(binaries()[-1], server, caches)
+@pytest.fixture(params=["server", "replicas"], ids=["sqlite", "postgresql"])
+def kubectl(request: pytest.FixtureRequest, caches: Path) -> Kubectl:
+    """The newest kubectl, in a fresh namespace, on each store. Every verb in every way is tried
+    with it alone: what an older one sends differs in how it validates, encodes and discovers, and
+    one walk through all verbs by each of them (`every_kubectl`) meets all of that."""
+    return _made(binaries()[-1], request.getfixturevalue(request.param), caches)
 
 
 @pytest.fixture(params=binaries(), ids=lambda path: path.name)

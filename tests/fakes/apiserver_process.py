@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -11,9 +12,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from apiserver.pki.authority import Authority
+from tests.fakes import balancer
 
 READY_S = 30.0
 STOP_S = 12.0
@@ -62,20 +67,106 @@ def running(data: Path, *more: str) -> Iterator[Process]:
     process = start(data, *more)
     assert process.stdout is not None
     try:
-        line = process.stdout.readline()
-        log = data.with_name(data.name + ".log")
-        assert line.startswith("ready "), f"{line!r}; {log.read_text()[-2000:]}"
-        words = line.split()
-        yield Process(data, words[1], words[3], data / "admin.kubeconfig", process)
+        yield _ready(data, process)
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(STOP_S)
+        _end(process)
         process.stdout.close()
+
+
+@dataclass(slots=True)
+class Replicas:
+    """Several servers on one database, of one authority. A killed one is started again over its
+    own directory."""
+
+    directory: Path
+    database: str
+    number: int
+    processes: dict[int, Process] = field(default_factory=dict)
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Of the first, unless something stands before them."""
+        front = self.directory / "front.kubeconfig"
+        return front if front.exists() else self.data(0) / "admin.kubeconfig"
+
+    def data(self, which: int) -> Path:
+        return self.directory / f"server-{which}"
+
+    def launch(self, which: int) -> subprocess.Popen[str]:
+        """Start it; `ready` waits for it."""
+        return start(self.data(which), "--database", self.database)
+
+    def ready(self, which: int, process: subprocess.Popen[str]) -> Process:
+        self.processes[which] = _ready(self.data(which), process)
+        return self.processes[which]
+
+    def kill(self, which: int) -> None:
+        self.processes[which].kill()
+        self._close(self.processes.pop(which).process)
+
+    def __enter__(self) -> Replicas:
+        # Made here, so that all can start at once; an operator copies it from the first server.
+        Authority.load_or_create(self.directory / "pki", now=lambda: datetime.now(UTC))
+        for which in range(self.number):
+            self.data(which).mkdir(mode=0o700)
+            shutil.copytree(self.directory / "pki", self.data(which) / "pki")
+        started = [self.launch(which) for which in range(self.number)]
+        try:
+            for which, process in enumerate(started):
+                self.ready(which, process)
+        except BaseException:
+            for process in started:
+                _end(process)
+                self._close(process)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in self.processes.values():
+            each.process.send_signal(signal.SIGTERM)
+        for each in self.processes.values():
+            _end(each.process)
+            self._close(each.process)
+
+    def _close(self, process: subprocess.Popen[str]) -> None:
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _ready(data: Path, process: subprocess.Popen[str]) -> Process:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    log = data.with_name(data.name + ".log")
+    assert line.startswith("ready "), f"{line!r}; {log.read_text()[-2000:]}"
+    words = line.split()
+    return Process(data, words[1], words[3], data / "admin.kubeconfig", process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(STOP_S)
+
+
+@contextmanager
+def balanced(directory: Path, database: str) -> Iterator[Replicas]:
+    """Two servers on `database`, and before them what gives each connection to the other one: its
+    address is the one in the kubeconfig."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with balancer.running() as front:
+        with Replicas(directory, database, 2) as replicas:
+            urls = [each.url for each in replicas.processes.values()]
+            parts = [urlsplit(url) for url in urls]
+            front.targets = [(part.hostname or "", part.port or 0) for part in parts]
+            theirs = replicas.kubeconfig.read_text()
+            (directory / "front.kubeconfig").write_text(theirs.replace(urls[0], front.url))
+            yield replicas
+        assert all(front.connections.get(target) for target in front.targets), "one was never asked"
 
 
 def ask(
