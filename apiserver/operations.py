@@ -29,7 +29,7 @@ from apiserver.verbs import (
     WriteOptions,
     Written,
 )
-from resources import masking, registry, resourcesync, validation
+from resources import masking, refreshing, registry, validation
 from resources.errors import Invalid
 from resources.kind import Json, Kind
 from resources.selectors import EVERYTHING, FieldSelector, LabelSelector
@@ -530,9 +530,7 @@ class Operations:
 
     async def refresh(self, caller: Caller, kind: Kind, namespace: str, name: str) -> Written:
         """Ask the controllers to look at once: a note on the object, so that it can't be lost."""
-        return await self.patch(
-            caller, kind, namespace, name, resourcesync.asked_to_refresh, OWN_WRITE
-        )
+        return await self.patch(caller, kind, namespace, name, refreshing.asked, OWN_WRITE)
 
     # --- helpers --------------------------------------------------------------------------
 

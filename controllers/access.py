@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,7 +20,7 @@ import aiohttp
 from controllers import tls
 from controllers.giterrors import GitError
 from controllers.gitmirror import Mirrors
-from controllers.gitremote import remote_of
+from controllers.remotes import Known
 
 Json = dict[str, Any]
 
@@ -28,13 +28,13 @@ TOTAL_S, CONNECT_S = 30.0, 10.0
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
-async def problem_of(mirrors: Mirrors, repository: Mapping[str, Any]) -> str:
+async def problem_of(mirrors: Mirrors, known: Known) -> str:
     """Why it cannot be read, and what to do; "" if it can."""
-    spec = repository["spec"]
+    spec = known.repository["spec"]
     match spec.get("type"):
         case "git":
             try:
-                await mirrors.refs(remote_of(repository))
+                await mirrors.refs(known.remote)
             except GitError as problem:
                 return str(problem)
             return ""

@@ -22,13 +22,14 @@ from typing import Any
 
 import structlog
 
-from controllers import gitfiles, gitremote, httpfiles
+from controllers import gitfiles, httpfiles
 from controllers.blobs import Blobs
 from controllers.client import ApiError, Client
 from controllers.giterrors import BadRemote, GitError
 from controllers.gitmirror import Mirrors
 from controllers.gitremote import Remote
 from controllers.remembering import Memory
+from controllers.remotes import Known, Remotes
 from controllers.secretfiles import HostCluster
 from controllers.sources import Content, Fetched, Unusable
 from resources import configproviders, digest, manifest, render
@@ -39,8 +40,6 @@ Json = dict[str, Any]
 REMEMBERED = 2_000
 # A source that fails is asked again after as long as between two polls, then ever more rarely.
 RETRY_S_MAX = 300.0
-# Reading credentials is noted each time; a changed Repository is read at once.
-CREDENTIALS_S = 300.0
 # Of the time between two polls, how long an answer serves everybody who asks for the same.
 FRESH = 0.8
 
@@ -99,20 +98,19 @@ class Freezer:
     def __init__(
         self,
         client: Client,
+        remotes: Remotes,
         mirrors: Mirrors,
         host: HostCluster,
         *,
         poll_s: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = client
+        self._remotes = remotes
         self._mirrors = mirrors
         self._host = host
         self._blobs = Blobs(client, monotonic=monotonic)
         self._poll_s, self._fresh_s = poll_s, poll_s * FRESH
         self._monotonic = monotonic
-        self._repositories: Memory[tuple[str, str], Json]
-        self._repositories = Memory(REMEMBERED, monotonic=monotonic)
         self._commits: Memory[tuple[Remote, str], str] = Memory(REMEMBERED, monotonic=monotonic)
         self._failed: Memory[tuple[str, str], Failed] = Memory(REMEMBERED, monotonic=monotonic)
         self._kept: Memory[tuple[Hashable, ...], Kept] = Memory(REMEMBERED, monotonic=monotonic)
@@ -146,9 +144,13 @@ class Freezer:
         self._kept.clear()
         self._blobs.forget()
 
-    def changed(self, namespace: str, repository: str) -> None:
-        """A Repository was changed, so its credentials are to be read again."""
-        self._repositories.drop((namespace, repository))
+    def ask_anew(self, mirror: str) -> None:
+        """Where the branches of these remotes are is no longer known."""
+        self._commits.drop_if(lambda key: key[0].mirror == mirror)
+        self.try_again()
+
+    def try_again(self) -> None:
+        """Something has changed that may be what sources failed for."""
         self._failed.clear()
 
     async def _tried(self, namespace: str, provider: Json) -> Kept:
@@ -181,10 +183,10 @@ class Freezer:
         raise AssertionError(provider)
 
     async def _git(self, namespace: str, reference: Json) -> Kept:
-        repository = await self._repository(namespace, reference, "gitRef")
+        known = await self._repository(namespace, reference, "gitRef")
         path = reference["path"]
         try:
-            remote = gitremote.remote_of(repository)
+            remote = known.remote
             commit = await self._commit(remote, reference["targetRevision"])
         except BadRemote as problem:
             cause = f'Repository "{reference["repository"]}": {problem}'
@@ -202,19 +204,19 @@ class Freezer:
     async def _commit(self, remote: Remote, revision: str) -> str:
         commit = self._commits.get((remote, revision), self._fresh_s)
         if commit is None:
-            asked = self._monotonic()
+            question = self._commits.asking()
             commit = await self._mirrors.resolve(remote, revision)
-            self._commits.put((remote, revision), commit, asked=asked)
+            self._commits.put((remote, revision), commit, question)
         return commit
 
     async def _http(self, namespace: str, reference: Json) -> Kept:
-        repository = await self._repository(namespace, reference, "httpRef")
-        remote = httpfiles.remote_of(repository)
+        known = await self._repository(namespace, reference, "httpRef")
+        remote = httpfiles.remote_of(known.repository)
         suffix, path = reference.get("suffix") or "", reference["filePath"]
         key = (remote, suffix, path)
         if (kept := self._kept.get(key, self._fresh_s)) is not None:
             return kept
-        last, asked = self._kept.get(key), self._monotonic()
+        last, question = self._kept.get(key), self._kept.asking()
         answer = await httpfiles.get(remote, suffix, etag=last.etag if last else "")
         if answer.blob is None:
             assert last is not None, "only then an ETag was sent"
@@ -222,33 +224,28 @@ class Freezer:
         else:
             fetched = Fetched([Content(path, answer.blob)], answer.revision, answer.etag)
             kept = await self._keep(namespace, fetched, "httpRef.filePath")
-        self._kept.put(key, kept, asked=asked)
+        self._kept.put(key, kept, question)
         return kept
 
     async def _secret(self, namespace: str, reference: Json) -> Kept:
         key = (namespace, *sorted(reference.items()))
         if (kept := self._kept.get(key, self._fresh_s)) is not None:
             return kept
-        last, asked = self._kept.get(key), self._monotonic()
+        last, question = self._kept.get(key), self._kept.asking()
         fetched = await self._host.fetch(reference)
         if last is not None and last.revision == fetched.revision:
             kept = last
         else:
             kept = await self._keep(namespace, fetched, "secretRef.mountPath")
-        self._kept.put(key, kept, asked=asked)
+        self._kept.put(key, kept, question)
         return kept
 
-    async def _repository(self, namespace: str, reference: Json, source: str) -> Json:
-        """The Repository with its credentials."""
+    async def _repository(self, namespace: str, reference: Json, source: str) -> Known:
         name = reference["repository"]
-        found = self._repositories.get((namespace, name), CREDENTIALS_S)
+        found = await self._remotes.of(namespace, name)
         if found is None:
-            asked = self._monotonic()
-            found = await self._client.credentials(namespace, name)
-            if found is None:
-                cause = f'Repository "{name}" does not exist in this namespace: create it'
-                raise Unusable(f"{source}.repository", cause)
-            self._repositories.put((namespace, name), found, asked=asked)
+            cause = f'Repository "{name}" does not exist in this namespace: create it'
+            raise Unusable(f"{source}.repository", cause)
         return found
 
     async def _keep(self, namespace: str, fetched: Fetched, field: str) -> Kept:

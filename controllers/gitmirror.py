@@ -29,6 +29,7 @@ from collections.abc import (
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -100,22 +101,27 @@ class Mirrors:
         # Two Remotes may share a mirror: same URL, other credentials.
         self._busy: dict[str, asyncio.Lock] = {}
 
-    async def refs(self, remote: Remote) -> Mapping[str, str]:
+    async def refs(self, remote: Remote, *, together_s: float | None = None) -> Mapping[str, str]:
         """What the remote has: `HEAD`, `refs/heads/…`, `refs/tags/…` to commits. An annotated tag
-        is given as the commit that it names."""
+        is given as the commit that it names. An answer may have been asked for `together_s` ago."""
         attempt = self._asked.setdefault(remote, _Attempt())
-        return await self._shared(attempt, lambda: self._ask(remote))
+        return await self._shared(attempt, lambda: self._ask(remote), together_s)
+
+    def ask_anew(self, mirror: str) -> None:
+        """What was asked of these remotes until now, and is on its way, is no answer any more."""
+        self._asked = {key: last for key, last in self._asked.items() if key.mirror != mirror}
 
     async def resolve(self, remote: Remote, revision: str = "") -> str:
         """The commit that a branch, a tag or a beginning of a commit's id is at the remote now;
         without a revision, of its default branch. The commit is in the mirror then."""
         if _COMMIT.fullmatch(revision) and await self._has(remote, revision):
             return revision
-        for _ in range(TRIES):
-            commit = await self._named(remote, revision)
+        # Answers that others just got may be older than what they are held against here.
+        for together_s in (None, *repeat(0.0, TRIES - 1)):
+            commit = await self._named(remote, revision, together_s)
             if await self._has(remote, commit):
                 return commit
-            await self._fetch(remote)
+            await self._fetch(remote, together_s)
             if await self._has(remote, commit):
                 return commit
         raise Unreachable(f'"{revision or "HEAD"}" of {remote.url} moves faster than it is fetched')
@@ -156,10 +162,15 @@ class Mirrors:
 
     # --- at the remote ----------------------------------------------------------------------
 
-    async def _shared(self, attempt: _Attempt[T], ask: Callable[[], Awaitable[T]]) -> T:
-        called = self._monotonic()
+    async def _shared(
+        self,
+        attempt: _Attempt[T],
+        ask: Callable[[], Awaitable[T]],
+        together_s: float | None = None,
+    ) -> T:
+        oldest = self._monotonic() - (TOGETHER_S if together_s is None else together_s)
         async with attempt.lock:
-            if attempt.began < called - TOGETHER_S:
+            if attempt.began < oldest:
                 began = self._monotonic()
                 answer, problem = None, None
                 try:
@@ -185,9 +196,9 @@ class Mirrors:
             found[name.removesuffix("^{}")] = commit
         return found
 
-    async def _named(self, remote: Remote, revision: str) -> str:
+    async def _named(self, remote: Remote, revision: str, together_s: float | None) -> str:
         """The commit that the remote means by `revision`."""
-        refs = await self.refs(remote)
+        refs = await self.refs(remote, together_s=together_s)
         names = (revision, f"refs/heads/{revision}", f"refs/tags/{revision}")
         for name in names if revision else ("HEAD",):
             if name in refs:
@@ -219,9 +230,9 @@ class Mirrors:
             commit = await self._parsed(remote, revision)
         return commit
 
-    async def _fetch(self, remote: Remote) -> None:
+    async def _fetch(self, remote: Remote, together_s: float | None = None) -> None:
         attempt = self._fetched.setdefault(remote, _Attempt())
-        await self._shared(attempt, lambda: self._fetch_once(remote, *_EVERYTHING))
+        await self._shared(attempt, lambda: self._fetch_once(remote, *_EVERYTHING), together_s)
 
     async def _fetch_once(self, remote: Remote, *what: str) -> None:
         folder = self._directory / remote.mirror

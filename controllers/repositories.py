@@ -15,12 +15,13 @@ import structlog
 
 from controllers import recording
 from controllers.client import FLIGHTCTL, ApiError, Client
+from controllers.remotes import Known, Remotes
 from resources import conditions
 
 Json = dict[str, Any]
 Now = Callable[[], str]
 # Why a Repository, given with its credentials, cannot be read; "" if it can.
-Try = Callable[[Json], Awaitable[str]]
+Try = Callable[[Known], Awaitable[str]]
 
 ACCESSIBLE = "Accessible"
 # After so many failures in a row the time between tries grows no more.
@@ -35,6 +36,7 @@ class Repositories:
     next one is due: all of it may be lost."""
 
     client: Client
+    remotes: Remotes
     attempt: Try
     # Called with namespace and name when those who read it have a reason to try anew.
     changed: Callable[[str, str], None]
@@ -62,7 +64,7 @@ class Repositories:
         if known != identity:
             self._failures.pop(key, None)
             self.changed(namespace, name)
-        whole = await self.client.credentials(namespace, name)
+        whole = await self.remotes.of(namespace, name)
         if whole is None:
             return None
         problem = await self.attempt(whole)

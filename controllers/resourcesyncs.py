@@ -31,7 +31,7 @@ from controllers.gitprogram import TooMuch
 from controllers.gitremote import Remote
 from controllers.manifests import Manifest, Unparsable
 from controllers.remotes import Remotes
-from resources import conditions, resourcesync
+from resources import conditions, refreshing
 
 Json = dict[str, Any]
 Now = Callable[[], str]
@@ -113,15 +113,23 @@ class ResourceSyncs:
         self._looks[key] = look
         return max(0.0, look.due - self.monotonic())
 
-    def of_repository(self, namespace: str, repository: str) -> list[str]:
-        """The syncs that read a Repository which changed; their next look is due."""
+    def changed(self, namespace: str, repository: str) -> list[str]:
+        """The syncs that read a Repository which changed; their next look is due, and takes it for
+        another."""
+        return self._due(namespace, repository, commit="")
+
+    def pushed(self, namespace: str, repository: str) -> list[str]:
+        """The syncs that read a Repository which was pushed to; their next look is due."""
+        return self._due(namespace, repository)
+
+    def _due(self, namespace: str, repository: str, **changes: Any) -> list[str]:
         found = [
             key
             for key, look in self._looks.items()
             if key[0] == namespace and look.asked["repository"] == repository
         ]
         for key in found:
-            self._looks[key] = replace(self._looks[key], commit="", due=-math.inf)
+            self._looks[key] = replace(self._looks[key], due=-math.inf, **changes)
         return [name for _, name in found]
 
     async def _look(self, sync: Json, asked: Json, before: _Look | None) -> _Look:
@@ -159,17 +167,17 @@ class ResourceSyncs:
             message = "syncs of type catalog are not served yet; fleets are: spec.type: fleet"
             raise Stuck(SYNCED, FAIL, message)
         try:
-            remote = await self.remotes.of(namespace, spec["repository"])
+            known = await self.remotes.of(namespace, spec["repository"])
+            if known is not None:
+                return known.remote
         except GitError as problem:
             message = f"Repository {spec['repository']}: {problem}"
             raise Stuck(ACCESSIBLE, NO_CLONE, message) from problem
-        if remote is None:
-            message = (
-                f"spec.repository: there is no Repository {spec['repository']} in namespace "
-                f"{namespace}: create it, or name another"
-            )
-            raise Stuck(ACCESSIBLE, NO_REPOSITORY, message)
-        return remote
+        message = (
+            f"spec.repository: there is no Repository {spec['repository']} in namespace "
+            f"{namespace}: create it, or name another"
+        )
+        raise Stuck(ACCESSIBLE, NO_REPOSITORY, message)
 
     async def _commit(self, remote: Remote, revision: str) -> str:
         try:
@@ -303,7 +311,7 @@ def _asked(sync: Json) -> Json:
     return {
         "uid": metadata["uid"],
         "generation": metadata["generation"],
-        "refresh": (metadata.get("annotations") or {}).get(resourcesync.REFRESH),
+        "refresh": refreshing.note(sync),
         "repository": sync["spec"]["repository"],
     }
 

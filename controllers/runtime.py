@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,8 +32,9 @@ from controllers.giterrors import BadRemote
 from controllers.gitmirror import Mirrors
 from controllers.gitprogram import Git
 from controllers.gitremote import address_of
+from controllers.pushes import Pushes
 from controllers.queue import Key, KeyedQueue, key_of
-from controllers.remotes import Remotes
+from controllers.remotes import Known, Remotes
 from controllers.repositories import Repositories
 from controllers.resourcesyncs import ResourceSyncs
 from controllers.secretfiles import HostCluster
@@ -47,6 +48,8 @@ STOP_S = 8.0
 PARALLEL, PARALLEL_OUTSIDE, PARALLEL_TRIES = 4, 8, 16
 # Not a kind: the devices of a namespace that have no fleet and follow outside sources.
 FOLLOWERS = "Followers"
+# Not a kind either: the note on a Repository, which must not wait for tries of Repositories.
+PUSHES = "Pushes"
 # What is worked on by asking others than the API server.
 OUTSIDE = frozenset(("Fleet", FOLLOWERS, "ResourceSync"))
 WATCHED = {
@@ -75,6 +78,7 @@ class _Work:
     freezer: Freezer
     repositories: Repositories
     syncs: ResourceSyncs
+    pushes: Pushes
 
 
 class Controllers:
@@ -152,25 +156,35 @@ class Controllers:
         settings = self._settings
         mirrors = Mirrors(settings.mirrors, Git(settings.known_hosts))
         host = HostCluster(settings.host_kubeconfig)
-        freezer = Freezer(client, mirrors, host, poll_s=settings.poll_s)
-        syncs = ResourceSyncs(
-            client, mirrors, Remotes(client), settings.poll_s, self._now, time.monotonic
-        )
+        remotes = Remotes(client)
+        freezer = Freezer(client, remotes, mirrors, host, poll_s=settings.poll_s)
+        syncs = ResourceSyncs(client, mirrors, remotes, settings.poll_s, self._now, time.monotonic)
 
-        async def attempt(repository: Json) -> str:
-            return await access.problem_of(mirrors, repository)
+        async def attempt(known: Known) -> str:
+            return await access.problem_of(mirrors, known)
+
+        def wake(namespace: str, names: Sequence[str]) -> None:
+            self._add([key for key in self._following if key[1] == namespace])
+            self._add([("ResourceSync", namespace, sync) for sync in names])
 
         def changed(namespace: str, name: str) -> None:
             """Who reads a Repository looks again."""
-            freezer.changed(namespace, name)
-            self._add([key for key in self._following if key[1] == namespace])
-            found = syncs.of_repository(namespace, name)
-            self._add([("ResourceSync", namespace, sync) for sync in found])
+            remotes.changed(namespace, name)
+            freezer.try_again()
+            wake(namespace, syncs.changed(namespace, name))
+
+        def pushed(repository: Mapping[str, Any]) -> None:
+            """Who reads a Repository asks it again, whatever it was told just now."""
+            for mirror in _mirrors([repository]):
+                mirrors.ask_anew(mirror)
+                freezer.ask_anew(mirror)
+            namespace, name = (repository["metadata"][key] for key in ("namespace", "name"))
+            wake(namespace, syncs.pushed(namespace, name))
 
         repositories = Repositories(
-            client, attempt, changed, settings.access_s, self._now, time.monotonic
+            client, remotes, attempt, changed, settings.access_s, self._now, time.monotonic
         )
-        return _Work(client, mirrors, freezer, repositories, syncs)
+        return _Work(client, mirrors, freezer, repositories, syncs, Pushes(client, pushed))
 
     def _see(self, kind: str, document: Mapping[str, Any]) -> None:
         """In kopf's thread: what was seen becomes keys."""
@@ -179,6 +193,8 @@ class Controllers:
             # How a rollout goes is told on its fleet too.
             metadata, target = document["metadata"], document["spec"]["target"]
             keys.append(("Fleet", metadata["namespace"], target["fleet"]))
+        if kind == "Repository":
+            keys.append(key_of(PUSHES, document))
         assert self._loop is not None, "kopf is started by our loop"
         try:
             self._loop.call_soon_threadsafe(self._add, keys)
@@ -205,6 +221,9 @@ class Controllers:
                 return self._follow(key, any_)
             case "Repository":
                 return await work.repositories.reconcile(namespace, name)
+            case "Pushes":
+                await work.pushes.reconcile(namespace, name)
+                return None
             case "ResourceSync":
                 return await work.syncs.reconcile(namespace, name)
             case "Rollout":
@@ -237,7 +256,7 @@ class Controllers:
                     await work.mirrors.forget_others(_mirrors(found))
 
 
-def _mirrors(repositories: Sequence[Json]) -> set[str]:
+def _mirrors(repositories: Iterable[Mapping[str, Any]]) -> set[str]:
     """The names of the mirrors that are still somebody's."""
     found = set()
     for repository in repositories:

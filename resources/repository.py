@@ -106,6 +106,12 @@ class GitRepository(Model):
     url: str = _URL
     http_config: HttpConfig | None = Field(None, description="How to reach it by HTTPS.")
     ssh_config: SshConfig | None = Field(None, description="How to reach it by SSH.")
+    webhook_secret: str | None = Field(
+        None,
+        description="What the forge signs its webhooks with; they go to /hooks/NAMESPACE/NAME of "
+        "the service. Without it none is believed.",
+        json_schema_extra=_SECRET,
+    )
 
 
 class HttpRepository(Model):
@@ -175,6 +181,7 @@ def _check(spec: Json) -> Complaints:
     if spec.get("type") == "oci":
         yield from _check_oci(spec)
     yield from checked(spec, "url", "spec", _no_password)
+    yield from checked(spec, "webhookSecret", "spec", _hard_to_guess)
     http, ssh = spec.get("httpConfig"), spec.get("sshConfig")
     if http is not None and ssh is not None:
         yield FieldError("spec.sshConfig", FORBIDDEN, "give either httpConfig or sshConfig")
@@ -232,6 +239,13 @@ def _no_password(url: str) -> str | None:
     if ":" in userinfo:
         return "has a password inside, where everybody can read it; give it in spec.httpConfig"
     return None
+
+
+def _hard_to_guess(value: str) -> str | None:
+    # It travels in headers as it is, and whoever wants to guess it may try as often as he likes.
+    if re.fullmatch(r"[!-~]{16,255}", value):
+        return None
+    return "must have 16 to 255 printable ASCII characters and no space"
 
 
 def _short(value: str) -> str | None:

@@ -20,9 +20,6 @@ from resources.meta import (
     raise_all,
 )
 
-# Moves whenever somebody asks that the controllers look at once.
-REFRESH = "homeport.dev/refresh-requested"
-
 
 class ResourceSyncSpec(Model):
     repository: str = Field(min_length=1, description="Name of the Repository to read from.")
@@ -70,11 +67,3 @@ def check(document: Json) -> None:
 def _check(spec: Json) -> Complaints:
     yield from checked(spec, "repository", "spec", formats.subdomain)
     yield from checked(spec, "targetRevision", "spec", formats.revision)
-
-
-def asked_to_refresh(document: Json) -> Json:
-    """The document with a note that it is to be looked at at once: the version that it had then,
-    so that each asking is another note."""
-    metadata = document["metadata"]
-    annotations = (metadata.get("annotations") or {}) | {REFRESH: metadata["resourceVersion"]}
-    return document | {"metadata": metadata | {"annotations": annotations}}

@@ -1,7 +1,8 @@
 """Who calls: the transport's proof handed to the authenticators, before any handler runs.
 
 The invariant: a handler finds a caller on the request, or is one of the few that anybody may ask:
-health and version. Headers in which a proxy would name users are not read here at all.
+health, version, and webhooks, which prove something else. Headers in which a proxy would name users
+are not read here at all.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from apiserver.kube.face import FACE
 
 CALLER: web.RequestKey[Caller] = web.RequestKey("CALLER", Caller)
 
-_OPEN = frozenset({"healthz", "livez", "readyz", "version"})
+_OPEN = frozenset({"healthz", "livez", "readyz", "version", "hooks"})
 
 
 def is_open(path: str) -> bool:
-    """Paths that say nothing of anybody's objects."""
+    """Paths that say nothing of anybody's objects to who asks."""
     return path.split("/", 2)[1] in _OPEN
 
 

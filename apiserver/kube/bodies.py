@@ -7,6 +7,7 @@ however it was compressed.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -21,21 +22,27 @@ ASIDE_FROM_BYTES = 64 * 1024
 
 
 async def raw(request: web.Request, limit: int = body.BODY_BYTES_MAX) -> bytes:
-    """The bytes. Raises TooLarge, and Timeout for a client that does not go on."""
+    """The bytes. Raises as `feed` does."""
+    chunks: list[bytes] = []
+    await feed(request, limit, chunks.append)
+    return b"".join(chunks)
+
+
+async def feed(request: web.Request, limit: int, take: Callable[[bytes], None]) -> None:
+    """Gives `take` the bytes as they come. Raises TooLarge, and Timeout for a client that does not
+    go on."""
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
-    chunks: list[bytes] = []
-    size = 0
+    left = limit
     try:
         async with asyncio.timeout(READ_S_MAX):
             async for chunk in request.content.iter_any():
-                size += len(chunk)
-                if size > limit:
+                left -= len(chunk)
+                if left < 0:
                     raise _too_large(limit)
-                chunks.append(chunk)
+                take(chunk)
     except TimeoutError as error:
         raise Timeout("the body of the request did not arrive in time") from error
-    return b"".join(chunks)
 
 
 def _too_large(limit: int) -> TooLarge:

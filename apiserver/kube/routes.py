@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
+from apiserver.hooks import Hooks
 from apiserver.kube import (
     contents,
     deleting,
     discovering,
     health,
     reading,
+    receiving,
     reviews,
     subresources,
     watching,
@@ -56,6 +58,7 @@ def create_app(face: Face) -> web.Application:
     # Bodies are read and limited by `bodies`; aiohttp's own limit would answer in other words.
     app = web.Application(middlewares=[answering, authenticating], client_max_size=0)
     app[FACE] = face
+    app[receiving.HOOKS] = Hooks(face.operations)
     app[discovering.DOCUMENTS] = discovering.Documents(face.catalogue)
     app.on_shutdown.append(_drain)
     for path, handler in _FIXED:
@@ -63,6 +66,7 @@ def create_app(face: Face) -> web.Application:
     for group, plural, handler in _REVIEWS:
         for version in ("v1", "v1beta1"):
             app.router.add_post(f"/apis/{group}/{version}/{plural}", handler)
+    app.router.add_post("/hooks/{namespace}/{repository}", receiving.receive)
     blobs = "/apis/homeport.dev/v1alpha1/namespaces/{namespace}/contents"
     app.router.add_post(blobs, contents.create)
     app.router.add_get(f"{blobs}/{{digest}}", contents.read)

@@ -20,6 +20,7 @@ from controllers.client import Client
 from controllers.freezing import Freezer
 from controllers.gitmirror import Mirrors
 from controllers.gitprogram import Git
+from controllers.remotes import Remotes
 from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
 from resources import manifest
@@ -146,7 +147,7 @@ async def calls_of(number: int, path: Path) -> int:
         async with endpoint.session() as session:
             client = Client(session, endpoint.server)
             mirrors = Mirrors(path / "git", Git(path / "known_hosts"))
-            freezer = Freezer(client, mirrors, HostCluster(), poll_s=1)
+            freezer = Freezer(client, Remotes(client), mirrors, HostCluster(), poll_s=1)
             sys.setprofile(note)
             counts[0] = 0
             document = fleet("two") | {"apiVersion": FLEET.api_version, "kind": FLEET.kind}

@@ -67,9 +67,7 @@ async def rig(tmp_path: Path, cluster: Cluster) -> AsyncIterator[Rig]:
     async with endpoint.session() as session:
         client = Client(session, endpoint.server)
         host = HostCluster(cluster.kubeconfig, environment={})
-        rig = Rig(server, client, tmp_path, host, [0.0], None)  # type: ignore[arg-type]
-        rig.freezer = rig.restarted()
-        yield rig
+        yield Rig(server, client, tmp_path, host, [0.0])
     await server.stop()
 
 
@@ -149,7 +147,7 @@ async def test_a_tree_lands_on_the_device_and_follows_its_branch(rig: Rig, git: 
     assert len(await rig.names()) == 3
     await rig.look()
     before = rig.server.operations.store.hub.version
-    rig.freezer = rig.restarted()
+    rig.restart()
     await rig.look()
     assert rig.server.operations.store.hub.version == before, "a restart makes nothing new"
 
@@ -198,7 +196,7 @@ async def test_what_cannot_be_frozen_says_where_and_why(rig: Rig, git: GitServer
     message = (await rig.condition())["message"]
     assert message.startswith("2 invalid configurations: base, other. First error: spec.template")
     rig.host = HostCluster(environment={})
-    rig.freezer = rig.restarted()
+    rig.restart()
     await rig.fleet(from_secret())
     await rig.look()
     assert "kubernetes API is not available" in (await rig.condition())["message"]
@@ -208,7 +206,7 @@ async def test_it_is_mended_without_anybody_touching_the_fleet(rig: Rig, git: Gi
     await rig.fleet(from_git())
     assert await rig.look() == {}
     await repository(rig, git, **{"device/a": "a"})
-    rig.freezer.changed("default", "demo")
+    rig.changed("demo")
     await rig.look(0.1)
     assert await rig.contents() == {"/a": b"a"}
     assert (await rig.condition())["status"] == "True"
@@ -286,7 +284,7 @@ async def test_a_server_that_refuses_is_not_trusted_gives_too_much_or_sends_away
         ({"ca.crt": None}, "not vouched for"),
     ):
         await rig.replace("Repository", "files", files.spec(**change))
-        rig.freezer.changed("default", "files")
+        rig.changed("files")
         await rig.fleet(from_http())
         assert await rig.look() == {}
         message = (await rig.condition())["message"]
@@ -294,7 +292,7 @@ async def test_a_server_that_refuses_is_not_trusted_gives_too_much_or_sends_away
         assert words in message
         assert "wrong-password-9" not in message
     await rig.replace("Repository", "files", files.spec())
-    rig.freezer.changed("default", "files")
+    rig.changed("files")
     files.redirects |= {"/away": "https://127.0.0.1:1/motd", "/near": "/motd"}
     for suffix, words in (("/large", "larger than"), ("/away", "credentials do not go")):
         await rig.fleet(from_http(suffix))
@@ -394,14 +392,14 @@ async def test_a_crash_at_any_request_loses_nothing_and_is_repeated_cleanly(
             content = f"{number}-{at}"
             files.files["/motd"] = content.encode()
             rig.client = dying = Dying(alive, at, after=after)
-            rig.freezer = rig.restarted()
+            rig.restart()
             rig.clock[0] += 10
             with contextlib.suppress(Unreachable):
                 await fleets.reconcile(
                     dying, "default", "web", freezer=rig.freezer, now=lambda: "2026-11-25T00:00:00Z"
                 )
             rig.client = alive
-            rig.freezer = rig.restarted()
+            rig.restart()
             made = await rig.names()
             version = await rig.look()
             got = await rig.contents()

@@ -26,7 +26,7 @@ from controllers import access, gitmirror
 from controllers.client import ApiError, Client
 from controllers.gitmirror import Mirrors
 from controllers.gitprogram import Git
-from controllers.remotes import Remotes
+from controllers.remotes import Known, Remotes
 from controllers.repositories import Repositories
 from controllers.resourcesyncs import ResourceSyncs
 from controllers.session import Endpoint
@@ -66,6 +66,7 @@ class Rig:
     client: Failing
     clock: list[float]
     mirrors: Mirrors
+    remotes: Remotes
     syncs: ResourceSyncs
     repositories: Repositories
 
@@ -81,7 +82,8 @@ class Rig:
         document = {"metadata": {"name": name}, "spec": spec}
         await self.server.operations.update(ADMIN, found, "default", name, document, PLAIN)
         if kind == "Repository":
-            self.syncs.of_repository("default", name)
+            self.remotes.changed("default", name)
+            self.syncs.changed("default", name)
 
     async def delete(self, kind: str, name: str) -> None:
         await self.server.operations.delete(ADMIN, registry.by_kind(kind), "default", name)
@@ -139,16 +141,18 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     async with endpoint.session() as session:
         client = Failing(session, endpoint.server)
         mirrors = Mirrors(tmp_path / "git", Git(tmp_path / "known_hosts"), monotonic=monotonic)
-        syncs = ResourceSyncs(client, mirrors, Remotes(client), POLL_S, now, monotonic)
+        remotes = Remotes(client, monotonic=monotonic)
+        syncs = ResourceSyncs(client, mirrors, remotes, POLL_S, now, monotonic)
 
-        async def attempt(repository: Json) -> str:
-            return await access.problem_of(mirrors, repository)
+        async def attempt(known: Known) -> str:
+            return await access.problem_of(mirrors, known)
 
         def changed(namespace: str, name: str) -> None:
-            syncs.of_repository(namespace, name)
+            remotes.changed(namespace, name)
+            syncs.changed(namespace, name)
 
-        repositories = Repositories(client, attempt, changed, 120.0, now, monotonic)
-        yield Rig(server, client, clock, mirrors, syncs, repositories)
+        repositories = Repositories(client, remotes, attempt, changed, 120.0, now, monotonic)
+        yield Rig(server, client, clock, mirrors, remotes, syncs, repositories)
     await server.stop()
 
 
@@ -465,9 +469,12 @@ async def test_a_persons_fleet_is_taken_over_and_is_free_when_the_sync_is_gone(
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     service = Service(tmp_path / "data")
-    service.start()
-    yield service
-    service.stop()
+    try:
+        # Other tests run beside this one.
+        service.start(timeout_s=50)
+        yield service
+    finally:
+        service.stop()
 
 
 def test_through_kubectl_and_no_secret_is_anywhere_to_be_read(

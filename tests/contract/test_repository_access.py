@@ -19,6 +19,7 @@ import pytest
 from controllers import access
 from controllers.gitmirror import Mirrors
 from controllers.gitprogram import Git
+from controllers.remotes import Known
 from tests.e2e import processes
 from tests.fakes import file_server
 from tests.fakes.file_server import FileServer
@@ -36,7 +37,7 @@ auth: {auth}
 
 async def tried(tmp_path: Path, spec: Json) -> str:
     mirrors = Mirrors(tmp_path / "git", Git(tmp_path / "known_hosts"))
-    said = await access.problem_of(mirrors, {"metadata": {"name": "x"}, "spec": spec})
+    said = await access.problem_of(mirrors, Known({"metadata": {"name": "x"}, "spec": spec}))
     for secret in (PASSWORD, WRONG):
         assert secret not in said
     return said

@@ -53,7 +53,9 @@ def refused(
 ) -> tuple[int, str]:
     access = kubeconfig.load(server.kubeconfig)
     path += "?fieldValidation=Strict"
-    return apiserver_process.ask(server.url, access.context, method, path, data, content_type)
+    return apiserver_process.ask(
+        server.url, access.context, method, path, data, {"Content-Type": content_type}
+    )
 
 
 def body_of(wrong: Wrong) -> tuple[bytes, str]:

@@ -10,11 +10,12 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from apiserver.pki.authority import Authority
@@ -175,7 +176,7 @@ def ask(
     method: str,
     path: str,
     data: bytes | None = None,
-    content_type: str = "application/json",
+    headers: Mapping[str, str] = MappingProxyType({"Content-Type": "application/json"}),
 ) -> tuple[int, str]:
     """One request on a connection of its own: the status and the text of its answer.
 
@@ -187,7 +188,7 @@ def ask(
         parts.hostname or "", parts.port, context=tls, timeout=ANSWER_S
     )
     try:
-        connection.request(method, path, data, {"Content-Type": content_type})
+        connection.request(method, path, data, dict(headers))
         response = connection.getresponse()
         return response.status, response.read().decode()
     finally:

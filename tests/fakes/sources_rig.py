@@ -4,7 +4,7 @@ state after each look is what a test looks at, and time is a number that it move
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from controllers.client import FLIGHTCTL, Client
 from controllers.freezing import Freezer
 from controllers.gitmirror import Mirrors
 from controllers.gitprogram import Git
+from controllers.remotes import Remotes
 from controllers.secretfiles import HostCluster
 from resources import conditions, registry
 
@@ -33,13 +34,29 @@ class Rig:
     folder: Path
     host: HostCluster
     clock: list[float]
-    freezer: Freezer
+    remotes: Remotes = field(init=False)
+    freezer: Freezer = field(init=False)
 
-    def restarted(self) -> Freezer:
-        """A freezer that remembers nothing, as after a crash; mirrors are there."""
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything, as in a crash; mirrors are there."""
+
+        def monotonic() -> float:
+            return self.clock[0]
+
         git = Git(self.folder / "known_hosts")
-        mirrors = Mirrors(self.folder / "mirrors", git, monotonic=lambda: self.clock[0])
-        return Freezer(self.client, mirrors, self.host, poll_s=5, monotonic=lambda: self.clock[0])
+        mirrors = Mirrors(self.folder / "mirrors", git, monotonic=monotonic)
+        self.remotes = Remotes(self.client, monotonic=monotonic)
+        self.freezer = Freezer(
+            self.client, self.remotes, mirrors, self.host, poll_s=5, monotonic=monotonic
+        )
+
+    def changed(self, repository: str) -> None:
+        """What the runtime does when a Repository was changed."""
+        self.remotes.changed("default", repository)
+        self.freezer.try_again()
 
     async def create(self, kind: str, name: str, spec: Json, **labels: str) -> None:
         found = registry.by_kind(kind)

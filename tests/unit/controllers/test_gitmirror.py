@@ -320,3 +320,22 @@ async def test_a_remote_that_never_answers_is_given_up_and_leaves_no_process(
         await _within(asked(), 0.5, 3)
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
     assert f"127.0.0.1:{port}/" not in listed.stdout
+
+
+# --- together, and anew -------------------------------------------------------------------------
+
+
+async def test_after_a_push_that_was_told_of_nobody_is_given_an_answer_from_before(
+    source: WorkTree, mirrors: Mirrors, git: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where the branch was, nor, for the new commit, a fetch that did not bring it."""
+    monkeypatch.setattr(gitmirror, "TOGETHER_S", 60.0)
+    first = source.commit(a="1")
+    assert await mirrors.resolve(remote_of(source), "main") == first
+    second = source.commit(a="2")
+    assert await mirrors.resolve(remote_of(source), "main") == first
+    assert git.asked == ["ls-remote", "fetch"], "callers that come together are answered together"
+    mirrors.ask_anew("the mirror of another")
+    assert await mirrors.resolve(remote_of(source), "main") == first
+    mirrors.ask_anew(remote_of(source).mirror)
+    assert await mirrors.resolve(remote_of(source), "main") == second

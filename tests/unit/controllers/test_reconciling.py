@@ -13,6 +13,7 @@ from controllers.client import ApiError, Client, Unreachable
 from controllers.freezing import Freezer
 from controllers.gitmirror import Mirrors
 from controllers.gitprogram import Git
+from controllers.remotes import Remotes
 from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
 from resources import conditions, rollout_plan
@@ -43,7 +44,7 @@ def freezer_of(client: Client) -> Freezer:
     """One whose sources are nowhere."""
     nowhere = Path("/nonexistent")
     mirrors = Mirrors(nowhere, Git(nowhere))
-    return Freezer(client, mirrors, HostCluster(environment={}), poll_s=1)
+    return Freezer(client, Remotes(client), mirrors, HostCluster(environment={}), poll_s=1)
 
 
 async def look_at_fleet(client: Client, now: str = START) -> None:
