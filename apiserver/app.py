@@ -26,6 +26,7 @@ from apiserver.auth import certificates, chain
 from apiserver.auth.identity import CONTROLLER, Caller
 from apiserver.builtins import events, namespaces
 from apiserver.builtins.kinds import KINDS as BUILTINS
+from apiserver.builtins.kinds import LEASE
 from apiserver.builtins.view import View
 from apiserver.catalogue import Catalogue
 from apiserver.config import ConfigError, Settings, url_of
@@ -90,6 +91,11 @@ def release() -> str:
     return importlib.metadata.version("homeport")
 
 
+def create_operations(store: Store) -> Operations:
+    """The operations over this store, on all that this server keeps."""
+    return Operations(store, kinds=(*KINDS, LEASE))
+
+
 def create_face(
     operations: Operations, authority: Authority, authenticate: chain.Authenticator
 ) -> Face:
@@ -103,7 +109,7 @@ def create_face(
         release=release(),
         views={
             turning.shown.resource: View(operations, turning)
-            for turning in (namespaces.TURNING, events.TURNING)
+            for turning in (namespaces.TURNING, events.TURNING, events.NEWER_TURNING)
         },
         creators={
             CERTIFICATE_SIGNING_REQUEST.resource: decisions.create_csr,
@@ -160,7 +166,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
             "devices of this database have; put the pki directory of the server that was there "
             "first in its place"
         )
-    operations = Operations(store)
+    operations = create_operations(store)
     await operations.prepare()
     certificate, key = await asyncio.to_thread(
         authority.server_files, "server", settings.server_names()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -60,8 +60,16 @@ class Operations:
     """Every verb on every kind. Documents in and out are plain JSON, complete and in our hands:
     callers may change what they get."""
 
-    def __init__(self, store: Store, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        kinds: Iterable[Kind] = registry.KINDS,
+    ) -> None:
+        """`kinds`: all that may own something, or be owned, and so go with an owner."""
         self.store = store
+        self._kinds = {kind.kind: kind for kind in kinds}
         self._monotonic = monotonic
         store.keep_backlog(bindings.keep_backlog)
 
@@ -391,14 +399,14 @@ class Operations:
     def _cascade(self, tx: Transaction, uid: str) -> None:
         """What names the deleted object as an owner goes with it, in the same transaction."""
         for row in objects.owned_by(tx.connection, uid):
-            kind = registry.by_kind(row["kind"])
+            kind = self._kinds[row["kind"]]
             found = tx.get(kind, row["namespace"], row["name"])
             if found is not None:
                 self._delete_in(tx, kind, found, None)
 
     def _orphan(self, tx: Transaction, uid: str) -> None:
         for row in objects.owned_by(tx.connection, uid):
-            kind = registry.by_kind(row["kind"])
+            kind = self._kinds[row["kind"]]
             found = tx.get(kind, row["namespace"], row["name"])
             if found is None:
                 continue

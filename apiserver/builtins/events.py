@@ -1,4 +1,7 @@
-"""Events of core/v1, kept with what they say under `spec`, as the store keeps every object.
+"""Events, of core/v1 and of events.k8s.io: one row, two APIs, so that each shows the other's.
+
+They are kept with what they say under `spec`, as the store keeps every object, in the words of
+core/v1.
 
 They are bystanders: an event belongs to nobody, so owner references are dropped (a deletion must
 not have to look through them), and old ones are forgotten by housekeeping.
@@ -11,7 +14,7 @@ from dataclasses import replace
 from pydantic import Field
 
 from apiserver.builtins import view
-from apiserver.builtins.kinds import CORE_VERSION, EVENT, EventBody
+from apiserver.builtins.kinds import CORE_VERSION, EVENT, NEWER_EVENT, EventBody
 from apiserver.builtins.view import Turning
 from resources.kind import Json, Kind
 from resources.meta import Document
@@ -64,6 +67,49 @@ def to_stored(event: Json, was: Json | None) -> Json:
     }
 
 
+# --- the same in the words of events.k8s.io ------------------------------------------------------
+
+_NEWER = {
+    "involvedObject": "regarding",
+    "message": "note",
+    "reportingComponent": "reportingController",
+    "source": "deprecatedSource",
+    "firstTimestamp": "deprecatedFirstTimestamp",
+    "lastTimestamp": "deprecatedLastTimestamp",
+    "count": "deprecatedCount",
+}
+_OLDER = {newer: older for older, newer in _NEWER.items()}
+
+
+def to_newer_event(stored: Json) -> Json:
+    """The event as events.k8s.io shows it. Who owns its fields is told in core/v1 only."""
+    metadata = {k: v for k, v in stored["metadata"].items() if k != "managedFields"}
+    outer: Json = {
+        "apiVersion": NEWER_EVENT.api_version,
+        "kind": NEWER_EVENT.kind,
+        "metadata": metadata,
+    }
+    return outer | {_NEWER.get(key, key): value for key, value in stored.get("spec", {}).items()}
+
+
+def of_newer_event(event: Json, was: Json | None) -> Json:
+    """The form in which it is kept."""
+    turned = {_OLDER.get(key, key): value for key, value in event.items()}
+    stored = to_stored(turned, None)
+    owners = ((was or {}).get("metadata") or {}).get("managedFields")
+    if owners and isinstance(stored["metadata"], dict):
+        stored["metadata"]["managedFields"] = owners
+    return stored
+
+
+def _select_newer(fields: FieldSelector) -> FieldSelector:
+    def older(key: str) -> str:
+        head, dot, rest = key.partition(".")
+        return f"{_OLDER.get(head, head)}{dot}{rest}"
+
+    return _select(FieldSelector(tuple(replace(r, key=older(r.key)) for r in fields.requirements)))
+
+
 def _select(fields: FieldSelector) -> FieldSelector:
     return FieldSelector(
         tuple(
@@ -74,3 +120,10 @@ def _select(fields: FieldSelector) -> FieldSelector:
 
 
 TURNING = Turning(shown=EVENT, stored=STORED, show=to_event, store=to_stored, select=_select)
+NEWER_TURNING = Turning(
+    shown=NEWER_EVENT,
+    stored=STORED,
+    show=to_newer_event,
+    store=of_newer_event,
+    select=_select_newer,
+)

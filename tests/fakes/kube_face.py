@@ -19,7 +19,6 @@ from apiserver import app
 from apiserver.auth.chain import Evidence
 from apiserver.auth.identity import Caller
 from apiserver.kube.face import Face, utc_now
-from apiserver.operations import Operations
 from apiserver.pki.authority import Authority
 from apiserver.store import Store
 from resources.kind import Json
@@ -88,7 +87,7 @@ class Rig:
 @asynccontextmanager
 async def running(data: Path, **changes: Any) -> AsyncIterator[Rig]:
     store = await Store.open(data_dir=data)
-    operations = Operations(store)
+    operations = app.create_operations(store)
     await operations.prepare()
     authority = Authority.load_or_create(data / "pki", now=utc_now)
     face = replace(app.create_face(operations, authority, by_header), **changes)
