@@ -19,6 +19,7 @@ from aiohttp import web
 from apiserver.auth.chain import Authenticator
 from apiserver.auth.identity import Caller
 from apiserver.catalogue import Catalogue
+from apiserver.kube.crowding import Gate
 from apiserver.operations import (
     Deleted,
     ListOptions,
@@ -145,6 +146,7 @@ class Face:
     views: Mapping[str, Registry] = field(default_factory=dict)
     creators: Mapping[str, Creator] = field(default_factory=dict)
     reach_s: float = 3.0
+    gate: Gate = field(default_factory=Gate)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     now: Callable[[], datetime] = utc_now
     jitter: Callable[[float, float], float] = uniform

@@ -44,9 +44,10 @@ _VERBS: Mapping[str, Handler] = {
 
 async def _resource(request: web.Request) -> web.StreamResponse:
     target = resolve(request)
-    if target.subresource:
-        return await subresources.handle(request, target)
-    return await _VERBS[target.verb](request, target)
+    async with request.app[FACE].gate.entered(target.verb, target.caller.name):
+        if target.subresource:
+            return await subresources.handle(request, target)
+        return await _VERBS[target.verb](request, target)
 
 
 async def _drain(app: web.Application) -> None:
