@@ -121,7 +121,7 @@ def test_a_locked_directory_is_refused_with_its_holder(server: Process) -> None:
     other = apiserver_process.start(server.data)
     assert other.stdout is not None
     with other.stdout:
-        assert other.wait(20) == 1
+        assert other.wait(apiserver_process.READY_S) == 1
     said = server.data.with_name("data.log").read_text()
     assert f"error: {server.data} is in use by process {server.process.pid}" in said
 
@@ -134,7 +134,7 @@ def test_a_port_in_use_is_refused_and_leaves_nothing_locked(tmp_path: Path) -> N
             other = apiserver_process.start(data, option, f"127.0.0.1:{port}")
             assert other.stdout is not None
             with other.stdout:
-                assert other.wait(20) == 1
+                assert other.wait(apiserver_process.READY_S) == 1
             said = data.with_name("data.log").read_text()
             assert f"error: {option}: port {port} on 127.0.0.1 is in use" in said
 
@@ -200,7 +200,7 @@ def test_options_that_can_not_be_served(
     process = apiserver_process.start(tmp_path / "data", *options)
     assert process.stdout is not None
     with process.stdout:
-        assert process.wait(20) == 1
+        assert process.wait(apiserver_process.READY_S) == 1
     said = (tmp_path / "data.log").read_text()
     assert said.startswith("error: --")
     assert words in said

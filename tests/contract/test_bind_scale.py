@@ -30,7 +30,7 @@ from resources.manifest import File
 FLEETS = "/apis/flightctl.io/v1beta1/namespaces/default/fleets"
 NOW = "2026-11-23T00:00:00Z"
 STATEMENTS_PER_1000 = 15
-CALLS_RATIO = 1.2
+CALLS_RATIO = 1.1
 
 
 class Statements:
@@ -136,13 +136,16 @@ async def calls_of(number: int, path: Path) -> int:
             counts[0] += 1
 
     settings = config.settings_of(data=path, listen="127.0.0.1:0", agent_listen="127.0.0.1:0")
+    # Filled by a server of its own: what is counted is many times as slow.
+    server = await app.serve(settings)
+    service = await Service.over(server.operations)
+    await service.fill(number)
+    await service.change("one")
+    await server.stop()
     # The store's threads begin with their first work, and count from then on.
     threading.setprofile(note)
     server = await app.serve(settings)
     try:
-        service = await Service.over(server.operations)
-        await service.fill(number)
-        await service.change("one")
         endpoint = Endpoint(socket=settings.controllers_socket)
         async with endpoint.session() as session:
             client = Client(session, endpoint.server)

@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 from apiserver.pki.authority import Authority
 from tests.fakes import balancer
 
-READY_S = 30.0
+# Others may need the machine too.
+READY_S = 60.0
 STOP_S = 12.0
 ANSWER_S = 30.0
 
