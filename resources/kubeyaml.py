@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from resources.kind import Json
+if TYPE_CHECKING:
+    from resources.kind import Json
 
 DEPTH_MAX = 128
 NODES_MAX = 1_000_000

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 
 from apiserver.errors import BadRequest
 from apiserver.wire import shapes
+from resources.ages import duration, moment
 from resources.kind import Column, Json, Kind
 
 API_VERSION = "meta.k8s.io/v1"
@@ -168,37 +169,7 @@ def age(value: Any, now: datetime) -> str:
     """`5d3h` since an RFC 3339 time; `<unknown>` where there is none, as kubectl prints it."""
     if not isinstance(value, str):
         return "<unknown>"
-    try:
-        then = datetime.fromisoformat(value.replace("Z", "+00:00"))
-    except ValueError:
+    then = moment(value)
+    if then is None:
         return "<invalid>"
-    if then.tzinfo is None:
-        then = then.replace(tzinfo=UTC)
     return duration(int((now - then).total_seconds()))
-
-
-# From how many seconds on, with which two units a duration is written; kubectl's own steps.
-_DAY = 86_400
-_YEAR = 365 * _DAY
-_SCALES: Sequence[tuple[int, int, str, int, str]] = (
-    (8 * _YEAR, _YEAR, "y", 0, ""),
-    (2 * _YEAR, _YEAR, "y", _DAY, "d"),
-    (8 * _DAY, _DAY, "d", 0, ""),
-    (2 * _DAY, _DAY, "d", 3600, "h"),
-    (8 * 3600, 3600, "h", 0, ""),
-    (3 * 3600, 3600, "h", 60, "m"),
-    (600, 60, "m", 0, ""),
-    (120, 60, "m", 1, "s"),
-)
-
-
-def duration(seconds: int) -> str:
-    """A duration in kubectl's short words; a clock that is a little behind counts as now."""
-    if seconds < -1:
-        return "<invalid>"
-    seconds = max(seconds, 0)
-    for least, unit, letter, minor, minor_letter in _SCALES:
-        if seconds >= least:
-            rest = seconds % unit // minor if minor else 0
-            return f"{seconds // unit}{letter}" + (f"{rest}{minor_letter}" if rest else "")
-    return f"{seconds}s"

@@ -15,6 +15,7 @@ from apiserver.builtins.kinds import EVENT
 from apiserver.errors import BadRequest, Expired
 from apiserver.wire import continuing, paths, shapes, table, warning
 from apiserver.wire.frames import Writer
+from resources import ages
 from resources.registry import BACKLOG, DEVICE, FLEET, KINDS
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -102,7 +103,7 @@ def test_warnings_are_quoted_shortened_and_said_once() -> None:
     ],
 )  # fmt: skip
 def test_durations_are_those_of_kubectl(seconds: int, text: str) -> None:
-    assert table.duration(seconds) == text
+    assert ages.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
