@@ -1,104 +1,199 @@
-"""What `get` and `describe` ask for, and in which pieces the answer is printed."""
+"""What `get` asks for, and in which pieces the answer is printed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cli import kinds, naming, show
+from cli import forms, tables, watching
 from cli.client import TABLE, Client, Refused
+from cli.kinds import Resource
+from cli.problems import Problem
+from cli.targets import Target
 
 Json = dict[str, Any]
 
-FORMS = ("", "wide", "yaml", "json", "name")
-EVENTS_MAX = 10
+JSON = "application/json"
+# Types of events, and what they are about.
+Changes = Sequence[tuple[str, Json]]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a person wants to see; an empty namespace means all of them."""
+    """How a person wants to see it."""
 
-    kind: str
-    name: str
-    namespace: str
+    form: forms.Form
     selector: str = ""
-    output: str = ""
+    field_selector: str = ""
+    style: tables.Style = field(default_factory=tables.Style)
+    sort_by: str = ""
+    managed: bool = False
+    ignore_not_found: bool = False
 
     @property
-    def is_table(self) -> bool:
-        return self.output in ("", "wide")
+    def query(self) -> dict[str, str]:
+        query = {"labelSelector": self.selector, "fieldSelector": self.field_selector}
+        return {key: value for key, value in query.items() if value}
 
     @property
     def accept(self) -> str:
-        return TABLE if self.is_table else "application/json"
-
-    def query(self) -> dict[str, str]:
-        return {"labelSelector": self.selector} if self.selector else {}
+        return TABLE if self.form.is_table else JSON
 
 
-def get(client: Client, asked: Asked) -> Iterator[str]:
-    """The objects as they are now."""
-    resource = kinds.find(client, asked.kind)
-    path = resource.path(asked.namespace or None, asked.name)
-    document = client.ask("GET", path, query=asked.query(), accept=asked.accept)
-    if asked.is_table:
-        table = _table(asked)
-        yield from table.lines(document)
-        if table.is_empty:
-            yield f"there are no {resource.plural}" + (
-                f" in {asked.namespace}" if resource.namespaced and asked.namespace else ""
-            )
-    else:
-        yield from _plain(document, resource, asked.output)
+class Getter:
+    """One `get`: text goes to `write` as it is to be printed."""
+
+    def __init__(self, client: Client, asked: Asked, write: Callable[[str], None]) -> None:
+        self._client = client
+        self._asked = asked
+        self._write = write
+        self.problems: list[Problem] = []
+
+    def show(self, targets: Sequence[Target]) -> bool:
+        """The objects as they are now. Returns whether there was anything to print."""
+        if self._asked.form.is_table:
+            return self._tables(targets)
+        return self._documents(targets)
+
+    def watch(self, target: Target, *, only: bool = False) -> None:
+        """The objects as they are, unless `only` changes are wanted, then each change."""
+        asked = self._asked
+        query = asked.query
+        if target.name:
+            # A name that is not there is an error, and not an empty list.
+            self._client.ask("GET", target.path())
+            query["fieldSelector"] = f"metadata.name={target.name}"
+        path = target.resource.path(target.namespace or None)
+        watch = watching.Watch(self._client, path, query, asked.accept)
+        first = watch.begin()
+        printer = self._printer(target, first)
+        if not only:
+            printer([("ADDED", item) for item in watching.items_of(first)])
+        for change in watch.changes():
+            printer([(change.type, change.item)])
+
+    # Tables
+
+    def _tables(self, targets: Sequence[Target]) -> bool:
+        several = len({target.resource for target in targets}) > 1
+        wrote = False
+        last: Resource | None = None
+        for target in targets:
+            document = self._asked_for(target)
+            rows = (document or {}).get("rows") or []
+            if document is None or not rows:
+                continue
+            if target.resource != last:
+                if wrote and self._asked.style.headers:
+                    self._write("\n")
+                table = tables.Table(self._style(target, several=several))
+                last = target.resource
+            table.know(document.get("columnDefinitions"))
+            if self._asked.sort_by:
+                rows = tables.sorted_by(rows, self._asked.sort_by)
+            self._write("".join(f"{line}\n" for line in table.lines(rows)))
+            wrote = True
+        return wrote
+
+    def _style(self, target: Target, *, several: bool = False) -> tables.Style:
+        style = self._asked.style
+        return replace(
+            style,
+            wide=self._asked.form.name == "wide",
+            namespaces=target.resource.namespaced and not target.namespace,
+            kind=target.resource.typed if several else "",
+        )
+
+    # Documents
+
+    def _documents(self, targets: Sequence[Target]) -> bool:
+        asked = self._asked
+        items: list[Json] = []
+        for target in targets:
+            document = self._asked_for(target)
+            if document is not None:
+                items += named(target.resource, document)
+        if self.problems and not items:
+            return False
+        if asked.sort_by:
+            items = tables.sorted_by(items, asked.sort_by)
+        is_one = len(targets) == 1 and targets[0].name
+        if is_one and not items:
+            return False
+        whole = items[0] if is_one else forms.collected(items)
+        self._write(forms.document(asked.form, whole, managed=asked.managed))
+        return bool(items) or asked.form.name != "name"
+
+    def _asked_for(self, target: Target) -> Json | None:
+        """The answer, or None where there is no such object, which is noted."""
+        asked = self._asked
+        more = {"includeObject": "Object"} if asked.sort_by and asked.form.is_table else {}
+        try:
+            if target.name:
+                return self._client.ask("GET", target.path(), query=more, accept=asked.accept)
+            return watching.listed(self._client, target.path(), asked.query | more, asked.accept)
+        except Refused as refused:
+            if refused.code != 404 or not target.name:
+                raise
+            if not asked.ignore_not_found:
+                self.problems.append(refused)
+            return None
+
+    # A watch
+
+    def _printer(self, target: Target, first: Json) -> Callable[[Changes], None]:
+        asked = self._asked
+        if asked.form.is_table:
+            table = tables.Table(self._style(target))
+            table.know(first.get("columnDefinitions"))
+
+            def rows(changes: Changes) -> None:
+                # Those that come together are aligned with each other.
+                for event, some in itertools.groupby(changes, key=lambda change: change[0]):
+                    for line in table.lines([row for _, row in some], event):
+                        self._write(f"{line}\n")
+
+            return rows
+        return _Documents(target.resource, asked, self._write)
 
 
-def watch(client: Client, asked: Asked) -> Iterator[str]:
-    """The objects as they are, then each change, until the server ends the watch."""
-    resource = kinds.find(client, asked.kind)
-    query = asked.query()
-    if asked.name:
-        query["fieldSelector"] = f"metadata.name={asked.name}"
-    path = resource.path(asked.namespace or None)
-    table = _table(asked)
-    first = client.ask("GET", path, query=query, accept=asked.accept)
-    yield from table.lines(first) if asked.is_table else _plain(first, resource, asked.output)
-    query |= {"watch": "true", "resourceVersion": first["metadata"]["resourceVersion"]}
-    for event in client.stream(path, query=query, accept=asked.accept):
-        if event["type"] == "ERROR":
-            status = event["object"]
-            raise Refused(status.get("code", 0), status.get("reason", ""), status["message"])
-        if event["type"] == "BOOKMARK":
-            continue
-        if asked.is_table:
-            yield from table.lines(event["object"], gone=event["type"] == "DELETED")
-        else:
-            yield from _plain(event["object"], resource, asked.output)
+class _Documents:
+    """Documents of a watch, one after the other."""
+
+    def __init__(self, resource: Resource, asked: Asked, write: Callable[[str], None]) -> None:
+        self._resource = resource
+        self._asked = asked
+        self._write = write
+        self._wrote = False
+
+    def __call__(self, changes: Changes) -> None:
+        for type_, item in changes:
+            self._write(self._text(type_, named(self._resource, item)[0]))
+            self._wrote = True
+
+    def _text(self, type_: str, item: Json) -> str:
+        form, managed = self._asked.form, self._asked.managed
+        if form.name == "custom-columns":
+            head = not self._wrote and self._asked.style.headers
+            return "".join(f"{line}\n" for line in forms.custom(form, [item], head=head))
+        if self._asked.style.events and form.name in ("json", "yaml"):
+            kept = item if managed else forms.without_managed(item)
+            item = {"type": type_, "object": kept}
+        text = forms.document(form, item, managed=managed)
+        return f"---\n{text}" if form.name == "yaml" and self._wrote else text
 
 
-def describe(client: Client, namespace: str, kind: str, word: str) -> str:
-    """One object for reading, with its latest events."""
-    resource = kinds.find(client, kind)
-    document = naming.find(client, resource, namespace, word)
-    name = document["metadata"]["name"]
-    fields = f"involvedObject.name={name},involvedObject.kind={resource.kind}"
-    path = f"/api/v1/namespaces/{namespace}/events"
-    try:
-        events = client.ask("GET", path, query={"fieldSelector": fields})["items"]
-    except Refused as refused:
-        if refused.code not in (403, 404):
-            raise
-        events = []
-    return show.described(document, events[-EVENTS_MAX:])
+def named(resource: Resource, document: Json) -> list[Json]:
+    """The objects of an answer, each saying what it is, which items of a list don't."""
+    kind = {"apiVersion": resource.api_version, "kind": resource.kind}
+    return [kind | item for item in watching.items_of(document)]
 
 
-def _table(asked: Asked) -> show.Table:
-    return show.Table(wide=asked.output == "wide", namespaces=not asked.namespace)
-
-
-def _plain(document: Json, resource: kinds.Resource, output: str) -> Iterator[str]:
-    if output != "name":
-        yield show.plain(document, output)
-        return
-    for item in document.get("items", [document]):
-        yield f"{resource.plural}/{item['metadata']['name']}"
+def nothing(targets: Sequence[Target]) -> str:
+    """What is said where there is nothing."""
+    namespaces = {target.namespace for target in targets if target.resource.namespaced}
+    if len(namespaces) == 1 and all(namespaces) and all(t.resource.namespaced for t in targets):
+        return f"No resources found in {namespaces.pop()} namespace."
+    return "No resources found"

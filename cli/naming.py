@@ -9,14 +9,20 @@ from typing import Any
 
 from cli.client import Client, Refused
 from cli.kinds import Resource
+from cli.problems import Problem
 
 Json = dict[str, Any]
 
 SHOWN_MAX = 5
 
 
+class Unclear(Problem):
+    """The word means none of the objects, or several."""
+
+
 def find(client: Client, resource: Resource, namespace: str, word: str) -> Json:
-    """The object named `word`, or the only one whose name begins so, or with that alias."""
+    """The object named `word`, or the only one whose name begins so, or with that alias. Raises
+    Unclear, Refused."""
     try:
         return client.ask("GET", resource.path(namespace, word))
     except Refused as refused:
@@ -24,12 +30,12 @@ def find(client: Client, resource: Resource, namespace: str, word: str) -> Json:
             raise
     listed = client.ask("GET", resource.path(namespace))
     # Items of a list do not say what they are.
-    kind = {"apiVersion": listed["apiVersion"], "kind": resource.kind}
-    return kind | choose(listed["items"], word, resource.plural)
+    kind = {"apiVersion": resource.api_version, "kind": resource.kind}
+    return kind | choose(listed["items"], word, resource.resource)
 
 
 def choose(items: list[Json], word: str, plural: str) -> Json:
-    """Raises Refused when `word` means none or several of `items`."""
+    """Raises Unclear when `word` means none or several of `items`."""
     names = {item["metadata"]["name"]: item for item in items}
     if word in names:
         return names[word]
@@ -37,9 +43,8 @@ def choose(items: list[Json], word: str, plural: str) -> Json:
     if len(found) == 1:
         return names[found[0]]
     if found:
-        message = f'"{word}" means {len(found)} of the {plural}: {_some(found)}; type more of it'
-        raise Refused(409, "Ambiguous", message)
-    raise Refused(404, "NotFound", f'none of the {plural} is called "{word}": {_some(list(names))}')
+        raise Unclear(f'{plural} "{word}" means {len(found)}: {_some(found)}', "type more of it")
+    raise Unclear(f'{plural} "{word}" not found', f"there are: {_some(list(names))}")
 
 
 def _alias(item: Json) -> str:
@@ -48,6 +53,6 @@ def _alias(item: Json) -> str:
 
 def _some(names: list[str]) -> str:
     if not names:
-        return "there are none"
+        return "none"
     more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
     return ", ".join(sorted(names)[:SHOWN_MAX]) + more

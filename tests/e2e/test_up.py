@@ -52,7 +52,7 @@ def test_the_first_start_makes_an_administrator_and_an_enrolment_configuration(
     enrolment = yaml.safe_load(service.agent_config())["enrollment-service"]
     assert enrolment["service"]["server"] == f"https://127.0.0.1:{service.agent_port}"
     assert "client-key-data" in enrolment["authentication"]
-    assert service.homeport("get", "devices") == "there are no devices in default\n"
+    assert service.homeport("get", "devices", "-o", "json").count('"items": []') == 1
 
 
 def test_both_urls_are_in_the_server_certificate(tmp_path: Path) -> None:

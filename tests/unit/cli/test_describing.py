@@ -1,71 +1,36 @@
-"""What is printed: pure functions from documents to text."""
+"""Objects for reading, and which object a word means: pure functions of documents."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from cli import naming, show, why
-from cli.client import Refused
+from cli import describing, naming, why
+from cli.describing import Page
 
 Json = dict[str, Any]
 
-COLUMNS = [
-    {"name": "Name", "priority": 0},
-    {"name": "Updated", "priority": 0},
-    {"name": "Labels", "priority": 1},
-]
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
 
-def table_of(*rows: list[Any]) -> Json:
-    return {
-        "columnDefinitions": COLUMNS,
-        "rows": [
-            {"cells": cells, "object": {"metadata": {"namespace": "default"}}} for cells in rows
-        ],
-    }
+def ago(seconds: int) -> str:
+    return (NOW - timedelta(seconds=seconds)).isoformat()
 
 
 def device(**status: Any) -> Json:
     return {
+        "apiVersion": "flightctl.io/v1beta1",
         "kind": "Device",
+        "spec": {"os": {"image": "quay.io/acme/os:2"}},
         "metadata": {
             "name": "abc",
+            "creationTimestamp": "2026-11-25T12:00:00Z",
             "annotations": {"device-controller/renderedVersion": "4"},
         },
         "status": status,
     }
-
-
-def test_columns_are_aligned_and_wide_ones_wait_for_wide() -> None:
-    table = table_of(["a-long-name", "UpToDate", "x=y"], ["b", None, ""])
-    assert show.Table(wide=False).lines(table) == [
-        "NAME          UPDATED",
-        "a-long-name   UpToDate",
-        "b             <none>",
-    ]
-    assert show.Table(wide=True).lines(table)[0] == "NAME          UPDATED    LABELS"
-
-
-def test_what_a_watch_brings_is_aligned_with_the_first_rows_and_has_no_second_head() -> None:
-    table = show.Table(wide=False)
-    table.lines(table_of(["a-long-name", "Updating", ""]))
-    later = {"rows": table_of(["b", "UpToDate", ""])["rows"]}
-    assert table.lines(later) == ["b             UpToDate"]
-    assert table.lines(later, gone=True) == ["b             UpToDate   (deleted)"]
-
-
-def test_a_watch_that_begins_empty_gets_its_head_with_the_first_row() -> None:
-    table = show.Table(wide=False)
-    assert table.lines(table_of()) == []
-    assert table.is_empty
-    assert table.lines(table_of(["b", "UpToDate", ""])) == ["NAME   UPDATED", "b      UpToDate"]
-
-
-def test_all_organisations_get_a_column() -> None:
-    lines = show.Table(wide=False, namespaces=True).lines(table_of(["b", "UpToDate", ""]))
-    assert lines == ["NAMESPACE   NAME   UPDATED", "default     b      UpToDate"]
 
 
 def test_an_object_is_described_with_why_and_what_happened() -> None:
@@ -73,19 +38,59 @@ def test_an_object_is_described_with_why_and_what_happened() -> None:
         summary={"status": "Online"},
         updated={"status": "OutOfDate", "info": "the health check failed"},
         config={"renderedVersion": "3"},
-        applications=[{"name": "web", "status": "Running", "ready": "1/1", "restarts": 0}],
-        conditions=[{"type": "Updating", "status": "False", "reason": "Error", "message": "no"}],
-    )
-    text = show.described(document, [{"type": "Warning", "reason": "Failed", "message": "oh"}])
+        os={"image": "quay.io/acme/os:1"},
+        systemInfo={"agentVersion": "0.9", "operatingSystem": "linux", "architecture": "amd64"},
+        applications=[
+            {"name": "web", "appType": "container", "status": "Running", "ready": "1/1",
+             "restarts": 0}
+        ],
+        conditions=[
+            {"type": "Updating", "status": "False", "reason": "Error", "message": "no",
+             "lastTransitionTime": ago(60)}
+        ],
+    )  # fmt: skip
+    events = [
+        {"type": "Warning", "reason": "Failed", "message": "oh", "lastTimestamp": ago(120)},
+        {"type": "Normal", "reason": "Seen", "message": "it", "count": 3,
+         "lastTimestamp": ago(5), "firstTimestamp": ago(300)},
+    ]  # fmt: skip
+    text = describing.text_of(document, events, Page(NOW))
     for expected in (
-        "Updated:     OutOfDate",
+        "Updated:    OutOfDate",
+        "OS image:   quay.io/acme/os:1\n            shall be quay.io/acme/os:2",
+        "Config:     version 3, shall be 4",
+        "Agent:      0.9 on linux/amd64",
+        "Created:    2026-11-25T12:00:00Z (24h ago)",
         "It runs version 3 and shall run 4.",
         "  the health check failed",
-        "web           Running   1/1     0",
-        "Updating    False    Error",
-        "Warning   Failed   <none>      oh",
+        "  web    container   Running   1/1     0",
+        "  Updating   False    Error    60s   no",
+        "  Warning   Failed   2m                oh",
+        "  Normal    Seen     5s (x3 over 5m)   it",
     ):
         assert expected in text
+
+
+def test_on_a_terminal_nothing_is_wider_than_it() -> None:
+    message = "the service was not reached at https://service.example:7443 within the time " * 3
+    document = device(
+        updated={"status": "OutOfDate", "info": message},
+        conditions=[{"type": "Updating", "status": "False", "reason": "Error", "message": message}],
+    )
+    text = describing.text_of(document, [], Page(NOW, width=80))
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert message.rsplit(maxsplit=1)[-1] in text
+
+
+def test_a_kind_without_words_of_its_own_shows_its_specification() -> None:
+    document = {
+        "apiVersion": "flightctl.io/v1beta1",
+        "kind": "Repository",
+        "metadata": {"name": "r"},
+        "spec": {"type": "git", "url": "https://example.com/x.git"},
+    }
+    text = describing.text_of(document, [], Page(NOW))
+    assert "Spec:\n  type: git\n  url: https://example.com/x.git\n" in text
 
 
 @pytest.mark.parametrize(
@@ -170,20 +175,18 @@ def test_a_word_means_one_object(word: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "reason", "words"),
+    ("items", "words"),
     [
-        pytest.param(
-            [item("abc"), item("abd")], "Ambiguous", ["2 of the devices", "abc, abd"], id="several"
-        ),
-        pytest.param([item("xyz")], "NotFound", ["none of the devices", "xyz"], id="none so"),
-        pytest.param([], "NotFound", ["there are none"], id="none at all"),
-        pytest.param([item(f"x{n}") for n in range(9)], "NotFound", ["and 4 more"], id="many"),
+        pytest.param([item("abc"), item("abd")], ["means 2: abc, abd", "type more"], id="several"),
+        pytest.param([item("xyz")], ['"ab" not found', "there are: xyz"], id="none so"),
+        pytest.param([], ["there are: none"], id="none at all"),
+        pytest.param([item(f"x{n}") for n in range(9)], ["and 4 more"], id="many"),
     ],
 )
 def test_a_word_that_means_none_or_several_is_refused_with_the_candidates(
-    items: list[Json], reason: str, words: list[str]
+    items: list[Json], words: list[str]
 ) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(naming.Unclear) as caught:
         naming.choose(items, "ab", "devices")
-    assert caught.value.reason == reason
-    assert all(word in str(caught.value) for word in words)
+    told = f"{caught.value} {caught.value.hint}"
+    assert all(word in told for word in words)

@@ -1,0 +1,305 @@
+"""apply, diff, delete, edit, label, annotate."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli import completing
+from cli.options import (
+    All,
+    AllNamespaces,
+    DryRun,
+    FieldManager,
+    FieldSelector,
+    Files,
+    Managed,
+    Output,
+    Recursive,
+    Selector,
+    Timeout,
+    Validate,
+    Words,
+)
+from cli.reaching import Site, at_a_site
+
+ServerSide = Annotated[
+    bool, typer.Option("--server-side", help="The server keeps account of who set which field.")
+]
+ForceConflicts = Annotated[
+    bool,
+    typer.Option("--force-conflicts", help="With --server-side: take fields from their owners."),
+]
+Marks = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TYPE NAME... | TYPE/NAME... KEY=VALUE... KEY-...",
+        help="Objects, then what they get; KEY- takes a key away.",
+        autocompletion=completing.targets,
+        show_default=False,
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace values that are there.")]
+ShowList = Annotated[bool, typer.Option("--list", help="Show what the objects have.")]
+
+
+@at_a_site
+def apply(
+    site: Site,
+    filename: Files = None,
+    recursive: Recursive = False,
+    server_side: ServerSide = False,
+    force_conflicts: ForceConflicts = False,
+    field_manager: FieldManager = "",
+    dry_run: DryRun = "none",
+    validate: Validate = "strict",
+    output: Output = "",
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete what was applied and is in no file any more.")
+    ] = False,
+    prune_allowlist: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prune-allowlist", help="GROUP/VERSION/KIND to prune; else the kinds of the files."
+        ),
+    ] = None,
+    selector: Selector = "",
+    all_: All = False,
+    show_managed_fields: Managed = False,
+) -> None:
+    """Make objects what their manifests say."""
+    from cli import applying, forms, paint, pruning, writing
+
+    if force_conflicts and not server_side:
+        raise applying.Unclear("--force-conflicts only works with --server-side")
+    if prune and bool(selector) == all_:
+        raise applying.Unclear("all resources selected for prune without explicitly passing --all; "
+                               "give --all, or a selector by -l")  # fmt: skip
+    default = applying.SERVER_MANAGER if server_side else applying.CLIENT_MANAGER
+    mode = writing.Mode(field_manager or default, dry_run, validate)
+    how = applying.How(mode, server_side, force_conflicts)
+    report = writing.Report(forms.parse(output), mode, paint.write, managed=show_managed_fields)
+    reach = site.reach()
+    located = applying.read(reach, filename or (), recursive=recursive, selector=selector)
+    applied = applying.apply(reach.client, located, how, report)
+    if prune and not report.failed:
+        resources = pruning.allowed(reach.kinds, prune_allowlist or ())
+        pruning.prune(reach.client, located, applied, resources, selector, mode, report)
+    report.finish()
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@at_a_site
+def diff(
+    site: Site,
+    filename: Files = None,
+    recursive: Recursive = False,
+    server_side: ServerSide = False,
+    force_conflicts: ForceConflicts = False,
+    field_manager: FieldManager = "",
+    selector: Selector = "",
+    show_managed_fields: Managed = False,
+) -> None:
+    """Show what apply would change; ends with 1 where something differs, with 2 where it failed.
+
+    $KUBECTL_EXTERNAL_DIFF names another program to show it.
+    """
+    from cli import applying, diffing, problems, writing
+
+    default = applying.SERVER_MANAGER if server_side else applying.CLIENT_MANAGER
+    try:
+        mode = writing.Mode(field_manager or default, "server")
+        how = applying.How(mode, server_side, force_conflicts)
+        reach = site.reach()
+        located = applying.read(reach, filename or (), recursive=recursive, selector=selector)
+        texts = list(diffing.pairs(reach.client, located, how, managed=show_managed_fields))
+        differs = diffing.show(texts)
+    except problems.Problem as problem:
+        problems.tell(problem)
+        raise typer.Exit(2) from None
+    raise typer.Exit(1 if differs else 0)
+
+
+@at_a_site
+def delete(
+    site: Site,
+    words: Words = None,
+    filename: Files = None,
+    recursive: Recursive = False,
+    selector: Selector = "",
+    field_selector: FieldSelector = "",
+    all_: All = False,
+    all_namespaces: AllNamespaces = False,
+    ignore_not_found: Annotated[
+        bool, typer.Option("--ignore-not-found", help="What is not there is no error.")
+    ] = False,
+    cascade: Annotated[
+        str, typer.Option("--cascade", help="background, foreground or orphan.")
+    ] = "background",
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Until the objects are gone.")
+    ] = True,
+    timeout: Timeout = "0s",
+    dry_run: DryRun = "none",
+    output: Annotated[str, typer.Option("--output", "-o", help="name.")] = "",
+) -> None:
+    """Delete objects."""
+    from cli import deleting, forms, paint, selecting, waiting, writing
+
+    if output not in ("", "name"):
+        raise typer.BadParameter("only name is supported", param_hint="--output")
+    if cascade not in deleting.POLICIES:
+        raise typer.BadParameter("use background, foreground or orphan", param_hint="--cascade")
+    mode = writing.Mode("kubectl-delete", dry_run)
+    report = writing.Report(forms.parse(output), mode, paint.write)
+    reach = site.reach()
+    chosen = selecting.choose(
+        reach,
+        words or (),
+        files=filename or (),
+        recursive=recursive,
+        selector=selector,
+        field_selector=field_selector,
+        all_namespaces=all_namespaces,
+        every=all_,
+        needs_choice=True,
+    )
+    objects = selecting.expanded(reach.client, chosen, selector, field_selector)
+    if not objects:
+        typer.echo("No resources found", err=True)
+    going = deleting.delete(
+        reach.client,
+        objects,
+        mode,
+        report,
+        cascade=cascade,
+        # A selection may be gone before it is deleted, which is what was wanted.
+        ignore_not_found=ignore_not_found or objects != chosen,
+    )
+    if wait and dry_run == "none":
+        # As with kubectl, no limit is a week.
+        deleting.gone(reach.client, going, waiting.seconds(timeout) or waiting.WEEK_S)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@at_a_site
+def edit(
+    site: Site,
+    words: Words = None,
+    filename: Files = None,
+    recursive: Recursive = False,
+    selector: Selector = "",
+    output: Annotated[str, typer.Option("--output", "-o", help="Edit as yaml or json.")] = "yaml",
+    field_manager: FieldManager = "kubectl-edit",
+    validate: Validate = "strict",
+) -> None:
+    """Change objects in your editor: $KUBE_EDITOR, $VISUAL, $EDITOR, or vi."""
+    from cli import editing, forms, paint, selecting, writing
+
+    if output not in ("yaml", "json"):
+        raise typer.BadParameter("use yaml or json", param_hint="--output")
+    mode = writing.Mode(field_manager, validate=validate)
+    report = writing.Report(forms.Form(), mode, paint.write)
+    reach = site.reach()
+    chosen = selecting.choose(
+        reach, words or (), files=filename or (), recursive=recursive, selector=selector
+    )
+    objects = selecting.expanded(reach.client, chosen, selector)
+    changed = editing.edit(reach.client, objects, mode, report, as_json=output == "json")
+    if report.failed:
+        raise typer.Exit(1)
+    if not changed:
+        typer.echo("Edit cancelled, no changes made.")
+
+
+@at_a_site
+def label(
+    site: Site,
+    words: Marks = None,
+    filename: Files = None,
+    recursive: Recursive = False,
+    overwrite: Overwrite = False,
+    show: ShowList = False,
+    selector: Selector = "",
+    field_selector: FieldSelector = "",
+    all_: All = False,
+    all_namespaces: AllNamespaces = False,
+    dry_run: DryRun = "none",
+    field_manager: FieldManager = "kubectl-label",
+    output: Output = "",
+) -> None:
+    """Set labels of objects, or take them away."""
+    from cli import marking
+
+    request = marking.Request(
+        marking.LABELS,
+        words or (),
+        filename or (),
+        recursive=recursive,
+        overwrite=overwrite,
+        show=show,
+        selector=selector,
+        field_selector=field_selector,
+        every=all_,
+        all_namespaces=all_namespaces,
+    )
+    _mark(site, request, dry_run, field_manager, output)
+
+
+@at_a_site
+def annotate(
+    site: Site,
+    words: Marks = None,
+    filename: Files = None,
+    recursive: Recursive = False,
+    overwrite: Overwrite = False,
+    show: ShowList = False,
+    selector: Selector = "",
+    field_selector: FieldSelector = "",
+    all_: All = False,
+    all_namespaces: AllNamespaces = False,
+    dry_run: DryRun = "none",
+    field_manager: FieldManager = "kubectl-annotate",
+    output: Output = "",
+) -> None:
+    """Set annotations of objects, or take them away."""
+    from cli import marking
+
+    request = marking.Request(
+        marking.ANNOTATIONS,
+        words or (),
+        filename or (),
+        recursive=recursive,
+        overwrite=overwrite,
+        show=show,
+        selector=selector,
+        field_selector=field_selector,
+        every=all_,
+        all_namespaces=all_namespaces,
+    )
+    _mark(site, request, dry_run, field_manager, output)
+
+
+def _mark(site: Site, request: object, dry_run: str, field_manager: str, output: str) -> None:
+    from cli import forms, marking, paint, writing
+
+    assert isinstance(request, marking.Request)
+    mode = writing.Mode(field_manager, dry_run)
+    report = writing.Report(forms.parse(output), mode, paint.write)
+    marking.run(site.reach(), request, mode, report, paint.write)
+    report.finish()
+    if report.failed:
+        raise typer.Exit(1)
+
+
+VERBS = (
+    ("apply", apply),
+    ("diff", diff),
+    ("delete", delete),
+    ("edit", edit),
+    ("label", label),
+    ("annotate", annotate),
+)
