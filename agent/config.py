@@ -132,6 +132,7 @@ class Settings:
     # Ours; other agents ignore them.
     repair_interval_s: float
     start_grace_s: float
+    stability_s: float
     reach_grace_s: float
     boot_reach_grace_s: float
     log_level: str
@@ -288,6 +289,7 @@ def _settings(
         start_grace_s=fields.duration(
             document, "application-start-grace", 30, least_s=MIN_INTERVAL_S
         ),
+        stability_s=fields.duration(document, "application-stability", 3, least_s=0),
         reach_grace_s=fields.duration(document, "service-reach-grace", 60, least_s=MIN_INTERVAL_S),
         boot_reach_grace_s=fields.duration(
             document, "service-reach-grace-after-boot", 180, least_s=MIN_INTERVAL_S

@@ -127,6 +127,7 @@ class Process:
                 pull_timeout_s=settings.pull_timeout_s,
                 repair_interval_s=settings.repair_interval_s,
                 start_grace_s=settings.start_grace_s,
+                stability_s=settings.stability_s,
                 reach_s=settings.reach_grace_s,
                 boot_reach_s=settings.boot_reach_grace_s,
             ),

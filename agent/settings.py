@@ -21,7 +21,8 @@ class LoopSettings:
     repair_interval_s: float = 30.0
     # How long an application may take to become healthy after an update.
     start_grace_s: float = 30.0
-    # How long a container without a health check must run without a restart to count as up.
+    # How long it must then stay well to count as such: its check succeeds, its container is not
+    # started again. An application that falls ill later than this is not the update's fault.
     stability_s: float = 3.0
     # Between two looks at an application that is starting.
     verify_interval_s: float = 1.0

@@ -1,11 +1,11 @@
 """Does an application live?
 
-With a health check, the check must succeed; without one, the container must run for a while without
-a restart. An application that ended by itself with success, or that shall be stopped and is, is
+With a health check, the check must succeed; without one, the container must run. Either must last for
+a while without a failure or a restart. An application that ended by itself with success, or that shall be stopped and is, is
 well. Everything else is "not yet", with the words that a person needs should it stay so: the last
 output of the health check, or the last lines of the log.
 
-What it remembers (since when a container runs without a restart) is lost with the process; the wait
+What it remembers (since when an application has been well) is lost with the process; the wait
 then begins anew.
 """
 
@@ -71,8 +71,10 @@ class Verifier:
             return Verdict(None, app.name, detail=self._why_down(found))
         if found.has_healthcheck:
             is_healthy, said = self.check(found.container)
-            words = f"health check failed: {said}" if said else "health check failed"
-            return Verdict(True) if is_healthy else Verdict(None, app.name, detail=words)
+            if not is_healthy:
+                self._since.pop(found.name, None)
+                words = f"health check failed: {said}" if said else "health check failed"
+                return Verdict(None, app.name, detail=words)
         return self._stable(app, found)
 
     def _stable(self, app: specs.Application, found: Workload) -> Verdict:

@@ -7,6 +7,7 @@ at each look, as podman's `--restart on-failure` does it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,9 +19,11 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Image:
-    """`health`: None = no health check. `exits`: None = runs on; else status, again and again."""
+    """`health`: None = no health check, and a healthy one is so for `well_s` after each start.
+    `exits`: None = runs on; else status, again and again."""
 
     health: bool | None = None
+    well_s: float = math.inf
     exits: int | None = None
     refuses_to_start: str = ""
 
@@ -190,9 +193,10 @@ class SimPodman:
         image = self.images.get(box.image) if box else None
         if box is None or image is None or box.status != "running":
             return self._answer(argv, 125, "", "Error: not running")
-        box.health = "healthy" if image.health else "unhealthy"
-        box.health_output = "" if image.health else "the database does not answer"
-        return self._answer(argv, 0 if image.health else 1, "" if image.health else "unhealthy\n")
+        is_well = image.health and self.clock() - box.started_at < image.well_s
+        box.health = "healthy" if is_well else "unhealthy"
+        box.health_output = "" if is_well else "the database does not answer"
+        return self._answer(argv, 0 if is_well else 1, "" if is_well else "unhealthy\n")
 
     def _inspect(self, argv: Sequence[str], ids: Sequence[str]) -> world.Completed:
         found = [self._document(self.boxes[i]) for i in ids if i in self.boxes]

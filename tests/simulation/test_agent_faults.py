@@ -583,6 +583,26 @@ def test_a_stable_application_without_a_health_check_is_well_after_a_while() -> 
     assert 3 <= device.world.elapsed_s - began < 10
 
 
+def test_an_application_that_falls_ill_late_is_gone_back_from() -> None:
+    """Its check succeeds for half a minute; a longer look is a matter of configuration."""
+    late = {"r/late": Image(health=True, well_s=30)}
+    device = device_on(**late)
+    device.offer(spec(2, "r/late"))
+    device.run()
+    assert device.version() == "2", "it was looked at for three seconds"
+
+    where = SimWorld()
+    device = Device(where, times=settings.LoopSettings(stability_s=35.0))
+    device.offer(spec(1, "r/web:1"))
+    where.podman.registry |= {"r/web:1": GOOD} | late
+    device.run()
+    assert device.version() == "1"
+    device.offer(spec(2, "r/late"))
+    device.run()
+    assert "the database does not answer" in refused(device, 2)
+    assert device.picture(running=True) == device.expected("1", running=True)
+
+
 def test_many_applications_prove_themselves_side_by_side() -> None:
     device = device_on()
     device.world.podman.registry["r/plain"] = Image()

@@ -72,6 +72,7 @@ def test_every_key_is_read(device: ClockedWorld) -> None:
             "pull-retry-steps": 0,
             "repair-interval": "4s",
             "application-start-grace": "2m",
+            "application-stability": "7s",
             "service-reach-grace": "20s",
             "service-reach-grace-after-boot": "40s",
             "log-level": "DEBUG",
@@ -94,6 +95,7 @@ def test_every_key_is_read(device: ClockedWorld) -> None:
     assert settings.system_info_timeout_s == 30
     assert (settings.pull_timeout_s, settings.pull_retry_steps) == (60, 0)
     assert (settings.repair_interval_s, settings.start_grace_s) == (4, 120)
+    assert settings.stability_s == 7
     assert (settings.reach_grace_s, settings.boot_reach_grace_s) == (20, 40)
     assert (settings.log_level, settings.log_prefix) == ("debug", "d1")
     assert settings.metrics_enabled
