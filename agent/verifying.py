@@ -1,9 +1,9 @@
 """Does an application live?
 
-With a health check, the check must succeed; without one, the container must run. Either must last for
-a while without a failure or a restart. An application that ended by itself with success, or that shall be stopped and is, is
-well. Everything else is "not yet", with the words that a person needs should it stay so: the last
-output of the health check, or the last lines of the log.
+With a health check, the check must succeed; without one, the container must run. Either must last
+for a while without a failure or a restart. An application that ended by itself with success, or
+that shall be stopped and is, is well. Everything else is "not yet", with the words that a person
+needs should it stay so: the last output of the health check, or the last lines of the log.
 
 What it remembers (since when an application has been well) is lost with the process; the wait
 then begins anew.

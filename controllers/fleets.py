@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controllers import freezing, recording, versions
+from controllers import freezing, pinning, recording, versions
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client
 from controllers.freezing import Freezer, Unfrozen
 from resources import conditions, render, rollout_plan
@@ -90,7 +90,8 @@ async def _frozen(
     freezing.checked(template, ROOT)
     namespace = fleet["metadata"]["namespace"]
     try:
-        return await freezer.freeze(namespace, template, ROOT, known, now=now), None
+        pins = pinning.pins_of(fleet)
+        return await freezer.freeze(namespace, template, ROOT, known, now=now, pins=pins), None
     except Unfrozen as problem:
         if problem.is_passing and versions.has_template(template, version):
             return list(known.values()), problem

@@ -22,12 +22,13 @@ from typing import Any
 
 import structlog
 
-from controllers import gitfiles, httpfiles
+from controllers import gitfiles, httpfiles, pinning
 from controllers.blobs import Blobs
 from controllers.client import ApiError, Client
 from controllers.giterrors import BadRemote, GitError
 from controllers.gitmirror import Mirrors
 from controllers.gitremote import Remote
+from controllers.pinning import Pins
 from controllers.remembering import Memory
 from controllers.remotes import Known, Remotes
 from controllers.secretfiles import HostCluster
@@ -116,10 +117,18 @@ class Freezer:
         self._kept: Memory[tuple[Hashable, ...], Kept] = Memory(REMEMBERED, monotonic=monotonic)
 
     async def freeze(
-        self, namespace: str, template: Json, root: str, known: Mapping[str, Json], *, now: str
+        self,
+        namespace: str,
+        template: Json,
+        root: str,
+        known: Mapping[str, Json],
+        *,
+        now: str,
+        pins: Pins = pinning.NONE,
     ) -> list[Json]:
         """The inputs of the providers from outside, in order. `root` is where the template stands
-        (`spec.template.spec`), `known` what they were before. Raises Unfrozen, Invalid, and what
+        (`spec.template.spec`), `known` what they were before, `pins` the commits that are not asked
+        for. Raises Unfrozen, Invalid, and what
         the client raises."""
         found: list[Json] = []
         kept: dict[str, Kept] = {}
@@ -127,7 +136,7 @@ class Freezer:
         for where, provider in render.outside(template):
             name = provider["name"]
             try:
-                one = await self._tried(namespace, provider)
+                one = await self._tried(namespace, provider, pins)
                 kept[name] = one
                 found.append(_input(name, one, known.get(name), now))
             except Unusable as problem:
@@ -153,16 +162,19 @@ class Freezer:
         """Something has changed that may be what sources failed for."""
         self._failed.clear()
 
-    async def _tried(self, namespace: str, provider: Json) -> Kept:
+    async def _tried(self, namespace: str, provider: Json, pins: Pins) -> Kept:
         """`_one`, unless it failed just now."""
-        key = namespace, digest.of({k: v for k, v in provider.items() if k != "name"})
+        pin = ""
+        if reference := provider.get("gitRef"):
+            pin = pins.get(pinning.source_of(reference), "")
+        key = namespace, digest.of([pin, {k: v for k, v in provider.items() if k != "name"}])
         last = self._failed.get(key)
         times = last.times if last else 0
         retry_s = min(RETRY_S_MAX, self._poll_s * 2.0 ** min(times - 1, 16)) * FRESH
         if last is not None and self._failed.get(key, retry_s) is not None:
             raise last.problem.again()
         try:
-            kept = await self._one(namespace, provider)
+            kept = await self._one(namespace, provider, pin)
         except Unusable as problem:
             log.warning("source not frozen", namespace=namespace, error=str(problem))
             self._failed.put(key, Failed(problem.again(), times + 1))
@@ -172,22 +184,22 @@ class Freezer:
 
     # --- one provider -------------------------------------------------------------------------
 
-    async def _one(self, namespace: str, provider: Json) -> Kept:
+    async def _one(self, namespace: str, provider: Json, pin: str) -> Kept:
         match configproviders.source_of(provider):
             case "gitRef":
-                return await self._git(namespace, provider["gitRef"])
+                return await self._git(namespace, provider["gitRef"], pin)
             case "httpRef":
                 return await self._http(namespace, provider["httpRef"])
             case "secretRef":
                 return await self._secret(namespace, provider["secretRef"])
         raise AssertionError(provider)
 
-    async def _git(self, namespace: str, reference: Json) -> Kept:
+    async def _git(self, namespace: str, reference: Json, pin: str) -> Kept:
         known = await self._repository(namespace, reference, "gitRef")
         path = reference["path"]
         try:
             remote = known.remote
-            commit = await self._commit(remote, reference["targetRevision"])
+            commit = await self._commit(remote, pin or reference["targetRevision"])
         except BadRemote as problem:
             cause = f'Repository "{reference["repository"]}": {problem}'
             raise Unusable(gitfiles.REPOSITORY, cause) from problem

@@ -23,7 +23,7 @@ from typing import Any
 
 import structlog
 
-from controllers import manifests, recording
+from controllers import manifests, pinning, recording
 from controllers.client import FLIGHTCTL, ApiError, Client
 from controllers.giterrors import GitError, PathNotFound
 from controllers.gitmirror import EntryKind, Mirrors
@@ -228,7 +228,7 @@ class ResourceSyncs:
             said = f"commit {commit[:12]} is being applied"
             await self._tell(sync, reached | {SYNCED: ("False", NEW_HASH, said)})
         try:
-            await self._apply(sync, wanted)
+            await self._apply(sync, wanted, commit)
         except Stuck as stuck:
             await self._tell(sync, reached)
             raise stuck
@@ -237,7 +237,7 @@ class ResourceSyncs:
         observed = {"observedCommit": commit, "observedGeneration": metadata["generation"]}
         await self._tell(sync, reached, observed)
 
-    async def _apply(self, sync: Json, wanted: Sequence[Manifest]) -> None:
+    async def _apply(self, sync: Json, wanted: Sequence[Manifest], commit: str) -> None:
         namespace, owner = sync["metadata"]["namespace"], f"ResourceSync/{sync['metadata']['name']}"
         there = {
             fleet["metadata"]["name"]: fleet
@@ -255,7 +255,9 @@ class ResourceSyncs:
         problems = []
         for manifest in wanted:
             try:
-                await self._put(namespace, manifest, there.get(manifest.name), owner)
+                old = there.get(manifest.name)
+                fleet = pinning.pinned(merged(manifest.document, old, owner), sync, commit)
+                await self._put(namespace, manifest.name, fleet, old)
             except ApiError as error:
                 problems.append(f"{manifest.place}: {error.message}")
         if problems:
@@ -267,14 +269,11 @@ class ResourceSyncs:
         except ApiError as error:
             raise Stuck(SYNCED, FAIL, error.message, passes=True) from error
 
-    async def _put(
-        self, namespace: str, manifest: Manifest, there: Json | None, owner: str
-    ) -> None:
-        wanted = merged(manifest.document, there, owner)
+    async def _put(self, namespace: str, name: str, wanted: Json, there: Json | None) -> None:
         if there is None:
             await self.client.create(FLIGHTCTL, namespace, "fleets", wanted)
         elif wanted != there:
-            await self.client.update(FLIGHTCTL, namespace, "fleets", manifest.name, wanted)
+            await self.client.update(FLIGHTCTL, namespace, "fleets", name, wanted)
 
     # --- telling ------------------------------------------------------------------------------
 

@@ -22,13 +22,15 @@ from apiserver.app import Server
 from apiserver.errors import StatusError
 from apiserver.operations import ListOptions
 from bench.fleet import ADMIN, PLAIN
-from controllers import access, gitmirror
+from controllers import access, fleets, gitmirror
 from controllers.client import ApiError, Client
+from controllers.freezing import Freezer
 from controllers.gitmirror import Mirrors
 from controllers.gitprogram import Git
 from controllers.remotes import Known, Remotes
 from controllers.repositories import Repositories
 from controllers.resourcesyncs import ResourceSyncs
+from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
 from resources import conditions, registry
 from tests.e2e import processes
@@ -69,6 +71,7 @@ class Rig:
     remotes: Remotes
     syncs: ResourceSyncs
     repositories: Repositories
+    freezer: Freezer
 
     async def create(self, kind: str, name: str, spec: Json, **metadata: Any) -> Json:
         found = registry.by_kind(kind)
@@ -118,6 +121,21 @@ class Rig:
         found = conditions.get((document.get("status") or {}).get("conditions"), type_)
         return [found[key] for key in ("status", "reason", "message")] if found else []
 
+    async def frozen(self, fleet: str) -> list[tuple[str, str]]:
+        """Look at the fleet. Image and commit of the files of its versions, in order."""
+        self.clock[0] += POLL_S + 1
+        await fleets.reconcile(
+            self.client, "default", fleet, freezer=self.freezer, now=self.syncs.now
+        )
+        page = await self.server.operations.list(
+            ADMIN, registry.by_kind("TemplateVersion"), None, ListOptions()
+        )
+        found = sorted(page.items, key=lambda each: int(each["metadata"]["resourceVersion"]))
+        return [
+            (each["status"]["os"]["image"], each["status"]["inputs"][0]["revision"])
+            for each in found
+        ]
+
     async def commit(self, name: str = "one") -> str:
         status = (await self.get("ResourceSync", name)).get("status") or {}
         return str(status.get("observedCommit", ""))
@@ -152,7 +170,10 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
             syncs.changed(namespace, name)
 
         repositories = Repositories(client, remotes, attempt, changed, 120.0, now, monotonic)
-        yield Rig(server, client, clock, mirrors, remotes, syncs, repositories)
+        freezer = Freezer(
+            client, remotes, mirrors, HostCluster(None), poll_s=POLL_S, monotonic=monotonic
+        )
+        yield Rig(server, client, clock, mirrors, remotes, syncs, repositories, freezer)
     await server.stop()
 
 
@@ -177,6 +198,14 @@ def fleet(name: str, image: str = "quay.io/acme/os:1") -> str:
             },
         }
     )
+
+
+def kept_with_files(name: str, image: str) -> str:
+    """A fleet whose configuration is in the folder `device` of its own repository."""
+    document = yaml.safe_load(fleet(name, image))
+    reference = {"repository": "demo", "targetRevision": "main", "path": "/device"}
+    document["spec"]["template"]["spec"]["config"] = [{"name": "files", "gitRef": reference}]
+    return yaml.safe_dump(document)
 
 
 # --- the good ways ------------------------------------------------------------------------------
@@ -204,6 +233,38 @@ async def test_fleets_are_what_the_repository_says_commit_after_commit(
     assert await rig.commit() == tree.git("rev-parse", "main")
     status = await rig.get("ResourceSync", "one")
     assert status["status"]["observedGeneration"] == 1
+
+
+async def test_a_commit_that_changes_a_fleet_and_its_files_is_one_version(
+    rig: Rig, git: GitServer
+) -> None:
+    """Whoever looks first: the files are followed by the commit that the fleet was read from."""
+    tree = await source(
+        rig, git, **{"f/a.yaml": kept_with_files("a", "x:1"), "device/etc/conf": "1"}
+    )
+    await rig.sync("one", "/f")
+    assert (await rig.said("Synced"))[:2] == ["True", "success"], str(
+        await rig.said("ResourceParsed")
+    )
+    assert await rig.frozen("a") == [("x:1", tree.git("rev-parse", "HEAD"))]
+    first = tree.git("rev-parse", "HEAD")
+
+    second = tree.push(**{"f/a.yaml": kept_with_files("a", "x:2"), "device/etc/conf": "2"})
+    assert await rig.frozen("a") == [("x:1", first)], "the files went ahead of their fleet"
+    await rig.look()
+    assert await rig.frozen("a") == [("x:1", first), ("x:2", second)]
+
+    # Files alone are followed too, and only with a commit that can be taken.
+    third = tree.push(**{"device/etc/conf": "3"})
+    await rig.look()
+    assert await rig.frozen("a") == [("x:1", first), ("x:2", second), ("x:2", third)]
+    tree.push(**{"f/a.yaml": "kind: Fleet\nmetadata: {", "device/etc/conf": "4"})
+    await rig.look()
+    assert len(await rig.frozen("a")) == 3
+
+    # Nobody keeps it any more: its files are followed by themselves.
+    await rig.delete("ResourceSync", "one")
+    assert (await rig.frozen("a"))[3:] == [("x:2", tree.git("rev-parse", "HEAD"))]
 
 
 async def test_a_single_file_a_tag_and_a_commit_can_be_followed(rig: Rig, git: GitServer) -> None:
