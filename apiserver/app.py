@@ -93,7 +93,7 @@ def release() -> str:
 
 def create_operations(store: Store) -> Operations:
     """The operations over this store, on all that this server keeps."""
-    return Operations(store, kinds=(*KINDS, LEASE))
+    return Operations(store, kinds=(*KINDS, LEASE, events.STORED))
 
 
 def create_face(

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TypeVar
 from uuid import uuid4
 
 import structlog
 
-from apiserver import bindings, errors, keeping, owning, showing, strategy
+from apiserver import bindings, errors, keeping, owning, showing, strategy, watching
 from apiserver.auth.identity import Caller
-from apiserver.store import Snapshot, Store, Transaction, devices, objects, watchrule
+from apiserver.store import Snapshot, Store, Transaction, devices, objects
 from apiserver.verbs import (
     OWN_WRITE,
     Deleted,
@@ -38,22 +38,14 @@ T = TypeVar("T")
 
 log = structlog.get_logger()
 
-WATCH_PAGE = 500
 # How long a version is waited for that another process has told the client of.
 REACH_S = 3.0
 # Their maker knows the status at once: the frozen template, the first phase.
 _BORN_WITH_STATUS = ("TemplateVersion", "Rollout")
 DEFAULT_NAMESPACE = "default"
+# Objects that a namespace may hold when it is deleted: what one transaction can take away in time.
+EMPTIED_MAX = 1000
 DEFAULT_ORGANIZATION = "00000000-0000-0000-0000-000000000000"
-
-
-@dataclass(slots=True)
-class _Step:
-    """What one look at the log gives a watcher."""
-
-    events: Sequence[WatchEvent]
-    cursor: int
-    caught_up: bool = field(default=False)
 
 
 class Operations:
@@ -382,6 +374,8 @@ class Operations:
         namespace = metadata.get("namespace", "")
         if kind.kind == "Organization" and metadata["name"] == DEFAULT_NAMESPACE:
             raise errors.Forbidden(f'"{DEFAULT_NAMESPACE}" cannot be deleted', kind=kind)
+        if kind.kind == "Organization":
+            self._empty(tx, kind, metadata["name"])
         # The log keeps the last body to show it to watchers; what is secret in it ends here.
         last = tx.delete(kind, masking.masked(kind, document))
         keeping.release(tx, kind, document)
@@ -395,6 +389,24 @@ class Operations:
                 tx.delete(request, found)
         self._cascade(tx, metadata["uid"])
         return last
+
+    def _empty(self, tx: Transaction, kind: Kind, namespace: str) -> None:
+        """What is in a namespace goes with it, in the same transaction; so it may not be too much
+        for one, and nothing in it may have to wait. Raises Conflict."""
+        kinds = [k for k in self._kinds.values() if k.namespaced]
+        total = sum(tx.count(each, namespace) for each in kinds)
+        if total > EMPTIED_MAX:
+            why = f"it holds {total} objects; delete its devices first, then the namespace"
+            raise errors.conflict(kind, namespace, why)
+        for each in kinds:
+            for document in tx.list(each, namespace):
+                if document["metadata"].get("finalizers"):
+                    name = document["metadata"]["name"]
+                    why = f"finalizers hold {each.resource} {name} in it; delete that first"
+                    raise errors.conflict(kind, namespace, why)
+                # An owner that went before may have taken it along.
+                if tx.get(each, namespace, document["metadata"]["name"]) is not None:
+                    self._remove(tx, each, document)
 
     def _cascade(self, tx: Transaction, uid: str) -> None:
         """What names the deleted object as an owner goes with it, in the same transaction."""
@@ -451,7 +463,7 @@ class Operations:
         bookmarked = self._monotonic()
         told = cursor
         while True:
-            step = await self._step(kind, namespace, options, cursor)
+            step = await watching.look(self.store, kind, namespace, options, cursor)
             for event in step.events:
                 yield event
             cursor = step.cursor
@@ -466,49 +478,6 @@ class Operations:
             if step.caught_up:
                 next_s = min(deadline - now, max(0.05, bookmarked + options.bookmark_s - now))
                 await self.store.hub.wait(cursor, next_s)
-
-    async def _step(
-        self, kind: Kind, namespace: str | None, options: WatchOptions, cursor: int
-    ) -> _Step:
-        def matches(labels: Mapping[str, str], fields: Mapping[str, str | None]) -> bool:
-            if not options.labels.matches(labels):
-                return False
-            return options.fields is None or options.fields.matches(fields)
-
-        def read(snapshot: Snapshot) -> _Step:
-            if cursor < snapshot.compacted:
-                raise errors.Expired(
-                    f"too old resource version: {cursor} ({snapshot.compacted})", kind=kind
-                )
-            rows = snapshot.changes(kind, namespace, cursor, WATCH_PAGE)
-            caught_up = len(rows) < WATCH_PAGE
-            at = snapshot.version if caught_up else rows[-1].version
-            return _Step(self._events(snapshot, kind, rows, matches), at, caught_up)
-
-        return await self.store.read(read)
-
-    def _events(
-        self,
-        snapshot: Snapshot,
-        kind: Kind,
-        rows: Any,
-        matches: watchrule.Matches,
-    ) -> Sequence[WatchEvent]:
-        found = snapshot.current(kind, {row.uid for row in rows}) if rows else {}
-        events = []
-        for row in rows:
-            document, current = found.get(row.uid, (None, None))
-            type_ = watchrule.decide(row, current, matches)
-            if type_ is None:
-                continue
-            body = document if document is not None else row.body
-            if type_ == "DELETED":
-                # It left the selection, or is gone: the row's version orders it, whatever the
-                # object is now. One that is gone by now has its own delete row further on.
-                body = showing.at_version(body or showing.tombstone(kind, row), row.version)
-            assert body is not None, "a current row has its object"
-            events.append(WatchEvent(type_, showing.shown(snapshot, kind, body)))
-        return events
 
     # --- our own verbs --------------------------------------------------------------------
 

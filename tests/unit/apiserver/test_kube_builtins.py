@@ -117,3 +117,28 @@ async def test_bodies_of_built_in_kinds_are_read_from_protobuf(rig: Rig) -> None
     path = "/api/v1/namespaces/pbns"
     await rig.refused("DELETE", path, 409, data=sent, headers=headers)
     await rig.json("DELETE", path, json={"preconditions": {"uid": uid}})
+
+
+async def test_a_namespace_takes_what_is_in_it_along(rig: Rig) -> None:
+    fleets = await rig.fleets("web")
+    namespace = fleets.split("/")[-2]
+    devices = fleets.replace("fleets", "devices")
+    device = {
+        "apiVersion": "flightctl.io/v1beta1",
+        "kind": "Device",
+        "metadata": {"name": "d", "labels": {"fleet": "web"}},
+        "spec": {},
+    }
+    await rig.json("POST", devices, json=device, code=201)
+    held = {"metadata": {"finalizers": ["acme.io/clean"]}}
+    await rig.json("PATCH", f"{fleets}/web", json=held, headers={"Content-Type": MERGE})
+    refused = await rig.refused("DELETE", f"/api/v1/namespaces/{namespace}", 409)
+    assert "fleets.flightctl.io web" in refused["message"]
+    assert (await rig.json("GET", devices))["items"]
+    free = {"metadata": {"finalizers": None}}
+    await rig.json("PATCH", f"{fleets}/web", json=free, headers={"Content-Type": MERGE})
+    await rig.json("DELETE", f"/api/v1/namespaces/{namespace}")
+    again = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    await rig.json("POST", "/api/v1/namespaces", json=again, code=201)
+    for path in (fleets, devices):
+        assert (await rig.json("GET", path))["items"] == []
