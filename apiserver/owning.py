@@ -13,6 +13,7 @@ import json
 from typing import Any
 
 from apiserver.errors import BadRequest, Conflict, StatusError, Unprocessable
+from apiserver.store import devices
 from apiserver.verbs import WriteOptions
 from apiserver.wire import fieldset, managed, ownership, structure
 from apiserver.wire.ownership import Conflicts, Writer
@@ -62,7 +63,7 @@ def updated(
     owners = managed.live_or_sent(_entries(old), _entries(new), subresource=subresource)
     if owners:
         writer = _writer(kind, options, managed.UPDATE, now, subresource)
-        owners = ownership.updated(writer, old, new, owners)
+        owners = ownership.updated(writer, _bare(old), _bare(new), owners)
     return settled(old, _with(new, owners))
 
 
@@ -80,8 +81,7 @@ def applied(
     if metadata.get("managedFields") is not None:
         raise BadRequest("metadata.managedFields must be nil")
     writer = _writer(kind, options, managed.APPLY, now, subresource)
-    before = copied(live or {})
-    before.get("metadata", {}).pop("managedFields", None)
+    before = _bare(live or {})
     owners = managed.live_or_sent(_entries(live or {}), None, subresource=subresource)
     try:
         try:
@@ -179,6 +179,23 @@ def _conflict(kind: Kind, name: str, problem: Conflicts) -> StatusError:
 def _entries(document: Json) -> Any:
     metadata = document.get("metadata")
     return metadata.get("managedFields") if isinstance(metadata, dict) else None
+
+
+def _bare(document: Json) -> Json:
+    """The document without what nobody can own: its owners, the annotations that the service makes
+    up as it shows a device, and empty labels, which a device shows where others show none."""
+    metadata = document.get("metadata")
+    if not metadata:
+        return document
+    kept = {k: v for k, v in metadata.items() if k != "managedFields"}
+    annotations = kept.get("annotations")
+    if isinstance(annotations, dict):
+        computed = devices.COMPUTED_ANNOTATIONS
+        kept["annotations"] = {k: v for k, v in annotations.items() if k not in computed}
+    for name in ("annotations", "labels"):
+        if kept.get(name) == {}:
+            del kept[name]
+    return document | {"metadata": kept}
 
 
 def _with(document: Json, owners: managed.Owners) -> Json:
