@@ -7,11 +7,11 @@ statement of its own*: in READ COMMITTED every statement after it sees all that 
 it have committed. Readers see one state: REPEATABLE READ READ ONLY.
 
 A connection may be lost at any moment. Before the commit nothing was kept, and whoever asked may be
-told so (`StoreUnreachable`), or the same may be done again on another connection; a reader, and a
-writer whose very first statement fails on a connection that had been idle, are served again at
-once. In the commit it is unknown what happened (`CommitUnanswered`), and the sequencer finds out:
-see `commits`. The lock is held by the transaction, so it ends with it: when the process dies, when
-its machine falls silent (keep-alives), when it hangs (idle_in_transaction_session_timeout).
+told so (`StoreUnreachable`), or the same is done again on another connection: readers do it here,
+writers in the sequencer. In the commit it is unknown what happened (`CommitUnanswered`), and the
+sequencer finds out: see `commits`. The lock is held by the transaction, so it ends with it: when
+the process dies, when its machine falls silent (keep-alives), when it hangs
+(idle_in_transaction_session_timeout).
 
 PostgreSQL's text holds every character but NUL, which only a broken device would send: it is stored
 as U+FFFD, and looked for as that.
@@ -173,7 +173,6 @@ class PostgresDatabase:
 
     def _begun(self, begin: str) -> Connection:
         """A transaction that is open, under the store lock if it is to write."""
-        had_one = self._threads.has_connection
         try:
             connection = self._threads.connection()
             connection.exec_driver_sql(begin)
@@ -181,9 +180,6 @@ class PostgresDatabase:
                 self.dialect.take_store_lock(connection)
         except BaseException as error:
             self._threads.drop()
-            if had_one and pgfaults.is_lost(error):
-                # It was lost while nobody looked, and nothing has begun.
-                return self._begun(begin)
             if refusal := pgfaults.refusal_of(error):
                 raise refusal from error
             raise

@@ -124,7 +124,11 @@ class Sequencer:
 
     async def rehearse(self, work: Callable[[Any], T]) -> T:
         """The result of `work` as it would be; nothing stays (dryRun)."""
-        return await self._database.transact(lambda c: work(self._begin(c)), commit=False)
+        transact = self._database.transact
+        try:
+            return await transact(lambda c: work(self._begin(c)), commit=False)
+        except StoreUnreachable:
+            return await transact(lambda c: work(self._begin(c)), commit=False)
 
     async def _run(self) -> None:
         while not (self._closing and not self._waiting):

@@ -33,11 +33,6 @@ class Threads:
         self._own = threading.local()
         self._opened: list[Connection] = []
 
-    @property
-    def has_connection(self) -> bool:
-        """Whether this thread has one that it used before."""
-        return getattr(self._own, "connection", None) is not None
-
     def connection(self) -> Connection:
         """This thread's."""
         connection: Connection | None = getattr(self._own, "connection", None)
