@@ -82,9 +82,9 @@ async def approve_enrollment(
         if _key_of(current) != _key_of(request):
             raise errors.conflict(ENROLLMENT_REQUEST, name, "it was replaced meanwhile")
         if tx.get(DEVICE, namespace, name) is not None:
-            # The reference answers 500 here too: nobody but an administrator who made the device
-            # by hand gets into this state.
-            raise errors.InternalError(f'a device of name "{name}" already exists', name=name)
+            # The reference answers 500; nothing went wrong here, so this says what to do.
+            why = "a device of this name already exists: delete it, or deny this request"
+            raise errors.conflict(ENROLLMENT_REQUEST, name, why)
         given = _given(approval, current, caller, tx.timestamp)
         device = _device(current, given["labels"])
         approver = dataclasses.replace(caller, role=APPROVAL)

@@ -152,7 +152,7 @@ async def test_a_device_that_exists_already_leaves_the_request_as_it_was(office:
         PERSON, DEVICE, "default", {"metadata": {"name": NAME}, "spec": {}}, WriteOptions()
     )
     before = office.operations.store.hub.version
-    with pytest.raises(errors.InternalError, match="already exists"):
+    with pytest.raises(errors.Conflict, match="already exists"):
         await office.approve()
     assert "approval" not in (await office.request()).get("status", {})
     assert office.operations.store.hub.version == before
