@@ -13,9 +13,16 @@ from resources.kind import Json, Kind
 
 def identified(kind: Kind, document: Json, namespace: str, name: str = "") -> Json:
     """The document, whose apiVersion and kind are those of the path, and whose metadata is an
-    object. Raises BadRequest, Unprocessable."""
+    object. Only Kubernetes' own kinds may leave the former out.
+
+    Raises BadRequest, Unprocessable.
+    """
     for field, expected in (("apiVersion", kind.api_version), ("kind", kind.kind)):
         said = document.get(field)
+        if said in (None, "") and _is_kubernetes(kind):
+            # Typed clients know where they send it, and kopf's events leave it out too.
+            document = document | {field: expected}
+            continue
         if said in (None, ""):
             raise BadRequest(f"{field} is missing: write {field}: {expected}")
         if said != expected:
@@ -30,6 +37,10 @@ def identified(kind: Kind, document: Json, namespace: str, name: str = "") -> Js
     _same("name", metadata.get("name"), name)
     _same("namespace", metadata.get("namespace"), namespace)
     return document
+
+
+def _is_kubernetes(kind: Kind) -> bool:
+    return not kind.group or kind.group.endswith(".k8s.io")
 
 
 def _same(field: str, said: object, expected: str) -> None:

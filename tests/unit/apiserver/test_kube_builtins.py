@@ -142,3 +142,14 @@ async def test_a_namespace_takes_what_is_in_it_along(rig: Rig) -> None:
     await rig.json("POST", "/api/v1/namespaces", json=again, code=201)
     for path in (fleets, devices):
         assert (await rig.json("GET", path))["items"] == []
+
+
+async def test_a_kind_of_kubernetes_may_leave_out_what_its_path_says(rig: Rig) -> None:
+    made = await rig.json(
+        "POST", "/api/v1/namespaces", json={"metadata": {"name": "bare"}}, code=201
+    )
+    assert made["kind"] == "Namespace"
+    bare = {key: value for key, value in fleet("web").items() if key != "kind"}
+    fleets = f"{kube_face.G}/namespaces/bare/fleets"
+    refused = await rig.refused("POST", fleets, 400, json=bare)
+    assert "write kind: Fleet" in refused["message"]
