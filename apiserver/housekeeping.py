@@ -1,5 +1,5 @@
-"""What lets a server run for years: old log rows, contents and events are forgotten, and counters
-are counted again.
+"""What lets a server run for years: old log rows, contents, events, versions and rollouts are
+forgotten, and counters are counted again.
 
 One task, level-triggered: each round looks at what is stored, and a round that fails or is missed
 is made up by the next. Rounds are short transactions, so writers hardly notice.
@@ -21,16 +21,19 @@ from apiserver.operations import ListOptions, Operations
 from apiserver.store import compaction, recount, retiring
 from resources.kind import Json, Kind
 from resources.registry import TEMPLATE_VERSION as VERSION
+from resources.registry import by_kind
 
 EVERY_S = 60.0
 LEASE = "housekeeping"
 EVENT_KEPT = timedelta(days=7)
+ROLLOUT_KEPT = timedelta(days=90)
 EVENTS_A_PAGE = 500
 # Fleets whose counters are looked at in one round; then it is the next ones' turn.
 RECOUNTED_A_ROUND = 20
 
 log = structlog.get_logger()
 _CALLER = Caller(name="system:homeport:housekeeping", role=CONTROLLER)
+ROLLOUT = by_kind("Rollout")
 
 
 async def keep_house(operations: Operations, now: Callable[[], datetime]) -> None:
@@ -53,6 +56,14 @@ async def tidy(operations: Operations, now: datetime) -> None:
         pass
     await forget_events(operations, now - EVENT_KEPT)
     await forget_versions(operations)
+    await forget_rollouts(operations, now - ROLLOUT_KEPT)
+
+
+async def forget_rollouts(operations: Operations, before: datetime) -> int:
+    """Deletes the records of rollouts that ended before that moment; how many those were."""
+    border = _text(before)
+    old = await operations.store.read(lambda snapshot: retiring.rollouts(snapshot, border))
+    return sum([await _forget(operations, ROLLOUT, *place) for place in old])
 
 
 async def forget_versions(operations: Operations) -> int:
@@ -76,7 +87,7 @@ async def recount_some(operations: Operations, after: recount.Place) -> recount.
 
 async def forget_events(operations: Operations, before: datetime) -> int:
     """Deletes core/v1 events that happened last before that moment; how many those were."""
-    border = before.strftime("%Y-%m-%dT%H:%M:%SZ")
+    border = _text(before)
     after: tuple[str, str] | None = None
     gone = 0
     while True:
@@ -91,8 +102,12 @@ async def forget_events(operations: Operations, before: datetime) -> int:
         after = page.after
 
 
+def _text(moment: datetime) -> str:
+    """RFC 3339 in UTC, which sorts as text."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _last(event: Json) -> str:
-    # RFC 3339 in UTC sorts as text.
     return str(
         (event.get("spec") or {}).get("lastTimestamp") or event["metadata"]["creationTimestamp"]
     )

@@ -1,4 +1,5 @@
-"""Template versions that no one needs any more: who follows a busy source makes many."""
+"""Template versions that no one needs any more, for who follows a busy source makes many; and the
+records of rollouts that ended long ago."""
 
 from __future__ import annotations
 
@@ -40,6 +41,41 @@ def versions(snapshot: Snapshot, keep: int = VERSIONS_KEPT) -> list[Place]:
         for namespace, name, fleet in old
         if (namespace, name) not in brought and not _is_had(snapshot, namespace, name, fleet)
     ]
+
+
+def rollouts(snapshot: Snapshot, before: str) -> list[Place]:
+    """Those that ended before that moment, in RFC 3339, but for those of the version that their
+    fleet has now: devices that come late are bound by them."""
+    query = select(
+        OBJECT.c.namespace, OBJECT.c.name, OBJECT.c.spec, OBJECT.c.status, OBJECT.c.created_at
+    ).where(OBJECT.c.kind == "Rollout", OBJECT.c.created_at < before)
+    old = []
+    for row in snapshot.connection.execute(query):
+        status = orjson.loads(row.status or "{}")
+        ended_at = status.get("finishedAt") or row.created_at
+        if status.get("phase") in rollout_plan.ENDED and ended_at < before:
+            target = orjson.loads(row.spec)["target"]["templateVersion"]
+            old.append((row.namespace, row.name, target))
+    current = _newest_versions(snapshot) if old else set()
+    return [
+        (namespace, name) for namespace, name, target in old if (namespace, target) not in current
+    ]
+
+
+def _newest_versions(snapshot: Snapshot) -> set[Place]:
+    """Of each fleet the version that was made last; of those made in one second, each."""
+    query = (
+        select(OBJECT.c.namespace, OBJECT.c.name, OBJECT.c.spec, OBJECT.c.created_at)
+        .where(OBJECT.c.kind == "TemplateVersion")
+        .order_by(OBJECT.c.created_at)
+    )
+    made: dict[Place, tuple[str, set[Place]]] = {}
+    for row in snapshot.connection.execute(query):
+        fleet = row.namespace, str(orjson.loads(row.spec)["fleet"])
+        when, together = made.get(fleet, ("", set()))
+        others = together if when == row.created_at else set()
+        made[fleet] = row.created_at, others | {(row.namespace, row.name)}
+    return {place for _, together in made.values() for place in together}
 
 
 def _is_had(snapshot: Snapshot, namespace: str, name: str, fleet: str) -> bool:

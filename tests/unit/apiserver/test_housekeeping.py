@@ -88,3 +88,45 @@ async def test_of_a_fleets_versions_the_last_ten_stay_and_those_that_somebody_ha
         assert left == {"web.v2", "web.v4"} | {f"web.v{n}" for n in range(7, 17)}
     finally:
         await service.stop()
+
+
+async def test_rollouts_that_ended_90_days_ago_are_forgotten_but_for_the_fleets_own(
+    tmp_path: Path,
+) -> None:
+    service = await Service.start(tmp_path)
+    operations = service.operations
+    ends = {
+        "2": {"phase": "Completed", "finishedAt": "2027-01-01T00:00:00Z"},
+        "3": {"phase": "Failed", "finishedAt": "2027-01-20T00:00:00Z"},
+        "4": {"phase": "Active"},
+        "5": {"phase": "Aborted"},
+        "6": {"phase": "Completed", "finishedAt": "2027-01-01T00:00:00Z"},
+    }
+    try:
+        await service.fill(1)
+        for number, status in ends.items():
+            offered = await service.offer(number)
+            await operations.patch(
+                ADMIN, ROLLOUT, "default", offered["rollout"],
+                lambda d, status=status: d | {"status": status}, PLAIN, subresource="status",
+            )  # fmt: skip
+        await operations.store.write(
+            lambda tx: (
+                tx.connection.execute(
+                    text("UPDATE object SET created_at = '2026-12-0' || substr(name, 6, 1)"
+                         " || 'T00:00:00Z' WHERE name LIKE 'web.v%'")
+                ).rowcount
+            )
+        )  # fmt: skip
+        # Touched last, and not therefore the fleet's.
+        await operations.patch(
+            ADMIN, VERSION, "default", "web.v2",
+            lambda d: d | {"metadata": d["metadata"] | {"labels": {"mine": "1"}}}, PLAIN,
+        )  # fmt: skip
+        await housekeeping.tidy(operations, datetime(2027, 4, 10, tzinfo=UTC))
+        page = await operations.list(ADMIN, ROLLOUT, "default", ListOptions())
+        left = {item["metadata"]["name"] for item in page.items}
+        # Too young, under way, and the one that brings the newest version to who comes late.
+        assert left == {"web.v3-1", "web.v4-1", "web.v6-1"}
+    finally:
+        await service.stop()
