@@ -51,6 +51,10 @@ NO_REPOSITORY = "repository resource not found"
 NO_CLONE = "failed to clone repository"
 NO_PATH = "path not found in repository"
 NEW_HASH = "NewHashDetected"
+NO_CATALOGS = (
+    "spec.type: catalogs are not served yet, so nothing was applied; for fleets, make another "
+    "ResourceSync with spec.type: fleet"
+)
 
 _EVENTS = {
     ACCESSIBLE: ("ResourceSyncAccessible", "ResourceSyncInaccessible"),
@@ -163,9 +167,6 @@ class ResourceSyncs:
 
     async def _remote(self, sync: Json) -> Remote:
         spec, namespace = sync["spec"], sync["metadata"]["namespace"]
-        if spec.get("type") == "catalog":
-            message = "syncs of type catalog are not served yet; fleets are: spec.type: fleet"
-            raise Stuck(SYNCED, FAIL, message)
         try:
             known = await self.remotes.of(namespace, spec["repository"])
             if known is not None:
@@ -216,6 +217,9 @@ class ResourceSyncs:
         metadata, status = sync["metadata"], sync.get("status") or {}
         files = await self._files(sync, remote, commit)
         reached = {ACCESSIBLE: ("True", ACCESSIBLE_REASON, f"{remote.url} can be read.")}
+        if sync["spec"].get("type") == "catalog":
+            await self._tell(sync, reached | {SYNCED: ("False", FAIL, NO_CATALOGS)})
+            return
         try:
             wanted = await asyncio.to_thread(manifests.fleets, files, metadata["namespace"])
         except Unparsable as problem:
