@@ -7,16 +7,17 @@ to the API server and nowhere else: no log, no message, no cache.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from controllers.abandoning import abandonable
 from controllers.sources import Content, Fetched, Unusable
 from resources import manifest
 
@@ -50,7 +51,9 @@ class HostCluster:
 
     async def fetch(self, reference: Json) -> Fetched:
         """The files of a `secretRef`. Raises Unusable."""
-        found = await asyncio.to_thread(self._read, reference["namespace"], reference["name"])
+        read = partial(self._read, reference["namespace"], reference["name"])
+        # It may take CONNECT_S and ANSWER_S, and a service that stops has less time than that.
+        found = await abandonable(read, name="host cluster")
         revision = str(found["metadata"]["resourceVersion"])
         return Fetched(_contents(found.get("data") or {}, reference), revision, is_secret=True)
 
