@@ -143,7 +143,9 @@ class Operations:
             made = self.insert_in(tx, caller, kind, document, namespace, options)
             return showing.shown(tx, kind, made)
 
-        return Written(await self._write(apply, options), created=True, warnings=warnings)
+        return Written(
+            await self.store.write(apply, dry_run=options.dry_run), created=True, warnings=warnings
+        )
 
     async def update(
         self,
@@ -174,7 +176,7 @@ class Operations:
             stored = self.update_in(tx, caller, kind, old, new)
             return Written(showing.shown(tx, kind, stored), False, warnings)
 
-        return await self._write(apply, options)
+        return await self.store.write(apply, dry_run=options.dry_run)
 
     async def patch(
         self,
@@ -204,7 +206,7 @@ class Operations:
             stored = self.update_in(tx, caller, kind, old, new)
             return showing.shown(tx, kind, stored), warnings
 
-        stored, warnings = await self._write(apply, options)
+        stored, warnings = await self.store.write(apply, dry_run=options.dry_run)
         return Written(stored, warnings=warnings)
 
     async def apply(
@@ -239,7 +241,7 @@ class Operations:
             stored = self.update_in(tx, caller, kind, old, owning.settled(old, new))
             return Written(showing.shown(tx, kind, stored), False, warnings)
 
-        return await self._write(apply, options)
+        return await self.store.write(apply, dry_run=options.dry_run)
 
     async def delete(
         self,
@@ -264,7 +266,7 @@ class Operations:
             keeping.guard_deletion(tx, caller, kind, old)
             return self._delete_in(tx, kind, old, propagation)
 
-        deleted = await self._write(apply, WriteOptions(dry_run=dry_run))
+        deleted = await self.store.write(apply, dry_run=dry_run)
         return replace(deleted, document=masking.masked(kind, deleted.document))
 
     async def delete_collection(
@@ -283,7 +285,7 @@ class Operations:
             gone = [self._delete_in(tx, kind, document, None).document for document in found]
             return [masking.masked(kind, document) for document in gone]
 
-        return await self._write(apply, WriteOptions(dry_run=dry_run))
+        return await self.store.write(apply, dry_run=dry_run)
 
     # --- inside a transaction -------------------------------------------------------------
 
@@ -542,9 +544,6 @@ class Operations:
                 )
             warnings = said if options.field_validation == "Warn" else ()
         return validation.prune(kind, document), warnings
-
-    async def _write(self, work: Callable[[Transaction], T], options: WriteOptions) -> T:
-        return await self.store.write(work, dry_run=options.dry_run)
 
 
 def _suffix() -> str:

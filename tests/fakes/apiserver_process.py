@@ -50,11 +50,14 @@ class Process:
 
 
 def start(data: Path, *more: str) -> subprocess.Popen[str]:
-    """The process, which may refuse: its standard error says why."""
+    """The process, which may refuse: its standard error says why. It dies with the thread that
+    started it, however that ends."""
     arguments = ["--data", str(data), "--listen", "127.0.0.1:0", "--agent-listen", "127.0.0.1:0"]
+    setpriv = shutil.which("setpriv")
+    bound = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
     with data.with_name(data.name + ".log").open("a") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "apiserver", *arguments, *more],
+            [*bound, sys.executable, "-m", "apiserver", *arguments, *more],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes.service import Authority
-from tests.fakes.tls_listener import Listener, serving
+from tests.fakes.tls_listener import Listener, answer, serving
 
 
 @dataclass
@@ -91,12 +91,6 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
             asked = dict(self.headers.items())
             status, headers, body = server.answer(self.path, asked)
             server.requests.append((self.path, status, asked))
-            with contextlib.suppress(OSError):
-                self.send_response(status)
-                for key, value in headers.items():
-                    self.send_header(key, value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+            answer(self, status, headers, body)
 
     return Handler

@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 
 from tests.fakes.git_worktree import ENVIRONMENT, WorkTree, git
 from tests.fakes.service import Authority
-from tests.fakes.tls_listener import Listener, serving
+from tests.fakes.tls_listener import Listener, answer, serving
 
 READY_S = 10.0
 BODY_BYTES = 1 << 16
@@ -145,7 +145,7 @@ def _handler(server: GitServer) -> type[BaseHTTPRequestHandler]:
             body = b"".join(self._body())
             server.requests.append((self.command, self.path))
             if self.headers.get("Authorization") != f"Basic {expected}":
-                return self._answer(401, {"WWW-Authenticate": 'Basic realm="git"'}, b"")
+                return answer(self, 401, {"WWW-Authenticate": 'Basic realm="git"'}, b"")
             parts = urlsplit(self.path)
             environment = ENVIRONMENT | {
                 "GIT_PROJECT_ROOT": str(server.root),
@@ -167,7 +167,7 @@ def _handler(server: GitServer) -> type[BaseHTTPRequestHandler]:
             head, _, rest = done.stdout.partition(b"\r\n\r\n")
             headers = dict(line.split(": ", 1) for line in head.decode().splitlines() if line)
             status = int(headers.pop("Status", "200").split()[0])
-            return self._answer(status, headers, rest)
+            return answer(self, status, headers, rest)
 
         def _body(self) -> Iterator[bytes]:
             if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
@@ -177,15 +177,6 @@ def _handler(server: GitServer) -> type[BaseHTTPRequestHandler]:
                 yield self.rfile.read(size)
                 self.rfile.readline()
             self.rfile.readline()
-
-        def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
-            with contextlib.suppress(OSError):
-                self.send_response(status)
-                for key, value in headers.items():
-                    self.send_header(key, value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
 
     return Handler
 
