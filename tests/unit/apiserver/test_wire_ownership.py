@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apiserver.wire import fieldset, managed, ownership, structure
 from apiserver.wire.ownership import Conflicts, Writer
 from resources.kind import Json
 
+# Enough to find what the rules of Kubernetes make easy to get wrong; a soak looks further.
+LAW = settings(max_examples=3000 if os.environ.get("HOMEPORT_SOAK") else 60)
 V = "acme.io/v1"
 TEXT: Json = {"type": "string"}
 # One of everything that ownership tells apart.
@@ -91,6 +94,7 @@ def canonical(document: Json) -> str:
     return fieldset.canonical(document | {"spec": ordered})
 
 
+@LAW
 @given(configs, configs)
 def test_applying_the_same_again_changes_nothing(first: Json, second: Json) -> None:
     live, owners = apply("one", {}, first, {})
@@ -100,6 +104,7 @@ def test_applying_the_same_again_changes_nothing(first: Json, second: Json) -> N
     assert same == owners
 
 
+@LAW
 @given(configs, configs)
 def test_appliers_of_different_fields_commute(first: Json, second: Json) -> None:
     second = structure.without(SCHEMA, second, structure.fields_of(SCHEMA, first))
@@ -117,6 +122,7 @@ def agreeing(live: Json, config: Json) -> Json:
     return structure.without(SCHEMA, config, structure.compared(SCHEMA, live, new).modified)
 
 
+@LAW
 @given(configs, configs, configs)
 def test_what_is_no_longer_applied_goes_and_nothing_else(
     other: Json, before: Json, after: Json
@@ -130,6 +136,7 @@ def test_what_is_no_longer_applied_goes_and_nothing_else(
     assert left == straight_owners
 
 
+@LAW
 @given(configs, configs)
 def test_a_conflict_names_every_field_whose_value_would_change_under_its_owner(
     first: Json, second: Json
@@ -145,6 +152,7 @@ def test_a_conflict_names_every_field_whose_value_would_change_under_its_owner(
     assert problem.value.found == {managed.owner("one", managed.APPLY, V): clash}
 
 
+@LAW
 @given(configs, configs)
 def test_force_takes_what_conflicts_and_leaves_the_rest_to_its_owner(
     first: Json, second: Json
@@ -159,6 +167,7 @@ def test_force_takes_what_conflicts_and_leaves_the_rest_to_its_owner(
         assert not left.fields & changed
 
 
+@LAW
 @given(configs, configs)
 def test_an_update_owns_exactly_what_it_changed(first: Json, second: Json) -> None:
     live, owners = apply("one", {}, first, {})
@@ -172,6 +181,7 @@ def test_an_update_owns_exactly_what_it_changed(first: Json, second: Json) -> No
             assert not owned.fields & (found.changed | found.removed)
 
 
+@LAW
 @given(configs, configs)
 def test_a_comparison_is_what_it_says(old: Json, new: Json) -> None:
     found = structure.compared(SCHEMA, old, new)
@@ -184,6 +194,7 @@ def test_a_comparison_is_what_it_says(old: Json, new: Json) -> None:
     )  # fmt: skip
 
 
+@LAW
 @given(configs)
 def test_fields_v1_is_read_as_it_was_written(document: Json) -> None:
     fields = structure.fields_of(SCHEMA, document)
@@ -206,6 +217,7 @@ odd = st.dictionaries(
 )
 
 
+@LAW
 @given(odd, odd)
 def test_no_document_of_any_shape_makes_it_fail(live: Json, config: Json) -> None:
     try:
@@ -226,6 +238,16 @@ def test_a_new_item_stands_where_its_applier_has_it() -> None:
     assert order(apps("a", "b"), apps("b", "a")) == ["b", "a"]
     assert order(apps("x", "a", "y", "b"), apps("b", "a")) == ["x", "y", "b", "a"]
     assert order(apps("a"), apps("b")) == ["a", "b"]
+    # A live list that has one twice gives way to what is applied.
+    assert order(apps("a", "a", "x"), apps("a")) == ["a", "x"]
+
+
+def test_what_nobody_applied_stays_unless_its_container_goes() -> None:
+    """The service wrote beside an applier, and owns nothing. So it is in Kubernetes too."""
+    live, owners = apply("one", {}, {"spec": {"image": "1", "deep": {"x": "1"}}}, {})
+    live["spec"] |= {"command": ["2"], "deep": {"x": "1", "y": "2"}}
+    left, _ = apply("one", live, {"spec": {"image": "1"}}, owners)
+    assert left == {"spec": {"image": "1", "command": ["2"]}}
 
 
 def test_two_items_of_one_key_are_refused_in_what_is_applied() -> None:
