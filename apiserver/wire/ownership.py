@@ -119,9 +119,9 @@ def applied(
 
 
 def _pruned(schema: Json, merged: Json, last: FieldSet, claimed: FieldSet) -> Json:
-    """`merged` without what was applied last time and nobody claims now. Taking a container away
-    may take more than that with it; what others claim in it comes back, and what nobody ever
-    applied, too."""
+    """`merged` without what was applied last time and nobody claims now. A container that was
+    applied goes with all that is in it; what others claim in it comes back with it, and what nobody
+    owns outside of it was never in question."""
 
     def named(fields: FieldSet) -> FieldSet:
         return structure.with_named(schema, fields)
