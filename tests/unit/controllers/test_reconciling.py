@@ -144,7 +144,14 @@ async def test_a_version_whose_creation_was_not_answered_is_found_again(
     ("spec", "named"),
     [
         pytest.param(
-            {"config": [{"name": "a", "gitRef": {"repository": "r", "path": "/"}}]},
+            {
+                "config": [
+                    {
+                        "name": "a",
+                        "gitRef": {"repository": "r", "targetRevision": "main", "path": "/"},
+                    }
+                ]
+            },
             "spec.template.spec.config[0].gitRef.repository",
             id="a Repository that does not exist",
         ),

@@ -26,12 +26,13 @@ STORED = repository(
 )  # fmt: skip
 
 
-def test_every_secret_of_the_contract_is_one() -> None:
+def test_every_secret_of_the_contract_is_one_and_ours_is() -> None:
     written = {masking._written(path) for path in masking.secret_paths(REPOSITORY.model)}
     assert written == {
         "spec.httpConfig.password", "spec.httpConfig.token", "spec.httpConfig[tls.crt]",
         "spec.httpConfig[tls.key]", "spec.sshConfig.sshPrivateKey",
         "spec.sshConfig.privateKeyPassphrase", "spec.ociAuth.password",
+        "spec.webhookSecret",
     }  # fmt: skip
 
 
