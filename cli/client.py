@@ -64,6 +64,8 @@ class Refused(Problem):
         reason = f" ({self.reason})" if self.reason else ""
         if self.code == 401:
             return "error: You must be logged in to the server (Unauthorized)"
+        if self.reason == "Invalid" and self.details:
+            return _invalid(self.details)
         return f"Error from server{reason}: {self}"
 
 
@@ -233,6 +235,15 @@ def refused_by(status: Json) -> Refused:
     return Refused(
         int(status.get("code") or 0), str(status.get("reason", "")), str(status.get("message", ""))
     )
+
+
+def _invalid(details: Json) -> str:
+    """What is wrong with a document, a line for each field."""
+    told = f'The {details.get("kind", "")} "{details.get("name", "")}" is invalid'
+    causes = [f"{c.get('field')}: {c.get('message')}" for c in details.get("causes") or ()]
+    if len(causes) > 1:
+        return f"{told}: \n" + "\n".join(f"* {cause}" for cause in causes)
+    return f"{told}: {causes[0]}" if causes else told
 
 
 def _target(path: str, query: dict[str, str] | None) -> str:

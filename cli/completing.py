@@ -7,6 +7,7 @@ nothing: an error in the middle of a command line helps nobody.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,9 +75,10 @@ def _answers(ctx: typer.Context, answer: Callable[[Reach], Iterable[str]]) -> li
     from cli.problems import Problem
     from cli.reaching import OPTIONS, Site
 
-    site = Site(**{name: ctx.params.get(name) or "" for name in OPTIONS})
+    said = {name: ctx.params.get(name) or "" for name in OPTIONS}
     try:
-        return list(answer(site.reach(TIMEOUT_S)))
+        with ExitStack() as opened:
+            return list(answer(Site(**said, opened=opened).reach(TIMEOUT_S)))
     except (Problem, typer.BadParameter, KeyError, ValueError):
         return []
 

@@ -92,10 +92,10 @@ def by_program(command: str, texts: Sequence[tuple[str, str, str]]) -> tuple[int
 def _merged(client: Client, each: Located, how: How, live: Json | None) -> Json:
     if how.server_side:
         return applying.server_side(client, each, how)
-    modified = threeway.noted(each.document)
+    # Without the note of what is applied: that it would change, too, is no news to anybody.
     if live is None:
-        return applying.created(client, each.target, modified, how.mode)
-    patch = applying.patch_of(live, modified)
+        return applying.created(client, each.target, each.document, how.mode)
+    patch = applying.patch_of(live, threeway.bare(each.document))
     return applying.patched(client, each.target, patch, how.mode, live) if patch else live
 
 

@@ -6,6 +6,7 @@ and 2 where it failed. The verbs are kubectl's, and so are their options and wor
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -13,6 +14,9 @@ import typer
 from cli import problems, words
 from cli.reaching import Verb, Verbs
 from cli.verbs import reading, rollout, service, writing
+
+# By which a shell that completes our words says so; typer makes the name of the program's.
+COMPLETE = "_HOMEPORT_COMPLETE"
 
 app = typer.Typer(
     cls=Verbs,
@@ -33,6 +37,10 @@ app.add_typer(rollout.app, name="rollout")
 
 def main() -> None:
     """The entry point: every expected failure is a line or two, and an exit code."""
+    if COMPLETE in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()
     sys.argv[1:] = words.verb_first(sys.argv[1:])
     try:
         app()

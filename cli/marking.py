@@ -132,9 +132,12 @@ def mark(
     Raises BadMark, Refused."""
     current = client.ask("GET", target.path())
     has: Json = current["metadata"].get(part.field) or {}
-    taken = [k for k, v in marks.wanted.items() if v is not None and k in has and has[k] != v]
-    if part is ANNOTATIONS or not overwrite:
-        taken = [k for k, v in marks.wanted.items() if v is not None and k in has]
+    # As with kubectl: a label may be set again to what it is, an annotation may not.
+    taken = [
+        key
+        for key, value in marks.wanted.items()
+        if value is not None and key in has and (part is ANNOTATIONS or has[key] != value)
+    ]
     if taken and not overwrite:
         raise BadMark(_refusal(part, taken, has), "--overwrite replaces what is there")
     missing = [key for key in marks.removed if key not in has]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,6 +75,8 @@ class Site:
     data: str = ""
     context: str = ""
     namespace: str = ""
+    # What is to be closed when the verb has done its work.
+    opened: ExitStack = field(default_factory=ExitStack, compare=False)
 
     @property
     def is_named(self) -> bool:
@@ -90,6 +93,7 @@ class Site:
         given = f"{self.data}/{configs.ADMIN}" if self.data else self.kubeconfig
         access = configs.load_all(configs.paths_of(Path(given) if given else None), self.context)
         client = Client(access, timeout_s=timeout_s or TIMEOUT_S)
+        self.opened.callback(client.close)
         namespace = self.namespace or access.namespace
         return Reach(client, Kinds(client), namespace, is_fixed=bool(self.namespace))
 
@@ -137,8 +141,9 @@ def at_a_site(verb: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(verb)
     def asked(**given: Any) -> None:
-        site = Site(**{name: given.pop(name) for name in OPTIONS})
-        verb(site=site, **given)
+        said = {name: given.pop(name) for name in OPTIONS}
+        with ExitStack() as opened:
+            verb(site=Site(**said, opened=opened), **given)
 
     signature = inspect.signature(verb, eval_str=True)
     own = [p for p in signature.parameters.values() if p.name != "site"]

@@ -89,17 +89,22 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+def bare(document: Json) -> Json:
+    """The manifest without a note, and with annotations, be they none: so it is noted down."""
+    metadata = document.get("metadata") or {}
+    annotations = dict(metadata.get("annotations") or {})
+    annotations.pop(LAST_APPLIED, None)
+    return document | {"metadata": metadata | {"annotations": annotations}}
+
+
 def noted(document: Json) -> Json:
     """The manifest with itself as the note of what was applied, which is what is sent."""
-    metadata = document.get("metadata") or {}
-    annotations = {
-        key: value
-        for key, value in (metadata.get("annotations") or {}).items()
-        if key != LAST_APPLIED
+    whole = bare(document)
+    metadata = whole["metadata"]
+    note = gojson.compact(whole) + "\n"
+    return whole | {
+        "metadata": metadata | {"annotations": metadata["annotations"] | {LAST_APPLIED: note}}
     }
-    bare = document | {"metadata": metadata | {"annotations": annotations}}
-    note = gojson.compact(bare) + "\n"
-    return document | {"metadata": metadata | {"annotations": annotations | {LAST_APPLIED: note}}}
 
 
 def note_of(document: Json) -> str:

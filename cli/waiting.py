@@ -99,6 +99,8 @@ def parse(text: str) -> Goal:
 def _value(text: str) -> Value:
     if text.startswith("{"):
         path, brace, rest = text.rpartition("}")
+        if not brace:
+            raise BadGoal(f"--for: a brace is not closed in {text}")
         path, value = path + brace, rest.removeprefix("=") if rest else None
     else:
         path, equals, rest = text.partition("=")

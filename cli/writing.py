@@ -35,7 +35,7 @@ class Mode:
     def __post_init__(self) -> None:
         if self.dry_run not in DRY_RUNS:
             raise BadMode(
-                f'invalid dry-run value ({self.dry_run}). Must be "none", "server", or "client"'
+                f'Invalid dry-run value ({self.dry_run}). Must be "none", "server", or "client".'
             )
         if self.validate and self.validate not in VALIDATIONS:
             raise BadMode(f"--validate: use strict, warn or ignore, not {self.validate}")

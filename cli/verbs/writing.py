@@ -168,7 +168,7 @@ def delete(
     )
     objects = selecting.expanded(reach.client, chosen, selector, field_selector)
     if not objects:
-        typer.echo("No resources found", err=True)
+        typer.echo("No resources found")
     going = deleting.delete(
         reach.client,
         objects,
@@ -212,7 +212,7 @@ def edit(
     if report.failed:
         raise typer.Exit(1)
     if not changed:
-        typer.echo("Edit cancelled, no changes made.")
+        typer.echo("Edit cancelled, no changes made.", err=True)
 
 
 @at_a_site

@@ -35,7 +35,8 @@ class Heard:
 
 @dataclass
 class TinyApi:
-    """`answers`: "GET /path" → a document, a (code, document), or a list of watch events."""
+    """`answers`: "GET /path" → a document, a (code, document), a list of watch events, or what
+    makes one of these each time that it is asked for."""
 
     answers: dict[str, Any] = field(default_factory=dict)
     heard: list[Heard] = field(default_factory=list)
@@ -89,6 +90,8 @@ class TinyApi:
                 word = "WATCH" if query.get("watch") else self.command
                 missing = {"kind": "Status", "reason": "NotFound", "message": "not here"}
                 code, document = 200, api.answers.get(f"{word} {parts.path}", (404, missing))
+                if callable(document):
+                    document = document()
                 if isinstance(document, tuple):
                     code, document = document
                 lines = document if isinstance(document, list) else [document]

@@ -16,6 +16,7 @@ KUBECTL_MINOR_MIN=27
 PACKAGES=(
   ca-certificates curl git openssh-client openssh-server iproute2 iptables openssl procps util-linux
   busybox-static docker-registry mmdebstrap skopeo systemd-container
+  zsh fish
   podman runc crun conmon netavark aardvark-dns catatonit uidmap
   postgresql
 )
