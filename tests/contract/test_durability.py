@@ -47,7 +47,7 @@ def life(directory: Path, seed: int, point: str, watcher: Watcher) -> dict[int, 
         [sys.executable, "-m", "tests.fakes.dying_store", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == -9, f"it died otherwise: {done.returncode}\n{done.stderr[-3000:]}"
