@@ -11,8 +11,6 @@ import yaml
 
 from tests.conformance.conftest import Kubectl, fleet, namespace_manifest
 
-INPUTS = Path("/work/shared/inputs")
-
 
 def image_of(kubectl: Kubectl, name: str = "web") -> str:
     path = "jsonpath={.spec.template.spec.os.image}"
@@ -228,23 +226,3 @@ def test_writing_into_a_namespace_that_is_not_there_is_404(kubectl: Kubectl) -> 
     kubectl.namespace = "nowhere"
     error = kubectl.refused("create", "-f", "-", stdin=fleet("web"))
     assert 'namespaces "nowhere" not found' in error
-
-
-@pytest.mark.skipif(not INPUTS.is_dir(), reason="the users' manifests are not here")
-@pytest.mark.parametrize(
-    "name",
-    [
-        "csr.yaml",
-        "device-container-app.yaml",
-        "device-quadlet-app.yaml",
-        "device-standalone.yaml",
-        "enrollmentrequest.yaml",
-        "fleet.yaml",
-        "fleet-b.yaml",
-    ],
-)
-def test_manifests_of_users_are_accepted_unchanged(kubectl: Kubectl, name: str) -> None:
-    assert "created" in kubectl("apply", "-f", str(INPUTS / name))
-    assert "unchanged" in kubectl("apply", "-f", str(INPUTS / name))
-    kubectl("get", "-f", str(INPUTS / name))
-    kubectl("describe", "-f", str(INPUTS / name))
