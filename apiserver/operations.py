@@ -63,6 +63,7 @@ class Operations:
         self.store = store
         self._kinds = {kind.kind: kind for kind in kinds}
         self._monotonic = monotonic
+        self._looks = watching.Looks(store)
         store.keep_backlog(bindings.keep_backlog)
 
     async def prepare(self) -> None:
@@ -465,7 +466,7 @@ class Operations:
         bookmarked = self._monotonic()
         told = cursor
         while True:
-            step = await watching.look(self.store, kind, namespace, options, cursor)
+            step = await self._looks.look(kind, namespace, options, cursor)
             for event in step.events:
                 yield event
             cursor = step.cursor

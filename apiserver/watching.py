@@ -2,10 +2,16 @@
 
 Rows and objects are read in one snapshot, and `store.watchrule` decides each row alone. That is
 what makes the promise of watches (architecture §4) hold from whatever version a watch begins.
+
+Watchers that ask for the same and stand at the same version get the same look: a commit wakes all
+of them, and one of them reads. A look stays true, for it says what followed a version when it was
+taken; who comes late goes on from where it ends.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +22,10 @@ from apiserver.verbs import WatchEvent, WatchOptions
 from resources.kind import Json, Kind
 
 PAGE = 500
+# Looks that are kept for those who come late: of a few kinds and selections, the last.
+KEPT = 16
+
+Key = tuple[str, str | None, str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +37,44 @@ class Step:
     caught_up: bool
 
 
-async def look(
+class Looks:
+    """The looks of one process. Callers leave the documents in them as they are."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._under_way: dict[Key, asyncio.Task[Step]] = {}
+        self._taken: OrderedDict[Key, Step] = OrderedDict()
+
+    async def look(
+        self, kind: Kind, namespace: str | None, options: WatchOptions, cursor: int
+    ) -> Step:
+        """What follows `cursor`, a page at most. Raises Expired when the log ends before it."""
+        asked = str(options.labels), str(options.fields or "")
+        key: Key = (kind.resource, namespace, *asked, cursor)
+        taken = self._taken.get(key)
+        if taken is not None:
+            return taken
+        looking = self._under_way.get(key)
+        if looking is None:
+            looking = asyncio.create_task(_look(self._store, kind, namespace, options, cursor))
+            self._under_way[key] = looking
+            looking.add_done_callback(lambda task: self._keep(key, task))
+        # Whoever began it may go away; the others still wait for it.
+        return await asyncio.shield(looking)
+
+    def _keep(self, key: Key, looking: asyncio.Task[Step]) -> None:
+        del self._under_way[key]
+        if looking.cancelled() or looking.exception() is not None:
+            return
+        step = looking.result()
+        # One that got nowhere says nothing once there is more.
+        if step.cursor > key[-1]:
+            self._taken[key] = step
+            if len(self._taken) > KEPT:
+                self._taken.popitem(last=False)
+
+
+async def _look(
     store: Store, kind: Kind, namespace: str | None, options: WatchOptions, cursor: int
 ) -> Step:
     """What follows `cursor`, a page at most. Raises Expired when the log does not reach back."""

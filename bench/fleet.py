@@ -78,9 +78,10 @@ class Service:
     async def summary(self) -> Json:
         return await self.operations.store.read(lambda s: s.counters("default"))
 
-    async def report(self, name: str, number: int) -> None:
-        """A status of about two kilobytes that differs from the last one."""
-        status = _STATUS | {"systemInfo": _STATUS["systemInfo"] | {"bootID": str(number)}}
+    async def report(self, name: str, number: int, more: Json | None = None) -> None:
+        """A status of about two kilobytes, and `more` facts, that differs from the last one."""
+        facts = _STATUS["systemInfo"] | (more or {}) | {"bootID": str(number)}
+        status = _STATUS | {"systemInfo": facts}
         await self.operations.store.write(
             lambda tx: devices.put_agent_status(tx, DEVICE, "default", name, status)
         )

@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 from apiserver import app, refusing
+from apiserver.agentapi.deliveries import Deliveries, Found
+from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.config import ConfigError, Settings, settings_of
+from apiserver.operations import Operations
 from apiserver.store import (
     Store,
     StoreLocked,
@@ -24,6 +27,7 @@ from apiserver.store import (
     presence,
 )
 from apiserver.store.postgres import READERS, PostgresDatabase
+from bench.fleet import Service
 from resources import registry
 from resources.kind import Json
 from tests.fakes import cutting
@@ -294,6 +298,28 @@ async def test_a_version_that_another_process_has_told_of_is_reached(
     assert other.hub.version < version
     assert await other.reach(version, 0.0) == version
     assert await other.reach(version + 1, 0.0) == version, "nobody has made that one"
+
+
+async def test_a_poll_at_one_server_is_woken_by_a_bind_at_another(url: str, opened: Open) -> None:
+    one, other = await opened(url), await opened(url)
+    operations = Operations(one)
+    await operations.prepare()
+    service = await Service.over(operations)
+    await service.fill(3)
+    await service.change("one")
+    key = ("default", "d000001")
+    deliveries = Deliveries(other, AgentApiSettings())
+    following = asyncio.create_task(deliveries.follow())
+    waiter = deliveries.enter(key, "1")
+    found = await deliveries.look(key, "1")
+    assert not found.is_news("1")
+    await service.change("two")
+    async with asyncio.timeout(5):
+        news = await waiter.news
+    assert isinstance(news, Found)
+    assert news.delivery.rendered_version == 2
+    following.cancel()
+    await asyncio.wait([following])
 
 
 async def test_a_lease_has_one_holder_until_it_ends(url: str, opened: Open) -> None:

@@ -62,6 +62,7 @@ class Cluster:
 
     directory: Path
     port: int
+    fsync: bool = False
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def url(self, database: str, *, user: str = OWNER, password: str = PASSWORD) -> str:
@@ -96,7 +97,7 @@ class Cluster:
                 [
                     *(str(_program("postgres")), "-D", str(self.directory / "data")),
                     *("-k", str(self.directory), "-h", "127.0.0.1", "-p", str(self.port)),
-                    *("-c", "fsync=off"),
+                    *("-c", f"fsync={'on' if self.fsync else 'off'}"),
                 ],
                 stdout=log,
                 stderr=log,
@@ -123,16 +124,16 @@ class Cluster:
 
 
 @contextmanager
-def running() -> Iterator[Cluster]:
+def running(*, fsync: bool = False) -> Iterator[Cluster]:
     """A cluster until the end of the block, in about a second.
 
-    It does not wait for the disk: what survives a crash of the machine is PostgreSQL's to prove,
-    and a crash of its own processes loses nothing of the kernel's.
+    Without `fsync` it does not wait for the disk: what survives a crash of the machine is
+    PostgreSQL's to prove, and a crash of its own processes loses nothing of the kernel's.
     """
     directory = Path(tempfile.mkdtemp(prefix="homeport-postgres-"))
     if not os.geteuid():
         shutil.chown(directory, "postgres", "postgres")
-    cluster = Cluster(directory, _free_port())
+    cluster = Cluster(directory, _free_port(), fsync)
     try:
         _initialise(directory)
         cluster.start()
