@@ -31,9 +31,7 @@ def options() -> argparse.ArgumentParser:
     add("--agent-listen", default=config.DEFAULT_AGENT_LISTEN, help="HOST:PORT for agents")
     add("--url", default="", help="https://HOST:PORT by which users reach it")
     add("--agent-url", default="", help="https://HOST:PORT by which agents reach it")
-    add(
-        "--database", default="", help="postgresql://USER@HOST/NAME instead of SQLite in --data"
-    )
+    add("--database", default="", help="postgresql://USER@HOST/NAME instead of SQLite in --data")
     return parser
 
 

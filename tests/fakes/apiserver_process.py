@@ -87,6 +87,7 @@ class Replicas:
     database: str
     number: int
     processes: dict[int, Process] = field(default_factory=dict)
+    _started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def kubeconfig(self) -> Path:
@@ -99,15 +100,16 @@ class Replicas:
 
     def launch(self, which: int) -> subprocess.Popen[str]:
         """Start it; `ready` waits for it."""
-        return start(self.data(which), "--database", self.database)
+        process = start(self.data(which), "--database", self.database)
+        self._started.append(process)
+        return process
 
     def ready(self, which: int, process: subprocess.Popen[str]) -> Process:
         self.processes[which] = _ready(self.data(which), process)
         return self.processes[which]
 
     def kill(self, which: int) -> None:
-        self.processes[which].kill()
-        self._close(self.processes.pop(which).process)
+        self.processes.pop(which).kill()
 
     def __enter__(self) -> Replicas:
         # Made here, so that all can start at once; an operator copies it from the first server.
@@ -120,22 +122,19 @@ class Replicas:
             for which, process in enumerate(started):
                 self.ready(which, process)
         except BaseException:
-            for process in started:
-                _end(process)
-                self._close(process)
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        for each in self.processes.values():
-            each.process.send_signal(signal.SIGTERM)
-        for each in self.processes.values():
-            _end(each.process)
-            self._close(each.process)
-
-    def _close(self, process: subprocess.Popen[str]) -> None:
-        if process.stdout is not None:
-            process.stdout.close()
+        """Those too that were not ready yet."""
+        alive = [process for process in self._started if process.poll() is None]
+        for process in alive:
+            process.send_signal(signal.SIGTERM)
+        for process in self._started:
+            _end(process)
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def _ready(data: Path, process: subprocess.Popen[str]) -> Process:
