@@ -37,7 +37,8 @@ class Page:
 
     def ago(self, text: Any) -> str:
         then = ages.moment(text) if isinstance(text, str) else None
-        if then is None:
+        # Go's zero time stands for none.
+        if then is None or then.year == 1:
             return NONE
         return ages.duration(int((self.now - then).total_seconds()))
 
@@ -115,8 +116,6 @@ def _told(document: Json, status: Json, page: Page) -> Iterator[tuple[str, str]]
 
 
 def _device(document: Json, status: Json, page: Page) -> Iterator[tuple[str, str]]:
-    if seen := status.get("lastSeen"):
-        yield "Last seen", f"{page.ago(seen)} ago ({seen})"
     for key, title in (
         ("summary", "Device"),
         ("updated", "Updated"),

@@ -130,15 +130,14 @@ def follow(reach: Reach, attempt: Attempt, timeout_s: float, *, watch: bool) -> 
     said = ""
     for current in _as_it_goes(reach, attempt, timeout_s) if watch else [attempt]:
         text = f"{current.phase}: {current.message}"
-        if text != said:
-            said = text
-            if current.phase != "Completed":
-                yield f"Waiting for {current.shown}: {text}" if watch else text
-        if current.has_ended:
-            if current.phase != "Completed":
-                raise Unsuccessful(f"{current.shown} has ended: {text}")
+        if current.phase == "Completed":
             yield f'{current.resource.kind.lower()} "{current.name}" successfully rolled out'
             return
+        if current.has_ended:
+            raise Unsuccessful(f"{current.shown} has ended: {text}")
+        if text != said:
+            said = text
+            yield f"Waiting for {current.shown}: {text}" if watch else text
 
 
 def _as_it_goes(reach: Reach, attempt: Attempt, timeout_s: float) -> Iterator[Attempt]:

@@ -102,7 +102,7 @@ class TinyApi:
                 self.end_headers()
                 self.wfile.write(text)
 
-            do_GET = do_PUT = do_POST = _serve
+            do_GET = do_PUT = do_POST = do_PATCH = _serve
 
             def log_message(self, *_: Any) -> None:
                 return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -230,3 +232,25 @@ def test_version_without_a_service_is_no_failure(run: Run, monkeypatch: pytest.M
     code, out, _ = run("version")
     assert code == 0
     assert "service  unknown: /nowhere does not exist; name a kubeconfig" in out
+
+
+def test_a_get_loads_nothing_that_it_can_do_without(api: TinyApi, tmp_path: Path) -> None:
+    """Starting fast is half of a good command line; pydantic alone takes longer than the rest."""
+    api.answers[f"GET {DEVICES}"] = table("abc")
+    kubeconfig = api.kubeconfig(tmp_path / "config")
+    program = (
+        "import sys; sys.argv[1:] = ['get', 'devices']; from cli.main import main\n"
+        "try: main()\nexcept SystemExit: pass\nprint(*sys.modules)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"KUBECONFIG": str(kubeconfig)},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[3],
+    )
+    head, row, modules = ran.stdout.splitlines()
+    assert (head, row) == ("NAME", "abc")
+    heavy = {"pydantic", "rich", "aiohttp", "asyncio", "apiserver", "controllers", "cryptography"}
+    assert heavy.isdisjoint(modules.split())
