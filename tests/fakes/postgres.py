@@ -91,10 +91,13 @@ class Cluster:
             return cursor.fetchall() if cursor.description else []
 
     def start(self) -> None:
+        """It ends with the thread that starts it, however that ends."""
+        setpriv = shutil.which("setpriv")
         log = (self.directory / "log").open("ab")
         with log:
             self._process = subprocess.Popen(
                 [
+                    *((setpriv, "--pdeathsig", "INT", "--") if setpriv else ()),
                     *(str(_program("postgres")), "-D", str(self.directory / "data")),
                     *("-k", str(self.directory), "-h", "127.0.0.1", "-p", str(self.port)),
                     *("-c", f"fsync={'on' if self.fsync else 'off'}"),
