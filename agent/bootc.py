@@ -25,6 +25,11 @@ def stage_argv(name: str) -> list[str]:
     return ["bootc", "switch", "--transport", "containers-storage", "--retain", name]
 
 
+def undeploy_argv() -> list[str]:
+    """libostree's word for what bootc has none for: number 0 is what is staged, if anything is."""
+    return ["ostree", "admin", "undeploy", "0"]
+
+
 def rollback_argv() -> list[str]:
     """Exchanges what the next boot starts, and drops what is staged; a second one takes it back."""
     return ["bootc", "rollback"]

@@ -223,12 +223,14 @@ def follow(state: State, event: Event) -> State:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """On the applications of the target: None in `is_well` = not known yet."""
+    """On the applications of the target: None in `is_well` = not known yet; `is_proving` = well so
+    far, and to stay so for a while."""
 
     is_well: bool | None
     element: str = ""
     cause: str = errors.ABORTED
     detail: str = ""
+    is_proving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,7 @@ class Bounds:
     repair_interval_s: float
     verify_interval_s: float
     start_grace_s: float
+    stability_s: float
     reach_s: float
     reach_interval_s: float
     boot_reach_s: float
@@ -452,11 +455,12 @@ def _patience(state: Verifying, facts: Facts, bounds: Bounds) -> tuple[float, fl
     A system that has just been booted needs longer until its network is there.
     """
     start_s = bounds.start_grace_s
+    proven_s = start_s + bounds.stability_s
     reach_s = bounds.boot_reach_s if state.has_rebooted else bounds.reach_s
-    whole_s = max(start_s, reach_s) if state.was_reachable else start_s
+    whole_s = max(proven_s, reach_s) if state.was_reachable else proven_s
     if facts.is_boot_complete is not None:
         whole_s = max(whole_s, bounds.boot_complete_s)
-    return start_s, reach_s, whole_s
+    return proven_s if facts.verdict.is_proving else start_s, reach_s, whole_s
 
 
 def _unwell(verdict: Verdict, at: str) -> errors.Failure:

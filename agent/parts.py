@@ -62,8 +62,8 @@ def bounds(settings: LoopSettings) -> machine.Bounds:
     return machine.Bounds(
         repair_interval_s=settings.repair_interval_s,
         verify_interval_s=settings.verify_interval_s,
-        # To become well, and then to stay so.
-        start_grace_s=settings.start_grace_s + settings.stability_s,
+        start_grace_s=settings.start_grace_s,
+        stability_s=settings.stability_s,
         reach_s=settings.reach_s,
         reach_interval_s=settings.reach_interval_s,
         boot_reach_s=settings.boot_reach_s,

@@ -251,18 +251,26 @@ class System:
 
     def _discard(self, step: osimage.DiscardStaged, spec: specs.Spec) -> None:
         slots = self.slots(is_fresh=True)
-        if slots is None or slots.booted is None:
+        if slots is None or slots.booted is None or slots.staged is None:
             return
         if self.mode == RPM_OSTREE:
             self._change(rpmostree.discard_argv(), step.image)
+        elif self._undeploy():
+            return
         elif slots.rollback is not None:
-            # bootc has no word for it, but its rollback drops what is staged. That the next boot
+            # Without libostree's tool: bootc's rollback drops what is staged. That the next boot
             # would start the rollback slot is then seen, and taken back by the next step.
             self._change(bootc.rollback_argv(), step.image)
         else:
             digests = (slots.booted.digest,) if slots.booted.digest else ()
             name = osimage.stage_name(osimage.Wanted(slots.booted.image, digests), slots)
             self._switch(name, step.image, spec)
+
+    def _undeploy(self) -> bool:
+        """Drop what is staged, and nothing else: no network, no image, no order of boots is needed
+        for it. False where there is no such tool."""
+        self._seen = None
+        return self._world.run(bootc.undeploy_argv(), timeout_s=QUICK_S * 10).ok
 
     def _change(self, argv: list[str], image: str, *, timeout_s: float = QUICK_S * 10) -> None:
         self._seen = None

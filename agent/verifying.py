@@ -31,7 +31,7 @@ class Verifier:
         self._since: dict[str, tuple[tuple[str, str, int], float]] = {}
 
     def verdict(self, spec: specs.Spec, observed: planner.Observed, wanted: Names) -> Verdict:
-        """The first that is not well; `wanted`: application -> the workloads that it must have.
+        """The worst; `wanted`: application -> the workloads that it must have.
 
         All are looked at each time, for the clocks of those that are starting run side by side.
         """
@@ -40,7 +40,8 @@ class Verifier:
             found = {workload.name: workload for workload in workloads.of(app, observed)}
             names = wanted.get(app.name, ())
             verdicts += [self._one(app, name, found.get(name)) for name in names]
-        return next((verdict for verdict in verdicts if not verdict.is_well), Verdict(True))
+        unwell = [verdict for verdict in verdicts if not verdict.is_well]
+        return min(unwell, key=lambda verdict: verdict.is_proving, default=Verdict(True))
 
     def check(self, container: str) -> tuple[bool, str]:
         """One run of the container's own health check: did it succeed, what did it say."""
@@ -89,7 +90,7 @@ class Verifier:
         detail = f"restarted {found.restarts} times" if found.restarts else "just started"
         if found.restarts:
             detail += self._last_lines(found)
-        return Verdict(None, app.name, detail=detail)
+        return Verdict(None, app.name, detail=detail, is_proving=True)
 
     def _why_down(self, found: Workload) -> str:
         return (found.why or found.state) + self._last_lines(found)

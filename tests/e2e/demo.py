@@ -13,7 +13,7 @@ import sys
 import time
 from typing import NoReturn
 
-from tests.e2e import rootfs
+from tests.e2e import lighthouses, osimages, rootfs
 from tests.e2e.devices import Device
 from tests.e2e.site import Site
 from tests.e2e.story import Story
@@ -64,7 +64,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     narrator = Narrator()
     try:
-        with Site() as site:
+        settings = {
+            "application-stability": f"{lighthouses.STABILITY_S}s",
+            "service-reach-grace-after-boot": "25s",
+        }
+        with Site(system="v1", settings=settings) as site:
             _introduce(site, narrator)
             Story(site, narrator).run()
             narrator.chapter("Done: every step was checked")
@@ -88,16 +92,18 @@ def _introduce(site: Site, narrator: Narrator) -> None:
         narrator.say("[simulated] agents are plain processes, and a reboot is their restart.")
         return
     if not rootfs.is_made():
-        narrator.say("First time: a Debian 13 for the devices is made, half a minute and more.")
-    rootfs.make()
-    narrator.say("Devices are Debian 13 with systemd and podman of their own, on this kernel.")
+        narrator.say("First time: a Debian 13 for the devices is made, a minute and more.")
+    osimages.base()
+    narrator.say("Devices boot Debian 13 images with systemd and podman, on this kernel.")
+    narrator.say("[simulated] bootc, greenboot and the boot loader are stand-ins over real ostree")
+    narrator.say("[simulated] deployments; systemd, its reboots and podman are real.")
 
 
 def _stay(site: Site, narrator: Narrator) -> None:
     narrator.say("It all stays until Ctrl-C. In another terminal:")
     narrator.say(f"  export KUBECONFIG={site.service.kubeconfig}")
     narrator.say("  kubectl get fleets,devices")
-    narrator.say("  kubectl edit fleet lighthouses")
+    narrator.say(f"  git clone {site.folder}/git/repositories/lighthouses.git   # push to it")
     for device in site.devices:
         if isinstance(device, Device):
             narrator.say(f"  {device.shell()}    # a shell on {device.name}")

@@ -32,6 +32,7 @@ from tests.e2e.relay import Relay
 CHOICE = "HOMEPORT_DEVICES"
 TOOLS = ("systemd-nspawn", "nsenter", "unshare", "setpriv", "mmdebstrap")
 REBOOT_ASKED = 133
+POWER_OFF_S = 60.0
 CGROUPS = Path("/sys/fs/cgroup")
 PREFIX = "homeport-"
 # `bpf` for the device rules of containers, the keyring calls for their runtimes.
@@ -131,10 +132,13 @@ class Device:
     def power_off(self) -> None:
         """Pull the plug: nothing inside gets to say anything."""
         self._is_wanted = False
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-        if self._keeper is not None:
-            self._keeper.join(20)
+        # It may be between two boots just now: what it starts yet is killed too.
+        deadline = time.monotonic() + POWER_OFF_S
+        while self._keeper is not None and self._keeper.is_alive():
+            if self._process is not None and self._process.poll() is None:
+                self._process.kill()
+            self._keeper.join(0.1)
+            assert time.monotonic() < deadline, f"{self.name} cannot be switched off"
 
     def destroy(self) -> None:
         """End it and remove what it was made of."""

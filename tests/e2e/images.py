@@ -23,7 +23,7 @@ LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 
-APPLETS = ("sh", "cat", "echo", "httpd", "ls", "sleep", "touch", "wget")
+APPLETS = ("sh", "cat", "echo", "httpd", "ls", "rm", "sleep", "touch", "wget")
 SECOND_NS = 1_000_000_000
 
 # Process 1 of a container ignores signals that it does not handle: without the trap, each stop
@@ -60,12 +60,16 @@ class Built:
         return digest(self.manifest)
 
 
-def web(version: str, *, healthy: bool = True) -> Image:
-    """A web server that says its version. The other kind starts, serves, and is never healthy."""
+def web(version: str, *, healthy: bool = True, ill_after_s: int = 0) -> Image:
+    """A web server that says its version. The other kinds serve too, but are never healthy, or are
+    so for a while after each start."""
     page = "/version.txt" if healthy else "/never-there.txt"
+    serve = SERVE
+    if ill_after_s:
+        serve = SERVE.replace("wait", f"(sleep {ill_after_s}; rm /www/version.txt) &\nwait")
     return Image(
         files={
-            "/bin/serve": SERVE,
+            "/bin/serve": serve,
             "/www/index.html": f"web {version}\n",
             "/www/version.txt": f"{version}\n",
         },

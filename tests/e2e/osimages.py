@@ -74,9 +74,11 @@ echo 'flightctl-agent: this build is broken' >&2
 exit 1
 """
 UNITS = "usr/lib/systemd/system"
-# The agent's own scripts for greenboot; on a device of a test nobody waits a minute for stability.
+# The agent's own scripts for greenboot; in a test nobody waits minutes, nor three times.
 CHECKS = CHECKOUT / "agent/packaging/greenboot"
-GREENBOOT_CONF = """FLIGHTCTL_HEALTH_CHECK_TIMEOUT=60
+ATTEMPTS = 2
+GREENBOOT_CONF = f"""GREENBOOT_MAX_BOOT_ATTEMPTS={ATTEMPTS}
+FLIGHTCTL_HEALTH_CHECK_TIMEOUT=20
 FLIGHTCTL_HEALTH_STABILITY_WINDOW=2
 FLIGHTCTL_HEALTH_POLL_INTERVAL=1
 """

@@ -20,7 +20,7 @@ PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "procps", "iproute2", "ca-certificates", "curl"),
     *("python3", "python3-yaml", "python3-cryptography"),
     *("podman", "podman-compose", "runc", "crun", "netavark", "aardvark-dns"),
-    *("nftables", "catatonit"),
+    *("nftables", "catatonit", "skopeo"),
     *("ostree", "ostree-boot", "gir1.2-ostree-1.0", "python3-gi"),
 )
 WITHOUT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*")

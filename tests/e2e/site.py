@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -11,21 +12,24 @@ from types import TracebackType
 from tests.e2e import devices, disks, images, osimages, rootfs, standins
 from tests.e2e.registry import Registry
 from tests.e2e.service import Service
+from tests.fakes import git_server
 
 # An agent that does not wait for minutes; the keys are those of any agent's configuration.
-IMPATIENT = """
-status-update-interval: 5s
-status-update-jitter: 0s
-spec-fetch-error-base-delay: 2s
-spec-fetch-error-max-delay: 3s
-enrollment-verify-interval: 2s
-enrollment-verify-cap: 2s
-repair-interval: 5s
-application-start-grace: 12s
-service-reach-grace-after-boot: 40s
-"""
+IMPATIENT = {
+    "status-update-interval": "5s",
+    "status-update-jitter": "0s",
+    "spec-fetch-error-base-delay": "2s",
+    "spec-fetch-error-max-delay": "3s",
+    "enrollment-verify-interval": "2s",
+    "enrollment-verify-cap": "2s",
+    "repair-interval": "5s",
+    "application-start-grace": "12s",
+    "service-reach-grace-after-boot": "40s",
+}
 CONFIG = "/etc/flightctl/config.yaml"
 WEB_VERSIONS = ("v1", "v2", "v3")
+# `web:late` is well for so long after each start, and then never again.
+ILL_AFTER_S = 30
 
 Device = devices.Device | standins.StandIn
 
@@ -34,16 +38,24 @@ class Site:
     """Everything of one run, in one folder, gone at its end. Use it as a context.
 
     With `system` devices boot from deployments of an operating system image of that version, which
-    the agent is part of, instead of a root with the checkout's agent in it.
+    the agent is part of, instead of a root with the checkout's agent in it. `settings` go into the
+    agents' configuration.
     """
 
-    def __init__(self, folder: Path | None = None, *, system: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        system: str = "",
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.why_simulated = devices.cannot_boot()
         self.folder = folder or Path(tempfile.mkdtemp(prefix="homeport-"))
         self.registry = Registry(self.folder / "registry")
         self.service = Service(self.folder / "service")
         self.devices: list[Device] = []
         self._system = system
+        self._settings = IMPATIENT | dict(settings or {})
         self._ends = ExitStack()
 
     def __enter__(self) -> Site:
@@ -63,6 +75,10 @@ class Site:
         for version in WEB_VERSIONS:
             self.registry.push("web", version, images.web(version))
         self.registry.push("web", "broken", images.web("broken", healthy=False))
+        self.registry.push("web", "late", images.web("late", ill_after_s=ILL_AFTER_S))
+
+    def start_git(self) -> git_server.GitServer:
+        return self._ends.enter_context(git_server.running(self.folder / "git"))
 
     def start_service(self) -> str:
         self._ends.callback(self.service.stop)
@@ -74,7 +90,8 @@ class Site:
         added: list[Device] = [self._make(name) for name in names]
         for device in added:
             self._ends.callback(device.destroy)
-            device.write(CONFIG, self.service.agent_config() + IMPATIENT, 0o600)
+            settings = "".join(f"{key}: {value}\n" for key, value in self._settings.items())
+            device.write(CONFIG, f"{self.service.agent_config()}\n{settings}", 0o600)
             device.start()
         for device in added:
             device.wait_up()

@@ -35,7 +35,10 @@ ILL = "usr/lib/greenboot/check/required.d/90_ill.sh"
 
 
 # The agent is idle here, so its own check would have nothing to wait for.
-UNCHECKED = {"usr/lib/greenboot/check/required.d/20_check_flightctl_agent.sh": File()}
+UNCHECKED = {
+    "usr/lib/greenboot/check/required.d/20_check_flightctl_agent.sh": File(),
+    "etc/greenboot/greenboot.conf": File(),
+}
 
 
 def _system(version: str, **files: File) -> osimages.Layer:

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e import devices, processes
 from tests.e2e.checkout import CHECKOUT
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 ARGV = [sys.executable, "-m", "tests.e2e.demo", "--check"]
 

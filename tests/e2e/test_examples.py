@@ -1,5 +1,5 @@
-"""`examples/`: what each README promises, on a real device. Two have tests of their own: the first
-fleet is the demo's (`test_demo`), the operating system is `test_os_update`'s.
+"""`examples/`: what each README promises, on a real device. The operating system has a test of its
+own: `test_os_update`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import yaml
 
 from tests.e2e import devices, processes
 from tests.e2e.checkout import CHECKOUT
-from tests.e2e.yard import Yard
+from tests.e2e.yard import Yard, condition
 from tests.fakes import git_server
 
 Json = dict[str, Any]
@@ -45,6 +45,30 @@ def test_a_device_without_a_fleet(yard: Yard) -> None:
     yard.site.service.kubectl(*argv, "--patch", removed)
     _until(yard, lambda: not yard.device.podman("ps", "--quiet").out)
     assert yard.device.read("/etc/workshop/sign") == "Do not feed the robot.\n"
+
+
+def test_the_first_fleet(yard: Yard) -> None:
+    device, service = yard.device, yard.site.service
+    service.kubectl("label", "--overwrite", "device", yard.uid, "site=harbour")
+
+    def serves(version: str, interval_s: int) -> bool:
+        return (
+            device.http(8080) == f"web {version}\n"
+            and device.read("/etc/lighthouse/lamp.conf") == f"interval = {interval_s}s\n"
+            and f"({version})" in device.read("/etc/motd")
+        )
+
+    for manifest, version, interval_s in (("1-fleet", "v1", 10), ("2-new-version", "v2", 5)):
+        _apply(yard, f"first-fleet/{manifest}.yaml")
+        _until(yard, lambda v=version, i=interval_s: serves(v, i))
+    _apply(yard, "first-fleet/3-broken.yaml")
+    _until(yard, lambda: "health check failed" in condition(yard.status()).get("message", ""))
+    _until(yard, lambda: serves("v2", 5))
+    assert "health check failed" in service.homeport("describe", "device", yard.uid)
+    _apply(yard, "first-fleet/4-better.yaml")
+    _until(yard, lambda: serves("v3", 4))
+    service.kubectl("delete", "fleet", "lighthouses")
+    service.kubectl("label", "device", yard.uid, "site-")
 
 
 def test_containers_and_quadlets(yard: Yard) -> None:

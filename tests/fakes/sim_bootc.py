@@ -52,6 +52,7 @@ class SimBootc:
     is_old_version: bool = False
     is_registry_down: bool = False
     has_greenboot: bool = False
+    has_ostree: bool = True
     reorders_on_fallback: bool = False
     made: int = 0
     switches: int = 0
@@ -59,7 +60,7 @@ class SimBootc:
     pulls: int = 0
     complaints: list[str] = field(default_factory=list)
 
-    MUTATING = ("switch", "rollback", "pull")
+    MUTATING = ("switch", "rollback", "pull", "admin")
 
     @classmethod
     def installed(cls, image: str, contents: Sequence[OsImage]) -> SimBootc:
@@ -127,7 +128,7 @@ class SimBootc:
     def knows(self, argv: Sequence[str]) -> bool:
         if argv[0] == "podman" and argv[1] in ("pull", "image"):
             return argv[-1] in {*self.registry, *self.storage} or "@" in argv[-1]
-        return argv[0] in ("bootc", "rpm-ostree", "skopeo", "systemctl")
+        return argv[0] in ("bootc", "ostree", "rpm-ostree", "skopeo", "systemctl")
 
     def is_effect(self, argv: Sequence[str]) -> bool:
         return argv[1] in self.MUTATING
@@ -141,6 +142,8 @@ class SimBootc:
         match argv[0], argv[1]:
             case "rpm-ostree", _:
                 return _answer(argv, world.NOT_STARTED, "", "No such file or directory")
+            case "ostree", _:
+                return self._undeploy(argv)
             case "skopeo", _:
                 return self._look_up(argv)
             case "systemctl", "is-enabled":
@@ -203,6 +206,14 @@ class SimBootc:
         self.made += 1
         self.staged = Deployment(argv[-1], STORAGE, digest, self.made)
         return _answer(argv, 0, f"Queued for next boot: {argv[-1]}\n")
+
+    def _undeploy(self, argv: Sequence[str]) -> world.Completed:
+        assert list(argv[1:]) == ["admin", "undeploy", "0"], argv
+        if not self.has_ostree:
+            return _answer(argv, world.NOT_STARTED, "", "No such file or directory")
+        assert self.staged is not None, "number 0 is something else then"
+        self.staged = None
+        return _answer(argv, 0, "Deleted deployment\n")
 
     def _roll_back(self, argv: Sequence[str]) -> world.Completed:
         self.rollbacks += 1

@@ -230,9 +230,13 @@ def test_the_credentials_that_a_specification_brings_are_used_for_its_own_image(
     assert f"{DATA}/homeport/os-auth.json" not in device.world.nodes
 
 
+@pytest.mark.parametrize("has_ostree", [True, False], ids=["ostree", "bootc-alone"])
 @pytest.mark.parametrize("has_rollback", [True, False], ids=["with-a-slot-to-go-back-to", "first"])
-def test_what_a_refused_version_has_staged_is_never_booted(has_rollback: bool) -> None:
+def test_what_a_refused_version_has_staged_is_never_booted(
+    has_rollback: bool, has_ostree: bool
+) -> None:
     device, system = updated_device() if has_rollback else settled_device(SEED)
+    system.has_ostree = has_ostree
     before = device.version()
     device.put_original("/etc/conf", Node(world.FILE, b"", 0o644))
     version = int(before) + 1
@@ -254,9 +258,13 @@ def test_what_a_refused_version_has_staged_is_never_booted(has_rollback: bool) -
     assert_settled(device, before)
 
 
+@pytest.mark.parametrize("has_ostree", [True, False], ids=["ostree", "bootc-alone"])
 @pytest.mark.parametrize("has_rollback", [True, False], ids=["with-a-slot-to-go-back-to", "first"])
-def test_a_switch_by_hand_is_taken_back_within_a_minute(has_rollback: bool) -> None:
+def test_a_switch_by_hand_is_taken_back_within_a_minute(
+    has_rollback: bool, has_ostree: bool
+) -> None:
     device, system = updated_device() if has_rollback else settled_device(SEED)
+    system.has_ostree = has_ostree
     version = device.version()
     system.storage["r/os:3"] = THIRD.digest
     device.reachable = lambda: False
@@ -264,8 +272,10 @@ def test_a_switch_by_hand_is_taken_back_within_a_minute(has_rollback: bool) -> N
     system.run(["bootc", "switch", "--transport", STORAGE, "--retain", "r/os:3"])
     assert system.next_boot() == THIRD.digest
     device.latest = None
+    rollbacks = system.rollbacks
     live(device, 60)
     assert system.next_boot() == system.booted.digest
+    assert not has_ostree or system.rollbacks == rollbacks, "the order of boots is not touched"
     device.run()
     assert_settled(device, version)
 

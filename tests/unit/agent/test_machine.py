@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -20,6 +21,7 @@ BOUNDS = machine.Bounds(
     repair_interval_s=30,
     verify_interval_s=1,
     start_grace_s=30,
+    stability_s=0,
     reach_s=60,
     reach_interval_s=5,
     boot_reach_s=180,
@@ -265,6 +267,24 @@ def test_clocks_do_not_outlive_the_process() -> None:
 )
 def test_decisions(state: Any, given_facts: dict[str, Any], decision: machine.Decision) -> None:
     assert machine.decide(state, facts(**given_facts), BOUNDS) == decision
+
+
+@pytest.mark.parametrize(
+    ("deadline", "is_proving", "goes_on"),
+    [(115.0, True, True), (115.0, False, False), (99.0, True, False)],
+    ids=["well so far", "never well", "well and ill by turns"],
+)
+def test_what_is_well_so_far_has_longer_than_what_is_not(
+    deadline: float, is_proving: bool, goes_on: bool
+) -> None:
+    """30 s to become well, 20 s to stay so; it is 35 s after the beginning, or too late."""
+    bounds = dataclasses.replace(BOUNDS, stability_s=20)
+    verdict = machine.Verdict(None, "web", is_proving=is_proving)
+    decision = machine.decide(
+        states.Verifying(T, deadline=deadline), facts(verdict=verdict), bounds
+    )
+    assert (decision == machine.Rest(1)) == goes_on
+    assert goes_on or isinstance(decision, machine.Happen)
 
 
 @pytest.mark.parametrize(
