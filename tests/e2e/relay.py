@@ -33,23 +33,27 @@ class Relay:
         self._listeners: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
         self._cables: set[asyncio.Task[None]] = set()
+        self._is_cut = False
 
     def attach(self, pid: int) -> None:
-        """Lay the cables into the network namespace of process `pid`, a new one or the old."""
+        """Lay the cables into the network namespace of process `pid`, new or old. Cut stays cut."""
         self.detach()
         self._listeners = sockets_inside(pid, self.ports)
-        self.mend()
+        if not self._is_cut:
+            self._run(self._serve())
 
     def cut(self) -> None:
         """The network is gone: nothing answers, and what was connected is cut off."""
+        self._is_cut = True
         self._run(self._cut())
 
     def mend(self) -> None:
+        self._is_cut = False
         self._run(self._serve())
 
     def detach(self) -> None:
         """Leave the device's namespace."""
-        self.cut()
+        self._run(self._cut())
         for listener in self._listeners:
             listener.close()
         self._listeners = []
