@@ -6,9 +6,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 
 # On all cores, each test on the core that is free first. Right for tests that share nothing but what
-# each worker makes for itself: folders, and servers on ports from the kernel. Not for tests/e2e, which
-# measure by the clock what devices do. A test beside another takes its time: only what hangs is ended.
+# each worker makes for itself: folders, and servers on ports from the kernel. A test beside another
+# takes its time: only what hangs is ended.
 SIDE_BY_SIDE := --numprocesses=auto --dist=worksteal --timeout=180
+
+# Devices wait more than they compute, so two files of tests at once cost little: one goes on while the
+# devices of the other reboot. A file's tests stay together and in order, for they share devices.
+TWO_FILES := --numprocesses=2 --dist=loadfile -p no:randomly
 
 .PHONY: setup demo check test soak bench docs crds lock clean
 
@@ -36,7 +40,7 @@ check: $(STAMP) ## format, lint, types, import contracts, unit tests: under two 
 test: setup ## all tests; what CI calls
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/contract tests/simulation tests/conformance -m "not soak and not bench"
-	@$(BIN)/python -m pytest -q tests/e2e -p no:randomly -m "not soak and not bench"
+	@$(BIN)/python -m pytest -q $(TWO_FILES) tests/e2e -m "not soak and not bench"
 
 soak: setup ## the long forms of the same tests; each prints the bound it ran with
 	@HOMEPORT_SOAK=1 $(BIN)/python -m pytest -q -s tests/contract tests/simulation tests/e2e -p no:randomly -m "not bench"

@@ -87,9 +87,11 @@ def _mapping(value: Any) -> Json:
 async def _answer(
     request: web.Request, kind: str, group: str, spec: Json | None, status: Json
 ) -> web.StreamResponse:
+    # In the version that was asked for: older kubectl knows no other.
+    version = request.path.split("/")[3]
     document: Json = {
         "kind": kind,
-        "apiVersion": f"{group}/v1",
+        "apiVersion": f"{group}/{version}",
         "metadata": {"creationTimestamp": None},
         "status": status,
     }

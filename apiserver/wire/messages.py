@@ -99,6 +99,7 @@ _KINDS: Mapping[tuple[str, str], Message] = {
     ("authorization.k8s.io/v1", "SelfSubjectAccessReview"): ACCESS_REVIEW,
     ("authorization.k8s.io/v1", "SelfSubjectRulesReview"): RULES_REVIEW,
     ("authentication.k8s.io/v1", "SelfSubjectReview"): SELF_REVIEW,
+    ("authentication.k8s.io/v1beta1", "SelfSubjectReview"): SELF_REVIEW,
 }
 _UNKNOWN: Message = {1: ("typeMeta", _TYPE)}
 
