@@ -4,6 +4,8 @@ PY ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
+# Tests start services by the hundred: what they import is compiled once, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
 
 # On all cores, each test on the core that is free first. Right for tests that share nothing but what
 # each worker makes for itself: folders, and servers on ports from the kernel. A test beside another

@@ -15,6 +15,8 @@ from tests.e2e import processes, rootfs
 
 Json = dict[str, Any]
 KUBECTL_MINOR_MIN = 27
+# It takes two seconds; on a machine that boots devices meanwhile, many more.
+READY_S = 120.0
 # Found beside the interpreter that runs this, as it is in every virtual environment.
 HOMEPORT = Path(sys.executable).parent / "homeport"
 
@@ -42,7 +44,7 @@ class Service:
         assert self._process is not None
         return self._process.pid
 
-    def start(self, timeout_s: float = 30) -> str:
+    def start(self, timeout_s: float = READY_S) -> str:
         """Its `ready` line."""
         seen = len(self._ready_lines())
         argv: list[str | Path] = [

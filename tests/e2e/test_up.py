@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from tests.e2e import processes
-from tests.e2e.service import HOMEPORT, Service
+from tests.e2e.service import HOMEPORT, READY_S, Service
 
 NAMESPACE = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: harbour\n"
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_both_urls_are_in_the_server_certificate(tmp_path: Path) -> None:
             processes.until(
                 lambda: "\nready " in f"\n{log.read_text()}",
                 "it is ready",
-                timeout_s=30,
+                timeout_s=READY_S,
                 state=log.read_text,
             )
             config = (service.data / "enrollment" / "config.yaml").read_text()
