@@ -95,6 +95,7 @@ def test_hooks_and_reload(yard: Yard) -> None:
     assert before > 0
     _apply(yard, "hooks-and-reload/2-brighter.yaml")
     _until(yard, lambda: device.read("/run/lamp.now") == "brightness = 90\n")
+    _until(yard, lambda: condition(yard.status()).get("reason") == "Updated")
     # What the service has read last is forgotten, so that only another reload can say it again.
     device.write("/run/lamp.now", "")
     device.write("/etc/lamp.conf", "brightness = 0\n")
