@@ -34,6 +34,7 @@ class Part:
 
 LABELS = Part("labels", "label", "labeled", "unlabeled")
 ANNOTATIONS = Part("annotations", "annotation", "annotated", "annotated")
+PARTS = {"labels": LABELS, "annotations": ANNOTATIONS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from apiserver.errors import BadRequest
 from apiserver.kube import bodies, rendering
 from apiserver.kube.face import FACE
 from apiserver.kube.target import Target
-from apiserver.operations import WriteOptions
+from apiserver.operations import WriteOptions, Written
 from apiserver.wire import accept, options, patch
 from resources.kind import Json
 
@@ -43,14 +43,7 @@ async def create(request: web.Request, target: Target) -> web.StreamResponse:
         )
     else:
         written = await creator(target.caller, target.place, document, write_options(query))
-    return await rendering.document(
-        request,
-        target.kind,
-        written.document,
-        now=face.now(),
-        status=201,
-        warnings=(*warnings, *written.warnings),
-    )
+    return await _answer(request, target, written, warnings, created=True)
 
 
 async def update(request: web.Request, target: Target) -> web.StreamResponse:
@@ -68,14 +61,7 @@ async def update(request: web.Request, target: Target) -> web.StreamResponse:
         write_options(query),
         subresource=target.subresource,
     )
-    return await rendering.document(
-        request,
-        target.kind,
-        written.document,
-        now=face.now(),
-        status=201 if written.created else 200,
-        warnings=(*warnings, *written.warnings),
-    )
+    return await _answer(request, target, written, warnings, created=written.created)
 
 
 async def patch_(request: web.Request, target: Target) -> web.StreamResponse:
@@ -99,13 +85,7 @@ async def patch_(request: web.Request, target: Target) -> web.StreamResponse:
         write_options(query),
         subresource=target.subresource,
     )
-    return await rendering.document(
-        request,
-        target.kind,
-        written.document,
-        now=face.now(),
-        warnings=(*warnings, *written.warnings),
-    )
+    return await _answer(request, target, written, warnings)
 
 
 async def _apply(request: web.Request, target: Target) -> web.StreamResponse:
@@ -130,12 +110,23 @@ async def _apply(request: web.Request, target: Target) -> web.StreamResponse:
         write_options(query),
         subresource=target.subresource,
     )
+    return await _answer(request, target, written, warnings, created=written.created)
+
+
+async def _answer(
+    request: web.Request,
+    target: Target,
+    written: Written,
+    warnings: Sequence[str],
+    *,
+    created: bool = False,
+) -> web.StreamResponse:
     return await rendering.document(
         request,
         target.kind,
         written.document,
-        now=face.now(),
-        status=201 if written.created else 200,
+        now=request.app[FACE].now(),
+        status=201 if created else 200,
         warnings=(*warnings, *written.warnings),
     )
 

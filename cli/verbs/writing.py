@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -215,84 +216,48 @@ def edit(
         typer.echo("Edit cancelled, no changes made.", err=True)
 
 
-@at_a_site
-def label(
-    site: Site,
-    words: Marks = None,
-    filename: Files = None,
-    recursive: Recursive = False,
-    overwrite: Overwrite = False,
-    show: ShowList = False,
-    selector: Selector = "",
-    field_selector: FieldSelector = "",
-    all_: All = False,
-    all_namespaces: AllNamespaces = False,
-    dry_run: DryRun = "none",
-    field_manager: FieldManager = "kubectl-label",
-    output: Output = "",
-) -> None:
-    """Set labels of objects, or take them away."""
-    from cli import marking
+def _marking(verb: str, part: str) -> Callable[..., None]:
+    """`label` or `annotate`: the same but for what they set."""
 
-    request = marking.Request(
-        marking.LABELS,
-        words or (),
-        filename or (),
-        recursive=recursive,
-        overwrite=overwrite,
-        show=show,
-        selector=selector,
-        field_selector=field_selector,
-        every=all_,
-        all_namespaces=all_namespaces,
-    )
-    _mark(site, request, dry_run, field_manager, output)
+    def mark(
+        site: Site,
+        words: Marks = None,
+        filename: Files = None,
+        recursive: Recursive = False,
+        overwrite: Overwrite = False,
+        show: ShowList = False,
+        selector: Selector = "",
+        field_selector: FieldSelector = "",
+        all_: All = False,
+        all_namespaces: AllNamespaces = False,
+        dry_run: DryRun = "none",
+        field_manager: FieldManager = f"kubectl-{verb}",
+        output: Output = "",
+    ) -> None:
+        from cli import forms, marking, paint, writing
 
+        request = marking.Request(
+            marking.PARTS[part],
+            words or (),
+            filename or (),
+            recursive=recursive,
+            overwrite=overwrite,
+            show=show,
+            selector=selector,
+            field_selector=field_selector,
+            every=all_,
+            all_namespaces=all_namespaces,
+        )
+        mode = writing.Mode(field_manager, dry_run)
+        report = writing.Report(forms.parse(output), mode, paint.write)
+        marking.run(site.reach(), request, mode, report, paint.write)
+        report.finish()
+        if report.failed:
+            raise typer.Exit(1)
 
-@at_a_site
-def annotate(
-    site: Site,
-    words: Marks = None,
-    filename: Files = None,
-    recursive: Recursive = False,
-    overwrite: Overwrite = False,
-    show: ShowList = False,
-    selector: Selector = "",
-    field_selector: FieldSelector = "",
-    all_: All = False,
-    all_namespaces: AllNamespaces = False,
-    dry_run: DryRun = "none",
-    field_manager: FieldManager = "kubectl-annotate",
-    output: Output = "",
-) -> None:
-    """Set annotations of objects, or take them away."""
-    from cli import marking
-
-    request = marking.Request(
-        marking.ANNOTATIONS,
-        words or (),
-        filename or (),
-        recursive=recursive,
-        overwrite=overwrite,
-        show=show,
-        selector=selector,
-        field_selector=field_selector,
-        every=all_,
-        all_namespaces=all_namespaces,
-    )
-    _mark(site, request, dry_run, field_manager, output)
-
-
-def _mark(site: Site, request: object, dry_run: str, field_manager: str, output: str) -> None:
-    from cli import forms, marking, paint, writing
-
-    assert isinstance(request, marking.Request)
-    mode = writing.Mode(field_manager, dry_run)
-    report = writing.Report(forms.parse(output), mode, paint.write)
-    marking.run(site.reach(), request, mode, report, paint.write)
-    report.finish()
-    if report.failed:
-        raise typer.Exit(1)
+    mark.__name__ = verb
+    mark.__doc__ = f"Set {part} of objects, or take them away."
+    return at_a_site(mark)
 
 
 VERBS = (
@@ -300,6 +265,6 @@ VERBS = (
     ("diff", diff),
     ("delete", delete),
     ("edit", edit),
-    ("label", label),
-    ("annotate", annotate),
+    ("label", _marking("label", "labels")),
+    ("annotate", _marking("annotate", "annotations")),
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tests.e2e import osimages
 from tests.e2e.osimages import File
+from tests.e2e.site import Device
 
 FLEET = "fleets/lighthouses.yaml"
 LAMP = "/etc/lighthouse/lamp.conf"
@@ -92,6 +93,15 @@ class Commit:
     @property
     def lamp(self) -> str:
         return f"interval = {self.interval_s}s\n"
+
+    def is_on(self, device: Device, *, has_system: bool = True) -> bool:
+        """Whether that device is so, as seen on it."""
+        if device.read(LAMP) != self.lamp or device.http(PORT) != f"web {self.web}\n":
+            return False
+        return not has_system or (
+            device.read("/usr/lib/os-version") == f"{self.system}\n"
+            and device.http(HORN_PORT) == f"web {self.horn}\n"
+        )
 
     def files(self, *, has_system: bool) -> dict[str, str]:
         """Of the whole repository. Without systemd there is neither system nor quadlet."""

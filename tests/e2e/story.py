@@ -230,7 +230,7 @@ class Story:
         name = next(uid for uid, host in self._uids().items() if host == device.name)
         before = self._picture(others)
         argv = ["apply", "-f", "-"]
-        output = self.site.service.kubectl(*argv, stdin=self._adapted(lighthouses.EXPERIMENT))
+        output = self.site.service.kubectl(*argv, stdin=self.site.adapt(lighthouses.EXPERIMENT))
         self.tell.ran("kubectl apply -f experiments.yaml", output)
         self._kubectl("label", "--overwrite", f"device/{name}", "site=laboratory")
         self._until_each_says("health check failed", timeout_s=120, of=(name,))
@@ -250,7 +250,7 @@ class Story:
         """One commit, from a person's working tree to the server."""
         assert self._repository is not None
         files = commit.files(has_system=self._has_system)
-        files[lighthouses.FLEET] = self._adapted(files[lighthouses.FLEET])
+        files[lighthouses.FLEET] = self.site.adapt(files[lighthouses.FLEET])
         self._repository.write(files)
         shown = self._repository.git("diff", "--unified=0", "--no-prefix")
         changed = [
@@ -258,9 +258,6 @@ class Story:
         ]
         self._repository.push()
         self.tell.ran(f"git commit -am '{message}' && git push", "\n".join(changed))
-
-    def _adapted(self, manifest: str) -> str:
-        return self.site.adapt(manifest)
 
     def _document(self, kind: str, spec: Json) -> Json:
         metadata = {"name": "lighthouses"}
@@ -286,14 +283,7 @@ class Story:
     # What must come true. -------------------------------------------------------------------------
 
     def _is_it(self, device: Device, commit: Commit) -> bool:
-        if device.read(LAMP) != commit.lamp:
-            return False
-        if device.http(lighthouses.PORT) != f"web {commit.web}\n":
-            return False
-        return not self._has_system or (
-            device.read("/usr/lib/os-version") == f"{commit.system}\n"
-            and device.http(lighthouses.HORN_PORT) == f"web {commit.horn}\n"
-        )
+        return commit.is_on(device, has_system=self._has_system)
 
     def _until_it_is(self, commit: Commit, *, timeout_s: float) -> None:
         processes.until(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.e2e import devices, lighthouses, osimages, processes
 from tests.e2e.checkout import CHECKOUT
@@ -67,12 +68,7 @@ class Harbour:
         )
 
     def apply(self, commit: Commit) -> None:
-        manifest = json.loads(
-            self.site.service.kubectl(
-                "create", "--dry-run=client", "-o", "json", "-f", "-",
-                stdin=commit.files(has_system=True)[lighthouses.FLEET],
-            )
-        )  # fmt: skip
+        manifest = yaml.safe_load(commit.files(has_system=True)[lighthouses.FLEET])
         inline = [{"path": LAMP, "content": commit.lamp}]
         manifest["spec"]["template"]["spec"]["config"] = [{"name": "lamp", "inline": inline}]
         self.site.service.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
@@ -81,7 +77,7 @@ class Harbour:
         processes.until(claim, what, timeout_s=timeout_s, every_s=0.5, state=self.how_it_is)
 
     def until_all_are(self, commit: Commit, timeout_s: float = UPDATE_S) -> None:
-        self.until(lambda: all(is_(d, commit) for d in self.devices), f"{commit}", timeout_s)
+        self.until(lambda: all(commit.is_on(d) for d in self.devices), f"{commit}", timeout_s)
 
     def until_up_to_date(self) -> None:
         def are() -> bool:
@@ -119,15 +115,6 @@ class Harbour:
 
 def _all(found: list[Json], number: int) -> list[Json]:
     return found if len(found) == number else []
-
-
-def is_(device: Device, commit: Commit) -> bool:
-    return (
-        device.read("/usr/lib/os-version") == f"{commit.system}\n"
-        and device.read(LAMP) == commit.lamp
-        and device.http(lighthouses.PORT) == f"web {commit.web}\n"
-        and device.http(lighthouses.HORN_PORT) == f"web {commit.horn}\n"
-    )
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +184,7 @@ def test_network_and_service_cut_after_the_download_do_not_stop_an_update(harbou
 
     def are_there_offline() -> bool:
         for device in list(waiting):
-            if is_(device, wanted):
+            if wanted.is_on(device):
                 if len(waiting) == len(NAMES):
                     harbour.site.service.start()
                 device.mend()
@@ -210,7 +197,7 @@ def test_network_and_service_cut_after_the_download_do_not_stop_an_update(harbou
         for device in waiting:
             device.mend()
     harbour.until_up_to_date()
-    assert all(is_(device, wanted) for device in harbour.devices)
+    assert all(wanted.is_on(device) for device in harbour.devices)
 
 
 def test_what_is_done_by_hand_while_the_service_is_away_is_put_back(harbour: Harbour) -> None:
@@ -279,9 +266,9 @@ def _settle(harbour: Harbour) -> Commit:
 
 def _put_back(device: Device, wanted: Commit, tamper: Callable[[], object]) -> None:
     tamper()
-    assert not is_(device, wanted), "nobody would notice"
+    assert not wanted.is_on(device), "nobody would notice"
     processes.until(
-        lambda: is_(device, wanted),
+        lambda: wanted.is_on(device),
         "it is put back",
         timeout_s=60,
         every_s=0.5,
