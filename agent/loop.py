@@ -284,7 +284,7 @@ class Reconciler:
             case states.Staging():
                 return replace(facts, objection=self._objection(state.target))
             case states.Staged():
-                return replace(facts, is_reachable=self._probe())
+                return self._probed(facts)
             case states.Decommissioning() | states.Rebooting():
                 return facts
             case states.Fetching():
@@ -298,9 +298,14 @@ class Reconciler:
                 return replace(facts, objection=objection, missing=missing)
             case states.RollingBack() if state.stumbles > machine.ROLLBACK_ATTEMPTS_MAX:
                 # Enough. The rest is repaired at leisure, once podman or the disk let us.
-                return replace(facts, is_reachable=self._probe())
+                return self._probed(facts)
             case _:
                 return self._with_plan(facts, state, goal)
+
+    def _probed(self, facts: machine.Facts) -> machine.Facts:
+        """With the time of the answer: a probe into the void takes its time out of the patience."""
+        is_reachable = self._probe()
+        return replace(facts, is_reachable=is_reachable, monotonic=self._world.monotonic())
 
     def _with_plan(
         self, facts: machine.Facts, state: states.State, goal: specs.Spec
@@ -365,7 +370,7 @@ class Reconciler:
         else:
             is_asked = not facts.plan
         if is_asked and machine.wants_probe(state):
-            return replace(facts, is_reachable=self._probe())
+            return self._probed(facts)
         return facts
 
     def _repair(

@@ -13,7 +13,7 @@ import sys
 import time
 from typing import NoReturn
 
-from tests.e2e import lighthouses, osimages, rootfs
+from tests.e2e import osimages, rootfs
 from tests.e2e.devices import Device
 from tests.e2e.site import Site
 from tests.e2e.story import Story
@@ -64,11 +64,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     narrator = Narrator()
     try:
-        settings = {
-            "application-stability": f"{lighthouses.STABILITY_S}s",
-            "service-reach-grace-after-boot": "25s",
-        }
-        with Site(system="v1", settings=settings) as site:
+        with Site(system="v1", settings={"service-reach-grace-after-boot": "25s"}) as site:
             _introduce(site, narrator)
             Story(site, narrator).run()
             narrator.chapter("Done: every step was checked")

@@ -115,7 +115,7 @@ class Commit:
 
 FIRST = Commit("v1", "v1", "v1", 10)
 NEXT = Commit("v2", "v2", "v2", 5)
-FALLS_ILL = Commit("v2", "late", "v2", 1)
+FALLS_ILL = Commit("v2", "late", "v3", 1)
 DEAD_AGENT = Commit("dead-agent", "v3", "v3", 2)
 CUT_OFF = Commit("cut-off", "v3", "v3", 3)
 BETTER = Commit("v2", "v3", "v3", 4)

@@ -31,7 +31,6 @@ class Relay:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._listeners: list[socket.socket] = []
-        self._servers: list[asyncio.Server] = []
         self._cables: set[asyncio.Task[None]] = set()
         self._is_cut = False
 
@@ -68,21 +67,28 @@ class Relay:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     async def _serve(self) -> None:
-        if self._servers:
-            return
+        loop = asyncio.get_running_loop()
         for listener in self._listeners:
-            # The server gets a descriptor of its own: closing it leaves ours, bound and ready.
-            port = self.ports[listener.getsockname()[1]]
             listener.listen(64)
-            self._servers.append(
-                await asyncio.start_server(self._cable_to(port), sock=listener.dup())
-            )
+            loop.add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        """At once: what asyncio's own server accepts while it is closed stays open for ever."""
+        try:
+            inside, _ = listener.accept()
+        except BlockingIOError:
+            return  # who called has gone
+        inside.setblocking(False)
+        port = self.ports[listener.getsockname()[1]]
+        cable = asyncio.create_task(_cable(inside, port))
+        self._cables.add(cable)
+        cable.add_done_callback(self._cables.discard)
+        # Also if it was cancelled before its first step.
+        cable.add_done_callback(lambda _: inside.close())
 
     async def _cut(self) -> None:
-        for server in self._servers:
-            server.close()
-        self._servers = []
         for listener in self._listeners:
+            asyncio.get_running_loop().remove_reader(listener)
             # A listener that nobody accepts from still completes handshakes; this one refuses.
             with contextlib.suppress(OSError):  # it was not listening
                 listener.shutdown(socket.SHUT_RDWR)
@@ -91,35 +97,22 @@ class Relay:
             cable.cancel()
         await asyncio.gather(*cables, return_exceptions=True)
 
-    def _cable_to(self, port: int) -> Any:
-        async def cable(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            self._cables.add(task)
-            try:
-                out_reader, out_writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                writer.transport.abort()
-                self._cables.discard(task)
-                return
-            try:
-                await asyncio.gather(_pump(reader, out_writer), _pump(out_reader, writer))
-            except (OSError, asyncio.CancelledError):
-                pass
-            finally:
-                self._cables.discard(task)
-                writer.transport.abort()
-                out_writer.transport.abort()
 
-        return cable
+async def _cable(inside: socket.socket, port: int) -> None:
+    """Both directions, until both have ended or one breaks."""
+    with socket.socket() as outside, contextlib.suppress(OSError, ExceptionGroup):
+        outside.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(outside, ("127.0.0.1", port))
+        async with asyncio.TaskGroup() as pumps:
+            pumps.create_task(_pump(inside, outside))
+            pumps.create_task(_pump(outside, inside))
 
 
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    while chunk := await source.read(CHUNK_BYTES):
-        sink.write(chunk)
-        await sink.drain()
-    if sink.can_write_eof():
-        sink.write_eof()
+async def _pump(source: socket.socket, sink: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    while chunk := await loop.sock_recv(source, CHUNK_BYTES):
+        await loop.sock_sendall(sink, chunk)
+    sink.shutdown(socket.SHUT_WR)
 
 
 def sockets_inside(pid: int, ports: Collection[int]) -> list[socket.socket]:

@@ -90,12 +90,18 @@ class Site:
         added: list[Device] = [self._make(name) for name in names]
         for device in added:
             self._ends.callback(device.destroy)
-            settings = "".join(f"{key}: {value}\n" for key, value in self._settings.items())
-            device.write(CONFIG, f"{self.service.agent_config()}\n{settings}", 0o600)
+            self._configure(device)
             device.start()
         for device in added:
             device.wait_up()
         self.devices += added
+
+    def set(self, settings: Mapping[str, str]) -> None:
+        """Change the agents' configuration, which they read when they start."""
+        self._settings |= settings
+        for device in self.devices:
+            self._configure(device)
+            device.start_agent()
 
     def adapt(self, manifest: str) -> str:
         """A manifest for these devices: stand-ins share the host's network, so they find the
@@ -104,6 +110,10 @@ class Site:
             return manifest
         text = manifest.replace(f"localhost:{rootfs.REGISTRY_PORT}", self.registry.host)
         return text.replace('          ports:\n            - "8080:80"\n', "")
+
+    def _configure(self, device: Device) -> None:
+        settings = "".join(f"{key}: {value}\n" for key, value in self._settings.items())
+        device.write(CONFIG, f"{self.service.agent_config()}\n{settings}", 0o600)
 
     def _make(self, name: str) -> Device:
         folder = self.folder / name

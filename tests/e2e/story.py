@@ -54,7 +54,6 @@ class Story:
         self.approve()
         self.a_fleet_from_git()
         self.one_commit_changes_everything()
-        self.an_application_falls_ill_late()
         if self._has_system:
             self.a_system_whose_agent_does_not_start()
             self.a_system_that_cannot_reach_the_service()
@@ -62,6 +61,7 @@ class Story:
             self.tell.chapter("[simulated] No operating system is updated: these are processes")
         self.tamper_while_the_service_is_dead()
         self.kill_an_agent_in_the_middle()
+        self.an_application_falls_ill_late()
         self.one_device_goes_its_own_way()
 
     # Chapters. ------------------------------------------------------------------------------------
@@ -123,10 +123,6 @@ class Story:
                 output = self.site.service.kubectl("apply", "-f", "-", stdin=json.dumps(document))
                 self.tell.ran(f"kubectl apply -f {document['kind'].lower()}.yaml", output)
             self._until_it_is(lighthouses.FIRST, timeout_s=90)
-            self.tell.say(
-                f"An update counts as done when the applications have been well for "
-                f"{lighthouses.STABILITY_S} s (application-stability)."
-            )
             self._until_status("UpToDate", timeout_s=120)
             processes.until(
                 lambda: sum("UpToDate" in line for line in seen) >= len(NAMES),
@@ -150,17 +146,6 @@ class Story:
             shown = "bootc status | grep ' image:.*/'"
             self.tell.ran(f"north# {shown}", self.site.devices[0].exec("sh", "-c", shown).out)
         self._kubectl("get", "devices,rollouts")
-
-    def an_application_falls_ill_late(self) -> None:
-        self.tell.chapter("A bad commit: the container is healthy, and falls ill after 30 seconds")
-        self._push("A new page", lighthouses.FALLS_ILL)
-        self._until_each_says("health check failed", timeout_s=180)
-        self._until_it_is(lighthouses.NEXT, timeout_s=60)
-        self.tell.say("Container and files are what they were.")
-        processes.until(
-            lambda: self._rollout_phase("Failed"), "the rollout is failed", timeout_s=45
-        )
-        self._kubectl("get", "rollouts")
 
     def a_system_whose_agent_does_not_start(self) -> None:
         self.tell.chapter("A worse one: an operating system in which the agent does not start")
@@ -223,6 +208,24 @@ class Story:
             "wait", f"rollout/{self._newest_rollout()}", "--for=jsonpath={.status.phase}=Completed"
         )
         self._kubectl("get", "fleets,devices,rollouts")
+
+    def an_application_falls_ill_late(self) -> None:
+        self.tell.chapter("A bad commit: the container is healthy, and falls ill after 30 seconds")
+        self.site.set({"application-stability": f"{lighthouses.STABILITY_S}s"})
+        self.tell.say(
+            "From now on an update counts as done when the applications have been well for "
+            f"{lighthouses.STABILITY_S} s (application-stability)."
+        )
+        self._push("A new page", lighthouses.FALLS_ILL)
+        self._until_each_says("health check failed", timeout_s=180)
+        self._until_it_is(lighthouses.BETTER, timeout_s=60)
+        self.tell.say("Container and files are what they were.")
+        processes.until(
+            lambda: self._rollout_phase("Failed"), "the rollout is failed", timeout_s=45
+        )
+        self._kubectl("get", "rollouts")
+        self._push("Revert 'A new page'", lighthouses.BETTER)
+        self._until_status("UpToDate", timeout_s=60)
 
     def one_device_goes_its_own_way(self) -> None:
         self.tell.chapter("One device fails alone, and leaves: the others do not notice")

@@ -123,6 +123,24 @@ def test_an_update_that_cuts_the_device_off_is_undone_and_refused() -> None:
     assert device.picture(running=True) == device.expected("1", running=True)
 
 
+def test_probes_into_the_void_take_their_time_out_of_the_patience() -> None:
+    device = device_on()
+    begun: list[float] = []
+
+    def reachable() -> bool:
+        if device.world.nodes["/etc/motd"].data != b"v2":
+            return True
+        begun.append(device.world.elapsed_s)
+        device.world.sleep(12)
+        return False
+
+    device.reachable = reachable
+    device.offer(spec(2))
+    device.run()
+    assert "no longer reaches the service" in refused(device, 2)
+    assert begun[-1] - begun[0] < device.times.reach_s, "one more was begun after the end"
+
+
 def test_an_update_is_not_to_blame_for_a_service_that_stays_away_and_is_applied_again() -> None:
     device = device_on()
     # Gone from the first effect on, whatever the device does; back after ten minutes.
