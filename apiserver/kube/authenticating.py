@@ -2,7 +2,8 @@
 
 The invariant: a handler finds a caller on the request, or is one of the few that anybody may ask:
 health, version, and webhooks, which prove something else. Headers in which a proxy would name users
-are not read here at all.
+are not read here at all. Who asks to be taken for another is refused: to overhear it would answer
+`kubectl auth can-i --as=somebody`, or delete, with the caller's own rights.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ from aiohttp.typedefs import Handler
 
 from apiserver.auth.chain import Evidence
 from apiserver.auth.identity import Caller
-from apiserver.errors import Unauthorized
+from apiserver.errors import Forbidden, Unauthorized
 from apiserver.kube.face import FACE
 
 CALLER: web.RequestKey[Caller] = web.RequestKey("CALLER", Caller)
 
 _OPEN = frozenset({"healthz", "livez", "readyz", "version", "hooks"})
+_IMPERSONATE = "impersonate-"
+_AS_YOURSELF = (
+    "impersonation is not served: send the request as yourself, without Impersonate-* headers "
+    "(kubectl: without --as and --as-group)"
+)
 
 
 def is_open(path: str) -> bool:
@@ -39,5 +45,7 @@ async def authenticating(request: web.Request, handler: Handler) -> web.StreamRe
         caller = await request.app[FACE].authenticate(evidence_of(request))
         if caller is None:
             raise Unauthorized("Unauthorized")
+        if any(name.lower().startswith(_IMPERSONATE) for name in request.headers):
+            raise Forbidden(_AS_YOURSELF)
         request[CALLER] = caller
     return await handler(request)

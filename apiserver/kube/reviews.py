@@ -1,7 +1,8 @@
-"""Self reviews: `kubectl auth can-i`, `can-i --list` and `whoami`.
+"""Reviews: `kubectl auth can-i`, `can-i --list` and `whoami`, and what others may do.
 
-A caller may always ask about itself. The answers come from the same table that refuses, so they
-cannot differ from what would happen. Newer kubectl sends its bodies in protobuf.
+A caller may always ask about itself; about others, whoever may create such reviews: administrators.
+The answers come from the same table that refuses, so they cannot differ from what would happen.
+Newer kubectl sends its bodies in protobuf.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import Any
 from aiohttp import web
 
 from apiserver.auth import roles
-from apiserver.auth.identity import Caller
+from apiserver.errors import Unprocessable
 from apiserver.kube import bodies, rendering, writing
 from apiserver.kube.authenticating import CALLER
+from resources.errors import INVALID, REQUIRED, TYPE_INVALID, FieldError
 from resources.kind import Json
 
 AUTHORIZATION = "authorization.k8s.io"
@@ -26,29 +28,75 @@ async def access(request: web.Request) -> web.StreamResponse:
     """selfsubjectaccessreviews: may I do this?"""
     body = await _body(request)
     spec = _mapping(body.get("spec"))
-    attributes = spec.get("resourceAttributes")
-    caller = request[CALLER]
-    if isinstance(attributes, dict):
-        allowed = _may(caller, attributes)
-    else:
-        path = str(_mapping(spec.get("nonResourceAttributes")).get("path", ""))
-        allowed = _may_see(caller, path)
-    status: Json = {"allowed": allowed}
-    if not allowed:
-        status["reason"] = f'the role "{caller.role}" does not allow it'
+    status = _judged(request[CALLER].role, spec)
     return await _answer(request, "SelfSubjectAccessReview", AUTHORIZATION, spec, status)
 
 
-def _may(caller: Caller, attributes: Json) -> bool:
+async def access_of_others(request: web.Request) -> web.StreamResponse:
+    """subjectaccessreviews, and localsubjectaccessreviews in a namespace: may they do this?"""
+    namespace = request.match_info.get("namespace", "")
+    kind = "LocalSubjectAccessReview" if namespace else "SubjectAccessReview"
+    plural = f"{kind.lower()}s"
+    caller = request[CALLER]
+    if not roles.allowed(caller.role, "create", plural):
+        raise roles.refusal(caller, "create", plural, AUTHORIZATION, namespace=namespace)
+    body = await _body(request)
+    spec = _mapping(body.get("spec"))
+    _check(spec, namespace)
+    # As if they had proved it: groups give the role, whatever the name.
+    status = _judged(roles.role_of(frozenset(spec.get("groups") or ())), spec)
+    return await _answer(request, kind, AUTHORIZATION, spec, status)
+
+
+def _check(spec: Json, namespace: str) -> None:
+    """Raises Unprocessable unless somebody is named, and one thing to do, here."""
+    user, groups = spec.get("user") or "", spec.get("groups") or []
+    if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
+        raise _unprocessable("spec.groups", TYPE_INVALID, "must be a list of texts")
+    if not isinstance(user, str):
+        raise _unprocessable("spec.user", TYPE_INVALID, "must be a text")
+    if not user and not groups:
+        raise _unprocessable("spec.user", REQUIRED, "at least one of user or groups must be named")
+    on_object = isinstance(spec.get("resourceAttributes"), dict)
+    on_path = isinstance(spec.get("nonResourceAttributes"), dict)
+    if on_object == on_path:
+        detail = "exactly one of resourceAttributes and nonResourceAttributes must be given"
+        raise _unprocessable("spec.resourceAttributes", INVALID, detail)
+    if not namespace:
+        return
+    if on_path:
+        raise _unprocessable("spec.nonResourceAttributes", INVALID, "paths are in no namespace")
+    if spec["resourceAttributes"].get("namespace") != namespace:
+        detail = f'must be "{namespace}", the namespace of the request'
+        raise _unprocessable("spec.resourceAttributes.namespace", INVALID, detail)
+
+
+def _unprocessable(path: str, reason: str, detail: str) -> Unprocessable:
+    return Unprocessable(f"{path}: {detail}", causes=[FieldError(path, reason, detail)])
+
+
+def _judged(role: str, spec: Json) -> Json:
+    """The status: whether `role` may do what `spec` says."""
+    attributes = spec.get("resourceAttributes")
+    if isinstance(attributes, dict):
+        allowed = _may(role, attributes)
+    else:
+        allowed = _may_see(role, str(_mapping(spec.get("nonResourceAttributes")).get("path", "")))
+    if allowed:
+        return {"allowed": True}
+    return {"allowed": False, "reason": f'the role "{role}" does not allow it'}
+
+
+def _may(role: str, attributes: Json) -> bool:
     def text(name: str) -> str:
         value = attributes.get(name)
         return value if isinstance(value, str) else ""
 
-    return roles.allowed(caller.role, text("verb"), text("resource"), text("subresource"))
+    return roles.allowed(role, text("verb"), text("resource"), text("subresource"))
 
 
-def _may_see(caller: Caller, path: str) -> bool:
-    everything = roles.allowed(caller.role, "*", "*")
+def _may_see(role: str, path: str) -> bool:
+    everything = roles.allowed(role, "*", "*")
     return everything or any(path == url or path.startswith(url + "/") for url in _OPEN_URLS)
 
 

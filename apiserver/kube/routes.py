@@ -67,6 +67,9 @@ def create_app(face: Face) -> web.Application:
     for group, plural, handler in _REVIEWS:
         for version in ("v1", "v1beta1"):
             app.router.add_post(f"/apis/{group}/{version}/{plural}", handler)
+    authorization = f"/apis/{reviews.AUTHORIZATION}/v1"
+    for path in ("subjectaccessreviews", "namespaces/{namespace}/localsubjectaccessreviews"):
+        app.router.add_post(f"{authorization}/{path}", reviews.access_of_others)
     app.router.add_post("/hooks/{namespace}/{repository}", receiving.receive)
     blobs = "/apis/homeport.dev/v1alpha1/namespaces/{namespace}/contents"
     app.router.add_post(blobs, contents.create)

@@ -77,12 +77,14 @@ _RESOURCE: Message = {
     5: ("resource", "text"), 6: ("subresource", "text"), 7: ("name", "text"),
 }  # fmt: skip
 _NON_RESOURCE: Message = {1: ("path", "text"), 2: ("verb", "text")}
-ACCESS_REVIEW: Message = {
-    1: _METADATA,
-    2: ("spec", {
-        1: ("resourceAttributes", _RESOURCE), 2: ("nonResourceAttributes", _NON_RESOURCE),
-    }),
+_ACCESS: Message = {
+    1: ("resourceAttributes", _RESOURCE), 2: ("nonResourceAttributes", _NON_RESOURCE),
 }  # fmt: skip
+ACCESS_REVIEW: Message = {1: _METADATA, 2: ("spec", _ACCESS)}
+ACCESS_REVIEW_OF_OTHERS: Message = {
+    1: _METADATA,
+    2: ("spec", {**_ACCESS, 3: ("user", "text"), 4: ("groups", ["text"]), 6: ("uid", "text")}),
+}
 RULES_REVIEW: Message = {1: _METADATA, 2: ("spec", {1: ("namespace", "text")})}
 SELF_REVIEW: Message = {1: _METADATA}
 DELETE_OPTIONS: Message = {
@@ -98,6 +100,8 @@ _KINDS: Mapping[tuple[str, str], Message] = {
     ("coordination.k8s.io/v1", "Lease"): LEASE,
     ("authorization.k8s.io/v1", "SelfSubjectAccessReview"): ACCESS_REVIEW,
     ("authorization.k8s.io/v1", "SelfSubjectRulesReview"): RULES_REVIEW,
+    ("authorization.k8s.io/v1", "SubjectAccessReview"): ACCESS_REVIEW_OF_OTHERS,
+    ("authorization.k8s.io/v1", "LocalSubjectAccessReview"): ACCESS_REVIEW_OF_OTHERS,
     ("authentication.k8s.io/v1", "SelfSubjectReview"): SELF_REVIEW,
     ("authentication.k8s.io/v1beta1", "SelfSubjectReview"): SELF_REVIEW,
 }

@@ -134,3 +134,39 @@ def test_raw_health_is_ok(web: Kubectl) -> None:
 def test_can_i_answers_from_the_table_of_roles(web: Kubectl) -> None:
     assert web("auth", "can-i", "delete", "fleets").strip() == "yes"
     assert "*" in web("auth", "can-i", "--list")
+
+
+def test_an_administrator_asks_what_others_may(web: Kubectl) -> None:
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "LocalSubjectAccessReview",
+        "metadata": {"namespace": web.namespace},
+        "spec": {
+            "groups": ["flightctl-viewer"],
+            "resourceAttributes": {
+                "namespace": web.namespace, "verb": "delete", "resource": "fleets"
+            },
+        },
+    }  # fmt: skip
+    base = "/apis/authorization.k8s.io/v1"
+    path = f"{base}/namespaces/{web.namespace}/localsubjectaccessreviews"
+    answer = json.loads(web("create", "--raw", path, "-f", "-", stdin=json.dumps(review)))
+    assert answer["status"] == {
+        "allowed": False, "reason": 'the role "viewer" does not allow it'
+    }  # fmt: skip
+    review |= {"kind": "SubjectAccessReview", "metadata": {}}
+    review["spec"]["groups"] = ["flightctl-operator"]
+    path = f"{base}/subjectaccessreviews"
+    answer = json.loads(web("create", "--raw", path, "-f", "-", stdin=json.dumps(review)))
+    assert answer["status"] == {"allowed": True}
+
+
+def test_as_somebody_else_is_refused_in_one_sentence(web: Kubectl) -> None:
+    """It must not be overheard: the answer would be the administrator's own rights."""
+    for command in (("auth", "can-i", "delete", "fleets"), ("delete", "fleet", "web")):
+        ran = web.run(*command, "--as=eve", "--as-group=flightctl-viewer")
+        assert ran.code == 1
+        assert "yes" not in ran.out
+        said = (ran.out + ran.err).strip().splitlines()
+        assert said[-1].startswith("Error from server (Forbidden): impersonation is not served")
+    assert "web" in web("get", "fleets")

@@ -11,6 +11,7 @@ import yaml
 
 from apiserver import gnostic
 from apiserver.wire import patch, protobuf
+from resources.kind import Json
 from tests.fakes import kube_face
 from tests.fakes.kube_face import G, Rig, fleet
 
@@ -299,3 +300,76 @@ async def test_reviews_answer_from_the_table_of_roles(rig: Rig) -> None:
     assert {"verbs": ["get", "list", "watch"], "apiGroups": ["*"], "resources": ["*"]} in rules[
         "status"
     ]["resourceRules"]
+
+
+SAR = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+DELETING = {"verb": "delete", "resource": "fleets", "group": "flightctl.io"}
+
+
+async def test_administrators_ask_what_others_may(rig: Rig) -> None:
+    async def may(*groups: str, user: str = "eve", **what: object) -> bool:
+        spec = {"user": user, "groups": list(groups)} | (what or {"resourceAttributes": DELETING})
+        answer = await rig.json("POST", SAR, json={"spec": spec}, code=201)
+        assert (answer["kind"], answer["spec"]) == ("SubjectAccessReview", spec)
+        allowed: bool = answer["status"]["allowed"]
+        return allowed
+
+    assert await may("system:masters")
+    assert await may("flightctl-operator", "system:authenticated")
+    assert await may("flightctl-operator", user="")
+    assert not await may("flightctl-viewer")
+    assert not await may()
+    assert not await may(user="test-admin"), "a name gives no role"
+    assert await may(nonResourceAttributes={"path": "/apis", "verb": "get"})
+    assert not await may(nonResourceAttributes={"path": "/metrics", "verb": "get"})
+
+
+async def test_reviews_in_a_namespace_are_of_that_namespace(rig: Rig) -> None:
+    path = "/apis/authorization.k8s.io/v1/namespaces/default/localsubjectaccessreviews"
+    spec = {"groups": ["flightctl-operator"],
+            "resourceAttributes": DELETING | {"namespace": "default"}}  # fmt: skip
+    answer = await rig.json("POST", path, json={"spec": spec}, code=201)
+    assert (answer["kind"], answer["status"]) == ("LocalSubjectAccessReview", {"allowed": True})
+    for wrong in (
+        {"resourceAttributes": DELETING},
+        {"resourceAttributes": DELETING | {"namespace": "other"}},
+        {"nonResourceAttributes": {"path": "/apis"}},
+    ):
+        body = {"spec": {"user": "eve"} | wrong}
+        status = await rig.refused("POST", path, 422, json=body)
+        assert status["details"]["causes"][0]["field"].startswith(f"spec.{next(iter(wrong))}")
+
+
+@pytest.mark.parametrize("role", ["operator", "viewer", "controller", "nobody"])
+async def test_only_administrators_ask_about_others(rig: Rig, role: str) -> None:
+    body = {"spec": {"user": "eve", "resourceAttributes": DELETING}}
+    status = await rig.refused("POST", SAR, 403, role=role, json=body)
+    assert f'User "test-{role}" cannot create resource "subjectaccessreviews"' in status["message"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"resourceAttributes": DELETING}, "spec.user"),
+        ({"user": 7, "resourceAttributes": DELETING}, "spec.user"),
+        ({"groups": "x", "resourceAttributes": DELETING}, "spec.groups"),
+        ({"groups": [7], "resourceAttributes": DELETING}, "spec.groups"),
+        ({"user": "eve"}, "spec.resourceAttributes"),
+        (
+            {"user": "eve", "resourceAttributes": DELETING, "nonResourceAttributes": {}},
+            "spec.resourceAttributes",
+        ),
+    ],
+)
+async def test_a_review_names_somebody_and_one_thing(rig: Rig, spec: Json, field: str) -> None:
+    status = await rig.refused("POST", SAR, 422, json={"spec": spec})
+    assert [cause["field"] for cause in status["details"]["causes"]] == [field]
+
+
+@pytest.mark.parametrize("header", ["Impersonate-User", "impersonate-group", "Impersonate-Extra-x"])
+async def test_nobody_acts_for_another(rig: Rig, header: str) -> None:
+    path = await rig.fleets("web")
+    status = await rig.refused("DELETE", f"{path}/web", 403, headers={header: "eve"})
+    assert status["message"].startswith("impersonation is not served: ")
+    await rig.json("GET", f"{path}/web")
+    await rig.refused("GET", path, 401, role="", headers={header: "eve"})

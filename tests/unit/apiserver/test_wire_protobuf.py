@@ -123,6 +123,23 @@ def test_a_namespace_is_read_as_go_writes_it() -> None:
     }
 
 
+def test_a_review_of_others_is_read_with_who_and_what() -> None:
+    """As Go's SubjectAccessReviewSpec has it, with `extra` (5), which is passed over."""
+    attributes = b"\x12\x03get\x2a\x06fleets"
+    spec = b"\x0a" + bytes([len(attributes)]) + attributes
+    spec += b"\x1a\x03eve\x22\x01a\x22\x01b\x2a\x05\x0a\x01k\x12\x00\x32\x01u"
+    raw = b"\x12" + bytes([len(spec)]) + spec
+    for kind in ("SubjectAccessReview", "LocalSubjectAccessReview"):
+        found = messages.decode(envelope("authorization.k8s.io/v1", kind, raw))
+        assert found is not None
+        assert found["spec"] == {
+            "resourceAttributes": {"verb": "get", "resource": "fleets"},
+            "user": "eve",
+            "groups": ["a", "b"],
+            "uid": "u",
+        }
+
+
 def test_times_are_rfc_3339_and_the_zero_time_is_none() -> None:
     time = protobuf.encode({1: ("s", "int"), 2: ("n", "int")}, {"s": 1_767_225_600, "n": 1500})
     spec = b"\x1a" + bytes([len(time)]) + time + b"\x22\x00"
