@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import structlog
 
-from apiserver import bindings, errors, keeping, owning, showing, strategy, watching
+from apiserver import bindings, collecting, errors, keeping, owning, showing, strategy, watching
 from apiserver.auth.identity import Caller
 from apiserver.store import Snapshot, Store, Transaction, devices, objects
 from apiserver.verbs import (
@@ -277,13 +277,23 @@ class Operations:
         namespace: str | None,
         labels: LabelSelector = EVERYTHING,
         fields: FieldSelector | None = None,
+        *,
+        propagation: str | None = None,
         dry_run: bool = False,
     ) -> Sequence[Json]:
         def apply(tx: Transaction) -> Sequence[Json]:
             found = tx.list(kind, namespace, labels=labels, fields=fields)
             for document in found:
                 keeping.guard_deletion(tx, caller, kind, document)
-            gone = [self._delete_in(tx, kind, document, None).document for document in found]
+            gone = []
+            for document in found:
+                metadata = document["metadata"]
+                # One before it may have taken it along, or was named by it as an owner.
+                now = tx.get(kind, metadata.get("namespace", ""), metadata["name"])
+                if now is not None:
+                    gone.append(self._delete_in(tx, kind, now, propagation).document)
+                else:
+                    gone.append(document)
             return [masking.masked(kind, document) for document in gone]
 
         return await self.store.write(apply, dry_run=dry_run)
@@ -348,31 +358,41 @@ class Operations:
         stored = tx.update(kind, old, new)
         if kind.kind == "Fleet" and objects.match_labels(old) != objects.match_labels(new):
             bindings.fleet_changed(tx, metadata["namespace"], metadata["name"])
+        if collecting.blocked_owners(old) != collecting.blocked_owners(new):
+            self._free_owners(collecting.Family(tx, self._kinds), old)
         return stored
 
     def _delete_in(
-        self, tx: Transaction, kind: Kind, old: Json, propagation: str | None
+        self,
+        tx: Transaction,
+        kind: Kind,
+        old: Json,
+        propagation: str | None,
+        above: frozenset[str] = frozenset(),
     ) -> Deleted:
+        """`above`: uids of objects whose deletion brought this one about."""
         metadata = old["metadata"]
-        finalizers = list(metadata.get("finalizers") or ())
-        if propagation == "Orphan":
-            self._orphan(tx, metadata["uid"])
+        uid = metadata["uid"]
+        family = collecting.Family(tx, self._kinds, above)
+        policy = collecting.policy(metadata, propagation)
+        waits = False
+        if policy == collecting.ORPHAN:
+            family.orphan(uid)
+        elif policy == collecting.FOREGROUND:
+            self._take_along(family, uid, policy)
+            waits = family.is_blocked(uid)
+        finalizers = collecting.finalizers(metadata, waits=waits)
         if not finalizers:
-            return Deleted(self._remove(tx, kind, old), gone=True)
-        if metadata.get("deletionTimestamp"):
+            return Deleted(self._remove(tx, kind, old, above), gone=True)
+        marked = collecting.marked(old, finalizers, tx.timestamp)
+        if marked == old:
             return Deleted(old, gone=False)
-        marked = old | {
-            "metadata": metadata
-            | {
-                "deletionTimestamp": tx.timestamp,
-                "deletionGracePeriodSeconds": 0,
-                "generation": metadata["generation"] + 1,
-            }
-        }
         caller = Caller(name="system:homeport", role="controller")
         return Deleted(self.update_in(tx, caller, kind, old, marked), gone=False)
 
-    def _remove(self, tx: Transaction, kind: Kind, document: Json) -> Json:
+    def _remove(
+        self, tx: Transaction, kind: Kind, document: Json, above: frozenset[str] = frozenset()
+    ) -> Json:
         metadata = document["metadata"]
         namespace = metadata.get("namespace", "")
         if kind.kind == "Organization" and metadata["name"] == DEFAULT_NAMESPACE:
@@ -390,7 +410,9 @@ class Operations:
             # So that the agent may enrol again (contract 3.5).
             if found is not None:
                 tx.delete(request, found)
-        self._cascade(tx, metadata["uid"])
+        family = collecting.Family(tx, self._kinds, above)
+        self._take_along(family, metadata["uid"])
+        self._free_owners(family, document)
         return last
 
     def _empty(self, tx: Transaction, kind: Kind, namespace: str) -> None:
@@ -411,23 +433,24 @@ class Operations:
                 if tx.get(each, namespace, document["metadata"]["name"]) is not None:
                     self._remove(tx, each, document)
 
-    def _cascade(self, tx: Transaction, uid: str) -> None:
-        """What names the deleted object as an owner goes with it, in the same transaction."""
-        for row in objects.owned_by(tx.connection, uid):
-            kind = self._kinds[row["kind"]]
-            found = tx.get(kind, row["namespace"], row["name"])
-            if found is not None:
-                self._delete_in(tx, kind, found, None)
+    def _take_along(
+        self, family: collecting.Family, uid: str, propagation: str | None = None
+    ) -> None:
+        """What names `uid` as an owner goes with it, but for what has another one."""
+        for kind, found in family.dependents(uid):
+            if family.has_other_owner(found, uid):
+                family.disown(kind, found, uid)
+            elif not found["metadata"].get("deletionTimestamp"):
+                self._delete_in(family.tx, kind, found, propagation, family.above | {uid})
 
-    def _orphan(self, tx: Transaction, uid: str) -> None:
-        for row in objects.owned_by(tx.connection, uid):
-            kind = self._kinds[row["kind"]]
-            found = tx.get(kind, row["namespace"], row["name"])
-            if found is None:
+    def _free_owners(self, family: collecting.Family, dependent: Json) -> None:
+        """Owners that waited for it go, if nothing else blocks them."""
+        for reference in collecting.blocked_owners(dependent):
+            found = family.owner(dependent, reference)
+            if found is None or reference["uid"] in family.above:
                 continue
-            metadata = found["metadata"]
-            left = [r for r in metadata["ownerReferences"] if r["uid"] != uid]
-            tx.update(kind, found, found | {"metadata": metadata | {"ownerReferences": left}})
+            if collecting.is_waiting(found[1]):
+                self._delete_in(family.tx, *found, collecting.FOREGROUND, family.above)
 
     def _pair(
         self, tx: Transaction, name: str, organization: str, document: Json | None = None

@@ -163,12 +163,15 @@ class View:
         namespace: str | None,
         labels: LabelSelector = EVERYTHING,
         fields: FieldSelector | None = None,
+        *,
+        propagation: str | None = None,
         dry_run: bool = False,
     ) -> Sequence[Json]:
         with self._in_shown_words():
             gone = await self._operations.delete_collection(
-                caller, self._turning.stored, namespace, labels, self._fields(fields), dry_run
-            )
+                caller, self._turning.stored, namespace, labels, self._fields(fields),
+                propagation=propagation, dry_run=dry_run,
+            )  # fmt: skip
         return [self._turning.show(document) for document in gone]
 
     async def watch(

@@ -37,7 +37,13 @@ async def delete_collection(request: web.Request, target: Target) -> web.StreamR
     query = options.delete_query(request.query, await bodies.optional(request))
     chosen = options.selection(target.kind, request.query)
     gone = await face.registry(target.kind).delete_collection(
-        target.caller, target.kind, target.namespace, chosen.labels, chosen.fields, query.dry_run
+        target.caller,
+        target.kind,
+        target.namespace,
+        chosen.labels,
+        chosen.fields,
+        propagation=query.propagation,
+        dry_run=query.dry_run,
     )
     found = Page(list(gone), face.operations.store.hub.version)
     metadata = shapes.list_metadata(found.version)

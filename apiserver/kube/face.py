@@ -103,6 +103,8 @@ class Registry(Protocol):
         namespace: str | None,
         labels: LabelSelector = ...,
         fields: FieldSelector | None = None,
+        *,
+        propagation: str | None = None,
         dry_run: bool = False,
     ) -> Sequence[Json]: ...
 

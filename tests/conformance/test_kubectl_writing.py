@@ -188,6 +188,66 @@ def test_delete_by_label_and_all(web: Kubectl) -> None:
     assert web("get", "fleets", "-o", "name") == ""
 
 
+@pytest.fixture
+def owned(web: Kubectl) -> Kubectl:
+    """A fleet that another one owns, that blocks, and that something holds."""
+    uid = web("get", "fleet", "web", "-o", "jsonpath={.metadata.uid}")
+    document = yaml.safe_load(fleet("gin"))
+    document["metadata"] |= {
+        "finalizers": ["acme.io/clean"],
+        "ownerReferences": [
+            {
+                "apiVersion": "flightctl.io/v1beta1", "kind": "Fleet", "name": "web", "uid": uid,
+                "blockOwnerDeletion": True,
+            }
+        ],
+    }  # fmt: skip
+    web("create", "-f", "-", stdin=json.dumps(document))
+    return web
+
+
+def released(kubectl: Kubectl) -> None:
+    nothing = '{"metadata":{"finalizers":null}}'
+    kubectl("patch", "fleet", "gin", "--type=merge", "-p", nothing)
+
+
+def left(kubectl: Kubectl) -> list[str]:
+    return kubectl("get", "fleets", "-o", "jsonpath={.items[*].metadata.name}").split()
+
+
+def test_cascade_foreground_deletes_the_owner_last(owned: Kubectl) -> None:
+    owned("delete", "fleet", "web", "--cascade=foreground", "--wait=false")
+    assert left(owned) == ["gin", "web"]
+    marks = "jsonpath={.items[*].metadata.finalizers[*]}"
+    assert owned("get", "fleets", "-o", marks) == "acme.io/clean foregroundDeletion"
+    with owned.start("delete", "fleet", "web", "--cascade=foreground", "--timeout=30s") as waiting:
+        assert waiting.stdout is not None
+        # It says so when it begins to wait.
+        assert waiting.stdout.readline() == 'fleet.flightctl.io "web" deleted\n'
+        assert left(owned) == ["gin", "web"]
+        released(owned)
+        said, _ = waiting.communicate()
+    assert (waiting.returncode, said) == (0, "")
+    assert left(owned) == []
+
+
+def test_cascade_background_deletes_the_owner_at_once(owned: Kubectl) -> None:
+    assert "deleted" in owned("delete", "fleet", "web", "--cascade=background")
+    assert left(owned) == ["gin"]
+    assert owned("get", "fleet", "gin", "-o", "jsonpath={.metadata.deletionTimestamp}")
+    released(owned)
+    assert left(owned) == []
+
+
+def test_cascade_orphan_leaves_what_it_owned(owned: Kubectl) -> None:
+    assert "deleted" in owned("delete", "fleet", "web", "--cascade=orphan")
+    kept = json.loads(owned("get", "fleet", "gin", "-o", "json"))["metadata"]
+    assert "deletionTimestamp" not in kept
+    assert "ownerReferences" not in kept
+    released(owned)
+    assert left(owned) == ["gin"]
+
+
 def test_unknown_fields_are_refused_by_name(kubectl: Kubectl) -> None:
     wrong = fleet("web").replace("spec:\n  selector", "spec:\n  colour: blue\n  selector", 1)
     error = kubectl.refused("create", "-f", "-", stdin=wrong)
