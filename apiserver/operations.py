@@ -290,10 +290,9 @@ class Operations:
                 metadata = document["metadata"]
                 # One before it may have taken it along, or was named by it as an owner.
                 now = tx.get(kind, metadata.get("namespace", ""), metadata["name"])
-                if now is not None:
-                    gone.append(self._delete_in(tx, kind, now, propagation).document)
-                else:
-                    gone.append(document)
+                gone.append(
+                    self._delete_in(tx, kind, now, propagation).document if now else document
+                )
             return [masking.masked(kind, document) for document in gone]
 
         return await self.store.write(apply, dry_run=dry_run)

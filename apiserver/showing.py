@@ -7,9 +7,11 @@ one subresource that says so.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from apiserver import bindings, errors
-from apiserver.store import Snapshot, watchrule
+from apiserver.store import Snapshot, presence, watchrule
+from apiserver.store.snapshot import timestamp
 from resources import masking
 from resources.errors import Invalid
 from resources.kind import Json, Kind
@@ -23,6 +25,16 @@ def shown(snapshot: Snapshot, kind: Kind, document: Json) -> Json:
 def all_shown(snapshot: Snapshot, kind: Kind, documents: Iterable[Json]) -> list[Json]:
     hidden = [masking.masked(kind, document) for document in documents]
     return bindings.summarised(snapshot, kind, hidden)
+
+
+def last_seen(snapshot: Snapshot, kind: Kind, namespace: str, name: str) -> str | None:
+    """When a device was last heard of, to the second; the service may know of up to ten seconds
+    more than the store. Heartbeats are in no document. Raises NotFound."""
+    found = snapshot.get(kind, namespace, name)
+    if found is None:
+        raise errors.not_found(kind, name)
+    seen = presence.last_seen(snapshot, found["metadata"]["uid"])
+    return None if seen is None else timestamp(datetime.fromtimestamp(seen, UTC))
 
 
 def revealed(kind: Kind, document: Json, old: Json | None) -> Json:

@@ -39,6 +39,7 @@ BUSY_WAIT_MAX_S = 10.0
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 PARTIAL = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json"
 MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
 
@@ -64,8 +65,8 @@ class Refused(Problem):
         reason = f" ({self.reason})" if self.reason else ""
         if self.code == 401:
             return "error: You must be logged in to the server (Unauthorized)"
-        if self.reason == "Invalid" and self.details:
-            return _invalid(self.details)
+        if self.reason == "Invalid":
+            return _invalid(str(self), self.details)
         return f"Error from server{reason}: {self}"
 
 
@@ -237,12 +238,15 @@ def refused_by(status: Json) -> Refused:
     )
 
 
-def _invalid(details: Json) -> str:
-    """What is wrong with a document, a line for each field."""
-    told = f'The {details.get("kind", "")} "{details.get("name", "")}" is invalid'
+def _invalid(message: str, details: Json) -> str:
+    """What is wrong with a document, a line for each field; or with a request, as it was said."""
+    kind, name = details.get("kind", ""), details.get("name", "")
     causes = [f"{c.get('field')}: {c.get('message')}" for c in details.get("causes") or ()]
+    told = f'The {kind} "{name}" is invalid' if kind or name else "The request is invalid"
     if len(causes) > 1:
         return f"{told}: \n" + "\n".join(f"* {cause}" for cause in causes)
+    if not causes and not (kind or name):
+        causes = [message]
     return f"{told}: {causes[0]}" if causes else told
 
 

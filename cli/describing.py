@@ -22,6 +22,7 @@ from resources import ages
 Json = dict[str, Any]
 
 NONE = "<none>"
+NEVER = "never"
 EVENTS_MAX = 10
 MESSAGE_MIN = 24
 # Told in the words of their kind; of the others the specification is shown as it is.
@@ -57,9 +58,25 @@ def described(
 
 
 def _described(client: Client, target: Target, document: Json, *, events: bool) -> str:
+    if document["kind"] == "Device":
+        document = _seen(client, target, document)
     page = Page(datetime.now(UTC), _width())
     happened = _events(client, target, document) if events else []
     return text_of(document, happened, page)
+
+
+def _seen(client: Client, target: Target, device: Json) -> Json:
+    """With when it was last heard of, which changes too often to be in the document."""
+    whole = Target(target.resource, target.namespace, device["metadata"]["name"])
+    try:
+        answer = client.ask("GET", whole.path("lastseen"))
+    except Refused as refused:
+        # A service that does not tell, or not this person.
+        if refused.code not in (403, 404):
+            raise
+        return device
+    status = (device.get("status") or {}) | {"lastSeen": answer.get("lastSeen") or NEVER}
+    return device | {"status": status}
 
 
 def _width() -> int | None:
@@ -142,6 +159,8 @@ def _device(document: Json, status: Json, page: Page) -> Iterator[tuple[str, str
             f"version {runs or 'none'}"
             + (f", shall be {shall}" if shall and shall != runs else ""),
         )
+    if seen := status.get("lastSeen"):
+        yield "Last seen", NEVER if seen == NEVER else _since(seen, page)
     facts = status.get("systemInfo") or {}
     if facts.get("agentVersion"):
         machine = "/".join(

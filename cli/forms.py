@@ -75,6 +75,13 @@ def _templated(text: str) -> Form:
                 return Form("custom-columns", columns=columns.parse(_two_lines(_from_file(rest))))
     except (jsonpath.BadTemplate, columns.BadColumns) as error:
         raise BadForm(f"-o {name}: {error}") from error
+    if name.startswith(("go-template", "template")):
+        raise BadForm(
+            f"-o {name}: Go templates are not evaluated here, allowed formats are: "
+            f"{','.join(NAMES)}",
+            "jsonpath=TEMPLATE has ranges and conditions too: "
+            "-o jsonpath='{range .items[*]}{.metadata.name}{\"\\n\"}{end}'",
+        )
     raise BadForm(
         f'unable to match a printer suitable for the output format "{text}", '
         f"allowed formats are: {','.join(NAMES)}"

@@ -32,6 +32,20 @@ def difference(old: Json, new: Json) -> Json:
     return patch
 
 
+def patched(document: Json, patch: Json) -> Json:
+    """The document after a merge patch."""
+    whole = dict(document)
+    for key, value in patch.items():
+        there = whole.get(key)
+        if value is None:
+            whole.pop(key, None)
+        elif isinstance(value, dict):
+            whole[key] = patched(there if isinstance(there, dict) else {}, value)
+        else:
+            whole[key] = value
+    return whole
+
+
 def three_way(original: Json, modified: Json, current: Json) -> Json:
     """The merge patch that applies `modified` to `current`, where `original` was applied before."""
     return _merged(_removals(original, modified), _additions(current, modified))

@@ -41,6 +41,7 @@ DEVICE = Kind(
     subresources=(
         _STATUS,
         Subresource("rendered", ("get",)),
+        Subresource("lastseen", ("get",), "DeviceLastSeen"),
         Subresource("inputs", ("create",), "DeviceInputs"),
     ),
     columns=(

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from apiserver import followers
+from apiserver import followers, showing
 from apiserver.errors import BadRequest, Unprocessable
 from apiserver.kube import bodies, reading, rendering, writing
 from apiserver.kube.face import FACE
@@ -128,6 +128,16 @@ async def _rendered(request: web.Request, target: Target) -> web.StreamResponse:
     return await rendering.document(request, target.kind, found, now=face.now())
 
 
+async def _last_seen(request: web.Request, target: Target) -> web.StreamResponse:
+    """As the reference answers: 204 where the device was never heard of."""
+    seen = await request.app[FACE].operations.store.read(
+        lambda snapshot: showing.last_seen(snapshot, target.kind, target.place, target.name)
+    )
+    if seen is None:
+        return web.Response(status=204)
+    return await rendering.plain(request, {"lastSeen": seen})
+
+
 # --- repositories and what is read from them -----------------------------------------------------
 
 
@@ -161,6 +171,7 @@ _HANDLERS: Mapping[tuple[str, str, str], Handler] = {
     ("Fleet", "bindings", "create"): _bind,
     ("Fleet", "progress", "get"): _progress,
     ("Device", "rendered", "get"): _rendered,
+    ("Device", "lastseen", "get"): _last_seen,
     ("Device", "inputs", "create"): _hand_over,
     ("Backlog", "following", "get"): _following,
     ("Repository", "credentials", "get"): _credentials,

@@ -1,4 +1,4 @@
-"""apply, diff, delete, edit, label, annotate."""
+"""apply, create, replace, patch, diff, delete, edit, label, annotate."""
 
 from __future__ import annotations
 
@@ -43,6 +43,12 @@ Marks = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace values that are there.")]
 ShowList = Annotated[bool, typer.Option("--list", help="Show what the objects have.")]
+SaveConfig = Annotated[
+    bool, typer.Option("--save-config", help="With the note by which apply goes on from it.")
+]
+Subresource = Annotated[
+    str, typer.Option("--subresource", help="Only this part of the objects, as status.")
+]
 
 
 @at_a_site
@@ -87,6 +93,95 @@ def apply(
     if prune and not report.failed:
         resources = pruning.allowed(reach.kinds, prune_allowlist or ())
         pruning.prune(reach.client, located, applied, resources, selector, mode, report)
+    report.finish()
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@at_a_site
+def create(
+    site: Site,
+    filename: Files = None,
+    recursive: Recursive = False,
+    selector: Selector = "",
+    save_config: SaveConfig = False,
+    field_manager: FieldManager = "kubectl-create",
+    dry_run: DryRun = "none",
+    validate: Validate = "strict",
+    output: Output = "",
+    show_managed_fields: Managed = False,
+) -> None:
+    """Make objects that are not there yet."""
+    from cli import applying, creating, forms, paint, writing
+
+    mode = writing.Mode(field_manager, dry_run, validate)
+    report = writing.Report(forms.parse(output), mode, paint.write, managed=show_managed_fields)
+    reach = site.reach()
+    located = applying.read(reach, filename or (), recursive=recursive, selector=selector)
+    creating.create(reach.client, located, creating.How(mode, save_config), report)
+    report.finish()
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@at_a_site
+def replace(
+    site: Site,
+    filename: Files = None,
+    recursive: Recursive = False,
+    save_config: SaveConfig = False,
+    subresource: Subresource = "",
+    field_manager: FieldManager = "kubectl-replace",
+    dry_run: DryRun = "none",
+    validate: Validate = "strict",
+    output: Output = "",
+    show_managed_fields: Managed = False,
+) -> None:
+    """Put whole objects in place of those that are there.
+
+    A manifest with a resourceVersion replaces that version only.
+    """
+    from cli import applying, creating, forms, paint, writing
+
+    mode = writing.Mode(field_manager, dry_run, validate)
+    report = writing.Report(forms.parse(output), mode, paint.write, managed=show_managed_fields)
+    reach = site.reach()
+    located = applying.read(reach, filename or (), recursive=recursive)
+    how = creating.How(mode, save_config, subresource)
+    creating.replaced(reach.client, located, how, report)
+    report.finish()
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@at_a_site
+def patch(
+    site: Site,
+    words: Words = None,
+    filename: Files = None,
+    recursive: Recursive = False,
+    patch_: Annotated[str, typer.Option("--patch", "-p", help="The change, in JSON or YAML.")] = "",
+    patch_file: Annotated[str, typer.Option("--patch-file", help="File with the change.")] = "",
+    type_: Annotated[
+        str, typer.Option("--type", help="merge: fields, null takes away; json: operations.")
+    ] = "merge",
+    subresource: Subresource = "",
+    field_manager: FieldManager = "kubectl-patch",
+    dry_run: DryRun = "none",
+    output: Output = "",
+    show_managed_fields: Managed = False,
+) -> None:
+    """Change fields of objects."""
+    from cli import forms, paint, patching, selecting, writing
+
+    change = patching.read(type_, patch_, patch_file, subresource)
+    mode = writing.Mode(field_manager, dry_run)
+    report = writing.Report(forms.parse(output), mode, paint.write, managed=show_managed_fields)
+    reach = site.reach()
+    chosen = selecting.choose(
+        reach, words or (), files=filename or (), recursive=recursive, needs_choice=True
+    )
+    patching.patch(reach.client, chosen, change, mode, report)
     report.finish()
     if report.failed:
         raise typer.Exit(1)
@@ -262,6 +357,9 @@ def _marking(verb: str, part: str) -> Callable[..., None]:
 
 VERBS = (
     ("apply", apply),
+    ("create", create),
+    ("replace", replace),
+    ("patch", patch),
     ("diff", diff),
     ("delete", delete),
     ("edit", edit),

@@ -224,7 +224,53 @@ UNLABELLED = CHANGED.replace("labels: {tier: edge}", "")
 UNKNOWN = fleet("bad").replace("spec:\n  selector", "spec:\n  colour: blue\n  selector", 1)
 INVALID = fleet("bad").replace("{fleet: bad}", '{fleet: "no spaces here"}')
 TWICE_INVALID = INVALID.replace("quay.io/acme/os:1", "not an image")
+STALE = CHANGED.replace("name: web\n", 'name: web\n  resourceVersion: "1"\n')
+GENERATED = fleet("web").replace("name: web\n", "generateName: web-\n", 1)
 STORIES: dict[str, list[tuple[str, str]]] = {
+    "create and replace": [
+        ("create -f - --dry-run=server", fleet("web")),
+        ("create -f - --dry-run=client", fleet("web")),
+        ("create -f -", fleet("web")),
+        ("create -f -", fleet("web")),
+        ("create -f - -o jsonpath={.metadata.name}", fleet("two")),
+        ("create -f - --save-config", fleet("three")),
+        ("create -f -", fleet("web") + "---" + fleet("four")),
+        ("create -f -", UNKNOWN),
+        ("create -f -", INVALID),
+        ("create -f - --validate=warn", UNKNOWN),
+        ("create -f - -l tier=core", fleet("six").replace("edge", "core") + "---" + fleet("not")),
+        ("replace -f - --dry-run=server", CHANGED),
+        ("replace -f - --dry-run=client", CHANGED),
+        ("replace -f -", CHANGED),
+        ("replace -f - -o name", CHANGED),
+        ("replace -f -", STALE),
+        ("replace -f -", fleet("nobody")),
+        ("replace -f -", UNKNOWN),
+        ("replace -f - --save-config", fleet("two", "quay.io/acme/os:2")),
+        ("apply -f -", fleet("two").replace("labels: {tier: edge}", "")),
+        ("apply -f -", fleet("three").replace("labels: {tier: edge}", "")),
+        ("get fleets --show-labels", ""),
+    ],
+    "patch": [
+        ("create -f -", fleet("web") + "---" + fleet("gin")),
+        ('patch fleet web --type=merge -p {"metadata":{"labels":{"site":"a"}}}', ""),
+        ('patch fleet web --type=merge -p {"metadata":{"labels":{"site":"a"}}}', ""),
+        ('patch fleet/web fleet/gin --type=merge -p {"metadata":{"labels":{"site":"b"}}}', ""),
+        ('patch fleet web gin --type=merge -p {"metadata":{"labels":{"site":"c"}}} -o name', ""),
+        ('patch fleet web --type=json -p [{"op":"remove","path":"/metadata/labels/site"}]', ""),
+        ('patch fleet web --type=json -p [{"op":"remove","path":"/metadata/labels/site"}]', ""),
+        ('patch fleet web --type=json -p [{"op":"test","path":"/kind","value":"x"}]', ""),
+        ('patch fleet web --type=merge -p {"spec":{"colour":"blue"}}', ""),
+        ('patch fleet web --type=merge -p {"spec":{"selector":{"matchLabels":7}}}', ""),
+        ('patch fleet web --type=merge -p {"spec":{"selector":null}} --dry-run=server -o name', ""),
+        ('patch fleet web --type=merge -p {"spec":{"selector":null}} --dry-run=client -o json', ""),
+        ('patch fleet web --subresource=status --type=merge -p {"status":{"conditions":[]}}', ""),
+        ('patch -f - --type=merge -p {"metadata":{"labels":{"tier":"core"}}}', fleet("gin")),
+        ("patch fleet nobody --type=merge -p {}", ""),
+        ("patch fleet web --type=merge", ""),
+        ("patch fleets --type=merge -p {}", ""),
+        ("get fleets --show-labels", ""),
+    ],
     "apply and diff": [
         ("diff -f -", fleet("web")),
         ("apply -f -", fleet("web")),
@@ -281,6 +327,10 @@ STORIES: dict[str, list[tuple[str, str]]] = {
         ("delete fleets -l tier=nothing", ""),
         ("delete fleets --all --wait=false", ""),
         ("get fleets", ""),
+        ("create -f -", fleet("one") + "---" + fleet("two") + "---" + fleet("three")),
+        ("delete fleet one --cascade=foreground", ""),
+        ("delete fleet two --cascade=orphan", ""),
+        ("delete fleet three --cascade=background", ""),
     ],
 }  # fmt: skip
 EDITOR = "sed -i s|acme/os:2|acme/os:7|"
@@ -344,6 +394,43 @@ def test_both_may_take_turns_on_one_object(twins: Both, first: str) -> None:
     assert "serverside-applied" in other(
         "apply", "--server-side", "-f", "-", stdin=fleet("web", "quay.io/acme/os:5")
     )
+
+
+def test_what_is_created_gets_a_name_where_it_has_only_its_beginning(twins: Both) -> None:
+    for program in (twins.kubectl, twins.homeport):
+        out = program("create", "-f", "-", stdin=GENERATED)
+        assert re.fullmatch(r"fleet\.flightctl\.io/web-[a-z0-9]{5} created\n", out)
+
+
+def test_go_templates_are_refused_with_the_forms_that_there_are(same: Both) -> None:
+    ran = same.homeport.run("get", "fleets", "-o", "go-template={{.items}}")
+    assert ran.code == 1
+    assert "custom-columns,custom-columns-file,json,jsonpath,jsonpath-file,name,wide" in ran.err
+
+
+def test_a_patch_is_a_merge_patch_unless_said_otherwise(twins: Both) -> None:
+    """kubectl's default is what no server of such kinds takes."""
+    homeport = twins.homeport
+    homeport("create", "-f", "-", stdin=fleet("web"))
+    change = "metadata: {labels: {site: a}}"
+    assert homeport("patch", "fleet", "web", "-p", change).endswith("patched\n")
+    refused = homeport.run("patch", "fleet", "web", "--type=strategic", "-p", change)
+    assert refused.err == 'error: --type must be one of json, merge, not "strategic"\n'
+
+
+@pytest.mark.parametrize(("how", "said"), [("server", "server dry run"), ("client", "dry run")])
+def test_a_patch_that_is_tried_out_says_so(twins: Both, how: str, said: str) -> None:
+    """kubectl's says "patched", as if it were."""
+    homeport = twins.homeport
+    homeport("create", "-f", "-", stdin=fleet("web"))
+    change = '{"metadata":{"labels":{"site":"a"}}}'
+    out = homeport("patch", "fleet", "web", "-p", change, f"--dry-run={how}")
+    assert out == f"fleet.flightctl.io/web patched ({said})\n"
+    assert "site" not in homeport("get", "fleet", "web", "-o", "jsonpath={.metadata.labels}")
+    operations = '[{"op":"remove","path":"/metadata/labels"}]'
+    command = ("patch", "fleet", "web", "--type=json", "-p", operations, f"--dry-run={how}")
+    ran = homeport.run(*command)
+    assert ran.code == (how == "client"), "operations are worked out by the server alone"
 
 
 def test_pruning_takes_what_left_the_files_and_nothing_else(twins: Both, tmp_path: Path) -> None:

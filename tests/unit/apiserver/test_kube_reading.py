@@ -10,6 +10,7 @@ import pytest_asyncio
 import yaml
 
 from apiserver import gnostic
+from apiserver.store import presence
 from apiserver.wire import patch, protobuf
 from resources.kind import Json
 from tests.fakes import kube_face
@@ -373,3 +374,24 @@ async def test_nobody_acts_for_another(rig: Rig, header: str) -> None:
     assert status["message"].startswith("impersonation is not served: ")
     await rig.json("GET", f"{path}/web")
     await rig.refused("GET", path, 401, role="", headers={header: "eve"})
+
+
+async def test_when_a_device_was_last_heard_of_is_beside_its_document(rig: Rig) -> None:
+    path = (await rig.fleets()).replace("fleets", "devices")
+    device: Json = {"apiVersion": "flightctl.io/v1beta1", "kind": "Device"}
+    device |= {"metadata": {"name": "d"}, "spec": {}}
+    made = await rig.json("POST", path, json=device, code=201)
+    async with rig.call("GET", f"{path}/d/lastseen", role="viewer") as response:
+        assert (response.status, await response.read()) == (204, b"")
+    uid = made["metadata"]["uid"]
+    store, documents = rig.face.operations.store, []
+    for seconds in (0.5, 60.5):
+        heard = {uid: 1_767_225_600 + seconds}
+        await store.write(lambda tx, heard=heard: presence.record(tx, heard))
+        documents.append(await rig.json("GET", f"{path}/d"))
+    answer = await rig.json("GET", f"{path}/d/lastseen", role="viewer")
+    assert answer == {"lastSeen": "2026-01-01T00:01:00Z"}
+    assert documents[0] == documents[1], "a heartbeat is no change"
+    await rig.refused("GET", f"{path}/e/lastseen", 404)
+    await rig.refused("GET", f"{path}/d/lastseen", 403, role="nobody")
+    await rig.refused("PUT", f"{path}/d/lastseen", 405, json={})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -213,11 +214,14 @@ def test_describe_finds_a_device_by_its_alias_and_shows_its_events(api: TinyApi,
     api.answers["GET /api/v1/namespaces/default/events"] = {
         "items": [{"type": "Normal", "reason": "Seen", "message": "hello"}]
     }
+    api.answers[f"GET {DEVICES}/abc/lastseen"] = {"lastSeen": "2026-01-01T00:00:00Z"}
     code, out, _ = run("describe", "device", "north")
     assert code == 0
-    assert "Name:      abc" in out
+    assert re.search(r"Last seen: +2026-01-01T00:00:00Z \(\d+\w+ ago\)", out)
+    assert re.search("Name: +abc\n", out)
     assert "hello" in out
-    assert "involvedObject.kind=Device" in api.heard[-1].query["fieldSelector"]
+    asked = next(heard for heard in api.heard if heard.path.endswith("/events"))
+    assert "involvedObject.kind=Device" in asked.query["fieldSelector"]
 
 
 def test_version_says_both(api: TinyApi, run: Run) -> None:

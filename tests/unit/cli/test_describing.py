@@ -71,6 +71,19 @@ def test_an_object_is_described_with_why_and_what_happened() -> None:
         assert expected in text
 
 
+@pytest.mark.parametrize(
+    ("seen", "line"),
+    [
+        ("2026-11-26T11:57:00Z", "Last seen:   2026-11-26T11:57:00Z (3m ago)"),
+        ("2026-11-26T11:59:55Z", "Last seen:   2026-11-26T11:59:55Z (5s ago)"),
+        ("never", "Last seen:   never"),
+    ],
+)
+def test_a_device_is_described_with_when_it_was_last_heard_of(seen: str, line: str) -> None:
+    text = describing.text_of(device(lastSeen=seen), [], Page(NOW))
+    assert line in text.splitlines()
+
+
 def test_on_a_terminal_nothing_is_wider_than_it() -> None:
     message = "the service was not reached at https://service.example:7443 within the time " * 3
     document = device(
