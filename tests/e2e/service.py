@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.client
 import json
 import os
 import re
@@ -11,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cli import kubeconfig
+from resources import registry
 from tests.e2e import processes, rootfs
 
 Json = dict[str, Any]
@@ -95,8 +100,24 @@ class Service:
     def kubectl(self, *argv: str, stdin: str = "", timeout_s: float = 60) -> str:
         return self._run([kubectl(), *argv], timeout_s, stdin)
 
-    def get(self, *argv: str) -> Json:
-        document: Json = json.loads(self.kubectl("get", *argv, "-o", "json"))
+    def get(self, kind: str, name: str = "") -> Json:
+        """What `kubectl get` would, without a program started for it: for those who ask often.
+        Raises RuntimeError while there is no answer."""
+        access = kubeconfig.load(self.kubeconfig)
+        found = next(each for each in registry.KINDS if kind in (each.plural, each.singular))
+        path = f"/apis/{found.api_version}/namespaces/default/{found.plural}/{name}".rstrip("/")
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", self.port, context=access.context, timeout=30
+        )
+        with contextlib.closing(connection):
+            try:
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                document: Json = json.load(answer)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise RuntimeError(f"GET {path}: {error}") from error
+        if answer.status != 200:
+            raise RuntimeError(f"GET {path}: {document}")
         return document
 
     def environment(self) -> dict[str, str]:
@@ -125,6 +146,7 @@ class Service:
         return [line for line in lines if line.startswith("ready")]
 
 
+@functools.cache
 def kubectl() -> str:
     """A kubectl that is new enough: the PATH's, else the one that `make setup` fetched."""
     for found in (shutil.which("kubectl"), str(rootfs.cache() / "kubectl" / "kubectl")):
