@@ -1,10 +1,10 @@
 """`make bench`: figures of the service's core, as a table and as JSON, each beside a comparison.
 
-Two scopes, and the column `scope` says which. Over the wire: the API server as a process, devices
-that enrol and speak mutual TLS with it; the load generator shares its cores, so CPU a request is
-what to trust and rates are a lower bound. The core: operations and store in this process, real
-SQLite with synchronous=FULL, no HTTP; set beside the reference's whole service it flatters us by
-what HTTP costs.
+Three scopes, and the column `scope` says which. The core: operations and store in this process,
+real SQLite with synchronous=FULL, no HTTP; set beside the reference's whole service it flatters us
+by what HTTP costs. Over the wire: the API server as a process, devices that enrol and speak mutual
+TLS with it; the load generator shares its cores, so CPU a request is what to trust and rates are a
+lower bound. The stores, by name and number of devices: see `bench.stores`.
 """
 
 from __future__ import annotations
@@ -13,43 +13,32 @@ import argparse
 import asyncio
 import json
 import resource
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from bench import fleet, wire
+import uvloop
+
+from bench import fleet, stores, wire
+from bench.figures import Figure, latency, show, yardstick
 from bench.fleet import DEVICE
 from resources.kind import Json
 from resources.selectors import parse_fields, parse_labels
 
-CORE = "core, without HTTP"
 WIRE = "service over mTLS"
 AT_REST_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measurement, beside the goal of architecture §11 and the reference's figure."""
-
-    what: str
-    value: float
-    unit: str
-    goal: str
-    reference: str
-    scope: str = CORE
-
-
-async def main(devices: int, connected: int, out: Path | None) -> int:
-    figures = [Figure("yardstick: additions in Python", yardstick(), "million/s", "-", "-", "-")]
-    if connected:
-        figures += await over_the_wire(connected)
+async def main(devices: int, connected: int, sizes: list[int], out: Path | None) -> int:
+    print(
+        f"bound: {devices} devices in the core, {connected} connected,"
+        f" {', '.join(map(str, sizes)) or 'none'} in each store"
+    )
+    figures = [yardstick()]
     with tempfile.TemporaryDirectory() as directory:
         service = await fleet.Service.start(Path(directory))
         try:
@@ -60,22 +49,15 @@ async def main(devices: int, connected: int, out: Path | None) -> int:
         finally:
             await service.stop()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    figures.append(Figure(f"memory, peak, {devices} devices stored", peak, "MB", "-", "-"))
+    figures.append(Figure(f"memory, peak, {devices} devices stored", peak, "MB"))
+    if connected:
+        figures += await over_the_wire(connected)
+    if sizes:
+        figures += await stores.both(sizes)
     show(figures)
     if out is not None:
         out.write_text(json.dumps([asdict(figure) for figure in figures], indent=1))
     return 0
-
-
-def yardstick() -> float:
-    """How fast this machine is at what all the rest is made of, for comparing two machines."""
-    best, number = 0.0, 2_000_000
-    for _ in range(3):
-        start, total = time.process_time(), 0
-        for n in range(number):
-            total += n
-        best = max(best, number / (time.process_time() - start) / 1e6)
-    return best
 
 
 async def over_the_wire(connected: int) -> list[Figure]:
@@ -157,31 +139,18 @@ async def reporting(service: fleet.Service, devices: int) -> list[Figure]:
     ]
 
 
-async def latency(work: Callable[[], Awaitable[Any]], rounds: int) -> tuple[float, float]:
-    """p50 and p99 in milliseconds."""
-    taken = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        await work()
-        taken.append((time.perf_counter() - start) * 1000)
-    return statistics.median(taken), statistics.quantiles(taken, n=100)[98]
-
-
-def show(figures: list[Figure]) -> None:
-    width = max(len(figure.what) for figure in figures)
-    print(f"{'what':{width}}  {'ours':>20}  {'goal':>14}  {'reference':>18}  scope")
-    for figure in figures:
-        ours = f"{figure.value:,.2f} {figure.unit}"
-        print(
-            f"{figure.what:{width}}  {ours:>20}  {figure.goal:>14}  {figure.reference:>18}"
-            f"  {figure.scope}"
-        )
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=10_000)
     parser.add_argument("--connected", type=int, default=1_000, help="0 leaves that part out")
+    parser.add_argument(
+        "--stores", type=int, nargs="*", default=stores.DEFAULT, help="devices in each store"
+    )
+    parser.add_argument(
+        "--full", action="store_const", dest="stores", const=stores.FULL, help="100 000 of them too"
+    )
     parser.add_argument("--json", type=Path, default=None, help="write the figures there too")
     arguments = parser.parse_args()
-    sys.exit(asyncio.run(main(arguments.devices, arguments.connected, arguments.json)))
+    sys.exit(
+        uvloop.run(main(arguments.devices, arguments.connected, arguments.stores, arguments.json))
+    )

@@ -1,16 +1,21 @@
 """`python -m bench.stores`: what lists, writes and watches cost on SQLite and on PostgreSQL.
 
 The API server is a process of its own, asked over TLS; this process is the clients, and shares its
-cores. So CPU is what to compare with other runs, and times are upper bounds. Devices are of three
-kilobytes; beyond the first thousand they are copies of rows, made in SQL. PostgreSQL is the
-machine's own, in a cluster made for the run, and waits for its disk.
+cores. So CPU is what to compare with other runs, and times are upper bounds. CPU is that of the
+server and, where there is one, of all processes of PostgreSQL. Devices are of three kilobytes, half
+of which no compression makes smaller, and are up to date before they are bound, so that a bind
+moves what indexes look at. Beyond the first thousand they are copies of rows, made in SQL.
+PostgreSQL is the machine's own program, in a cluster made for the run, with its own defaults, and
+waits for its disk.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
+import re
 import sys
 import tempfile
 import time
@@ -23,22 +28,29 @@ from typing import Any
 
 import aiohttp
 import orjson
+import uvloop
 from sqlalchemy import Connection, text
 
 from apiserver.operations import Operations
 from apiserver.store import Store, Transaction, recount
 from apiserver.store.tables import DEVICE, DEVICE_LABEL
-from bench import wire
-from bench.__main__ import Figure, latency, show, yardstick
+from bench import watchers, wire
+from bench.figures import Figure, latency, show, yardstick
 from bench.fleet import Service
 from cli import kubeconfig
 from tests.fakes import apiserver_process, postgres
 
 BASE = "/apis/flightctl.io/v1beta1/namespaces/default"
+ROLLOUTS = "/apis/homeport.dev/v1alpha1/namespaces/default/rollouts"
 MERGE = {"Content-Type": "application/merge-patch+json"}
-REAL, BIND_WATCHERS, BOUND = 1_000, 10, 10_000
-WRITES_A_SECOND, WATCHED_S, WRITES = 10, 10.0, 400
-STATUS = {f"custom{n}": "a value of some length, as devices report them" for n in range(38)}
+DEFAULT, FULL = [10_000], [10_000, 100_000]
+REAL, BIND_WATCHERS, BOUND_MAX = 1_000, 10, 10_000
+WRITES = {1: 200, 64: 1_000}
+WATCHERS, WRITES_A_SECOND, WATCHED_S = 1_000, 10, 10.0
+# Whoever waits longer for an event will not see it any more.
+PATIENCE_S = 60.0
+_MARK = re.compile(rb'"acme.io/n":"fan-(\d+)"')
+_NAME = re.compile(rb'"name":"(d\d{6})"')
 
 
 @dataclass(slots=True)
@@ -47,7 +59,10 @@ class Site:
 
     server: apiserver_process.Process
     session: aiohttp.ClientSession
+    access: kubeconfig.Access
+    database: postgres.Cluster | None
     scope: str
+    devices: int
     watchers: int
     figures: list[Figure] = field(default_factory=list)
 
@@ -55,9 +70,13 @@ class Site:
     def pid(self) -> int:
         return self.server.process.pid
 
+    def cpu_s(self) -> float:
+        """CPU seconds of the server and its database so far."""
+        return wire.cpu_s(self.pid) + (0.0 if self.database is None else _cpu_s(self.database))
+
     def note(self, what: str, value: float, unit: str, goal: str = "-") -> None:
         print(f"# {self.scope}: {what}: {value:,.2f} {unit}", file=sys.stderr)
-        self.figures.append(Figure(what, value, unit, goal, "-", self.scope))
+        self.figures.append(Figure(what, value, unit, goal, scope=self.scope))
 
     async def get(self, path: str, **query: str) -> dict[str, Any]:
         async with self.session.get(self.server.url + BASE + path, params=query) as response:
@@ -73,32 +92,70 @@ class Site:
             return int(body["metadata"]["resourceVersion"])
 
 
+def _cpu_s(cluster: postgres.Cluster) -> float:
+    """Of its processes that ended too: the first one has waited for them."""
+    first, *others = cluster.processes()
+    ended = Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[13:15]
+    ticks = sum(int(word) for word in ended) / wire.TICKS_A_SECOND
+    return ticks + sum(wire.cpu_s(pid) for pid in (first, *others))
+
+
+def _memory_mb(cluster: postgres.Cluster) -> float:
+    """What its processes share counts once."""
+    total = 0
+    for pid in cluster.processes():
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        total += int(rollup.partition("\nPss:")[2].split()[0])
+    return total / 1024
+
+
 async def fill(url: str, data: Path, devices: int) -> None:
-    """A store with a fleet that selects the first BOUND devices, and so many devices."""
+    """A store with a fleet that selects the first BOUND_MAX devices, and so many devices."""
     store = await Store.open(url, data_dir=data)
     operations = Operations(store)
     await operations.prepare()
     service = await Service.over(operations)
-    await service.fill(min(REAL, devices))
-    for number in range(min(REAL, devices)):
-        await service.report(f"d{number:06}", number, STATUS)
+    real = min(REAL, devices)
+    await service.fill(real)
+    # The statuses say that they run version 2.
+    await service.change("one")
+    await service.change("two")
+    await asyncio.gather(*(service.report(f"d{n:06}", n, _facts(n)) for n in range(real)))
     if devices > REAL:
         await store.write(partial(_copy, devices=devices))
-        for place in await store.read(lambda s: recount.places(s, ("", ""), 100)):
-            await store.write(partial(recount.repair, place=place))
+    for place in await store.read(lambda s: recount.places(s, ("", ""), 100)):
+        await store.write(partial(recount.repair, place=place))
+    if url:
+        # As its own housekeeping would within a minute.
+        await store.write(lambda tx: tx.connection.execute(text("ANALYZE")) and None)
+    counted = await store.read(lambda s: s.counters("default"))
+    assert counted["updated"] == {"UpToDate": devices}, counted
     await store.close()
+
+
+def _facts(number: int) -> dict[str, str]:
+    """What a device says of itself: half of it is the same on all, half on none."""
+    own = {
+        f"custom{n}": hashlib.sha384(f"{number} {n}".encode()).hexdigest()[:46]
+        for n in range(0, 38, 2)
+    }
+    return own | {
+        f"custom{n}": "a value of some length, as devices report them" for n in range(1, 38, 2)
+    }
 
 
 def _copy(tx: Transaction, devices: int) -> None:
     """Copies of the first devices under names, uids and serial numbers of their own; those beyond
-    BOUND are of another site and of no fleet."""
+    BOUND_MAX are of another site and of no fleet."""
+    if not tx.dialect.is_sqlite:
+        tx.connection.execute(text("SET LOCAL statement_timeout = 0"))
     run: Callable[..., Any] = lambda sql, **values: tx.connection.execute(text(sql), values)  # noqa: E731
     series = "WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < :rounds)"
     number = f"(CAST(substr(d.name, 2) AS INTEGER) + k.i * {REAL})"
     name = f"'d' || substr('000000' || CAST({number} AS TEXT), -6)"
     if not tx.dialect.is_sqlite:
         name = f"'d' || lpad(CAST({number} AS TEXT), 6, '0')"
-    is_near = f"{number} < {BOUND}"
+    is_near = f"{number} < {BOUND_MAX}"
     own = {
         "uid": f"'uid-' || {number}",
         "name": name,
@@ -139,67 +196,46 @@ async def lists(site: Site) -> None:
         "by label, one matches": {"labelSelector": "serial=7"},
         "by field": {"fieldSelector": "status.summary.status=Online"},
     }
+    rounds = 200
     for what, query in asked.items():
-        p50, p99 = await latency(partial(site.get, "/devices", limit="100", **query), 100)
+        page = partial(site.get, "/devices", limit="100", **query)
+        await page()
+        cpu = site.cpu_s()
+        p50, p99 = await latency(page, rounds)
         site.note(f"list of 100 {what}, p50", p50, "ms", "5 ms")
         site.note(f"list of 100 {what}, p99", p99, "ms", "25 ms")
-    began, cpu, token, number = time.perf_counter(), wire.cpu_s(site.pid), "", 0
+        site.note("CPU for one", (site.cpu_s() - cpu) / rounds * 1000, "ms")
+    began, cpu, token, number = time.perf_counter(), site.cpu_s(), "", 0
     while True:
         more = {"continue": token} if token else {}
-        page = await site.get("/devices", limit="500", **more)
-        number += len(page["items"])
-        token = page["metadata"].get("continue", "")
+        listed = await site.get("/devices", limit="500", **more)
+        number += len(listed["items"])
+        token = listed["metadata"].get("continue", "")
         if not token:
             break
+    assert number == site.devices, number
     site.note(f"all {number} in pages of 500", time.perf_counter() - began, "s")
-    site.note("CPU of the server for it", wire.cpu_s(site.pid) - cpu, "s")
+    site.note("CPU for it", site.cpu_s() - cpu, "s")
 
 
 async def writes(site: Site) -> None:
-    for clients in (1, 64):
-        cpu, began = wire.cpu_s(site.pid), time.perf_counter()
+    for clients, number in WRITES.items():
 
-        async def client(which: int, clients: int = clients) -> None:
-            for n in range(which, WRITES, clients):
+        async def client(which: int, clients: int = clients, number: int = number) -> None:
+            for n in range(which, number, clients):
                 change = {"metadata": {"annotations": {"acme.io/n": f"{clients}-{n}"}}}
                 await site.patch(f"devices/d{n % REAL:06}", change)
 
+        cpu, began = site.cpu_s(), time.perf_counter()
         await asyncio.gather(*(client(which) for which in range(clients)))
         wall = time.perf_counter() - began
-        site.note(f"patches of devices, {clients} client(s)", WRITES / wall, "/s")
-        cpu_ms = (wire.cpu_s(site.pid) - cpu) / WRITES * 1000
-        site.note("CPU of the server for one", cpu_ms, "ms")
-
-
-async def watch(
-    site: Site, path: str, query: dict[str, str], see: Callable[[dict[str, Any]], bool]
-) -> None:
-    """Until `see` says that it has seen enough."""
-    query = query | {"watch": "true", "timeoutSeconds": "600"}
-    async with site.session.get(site.server.url + BASE + path, params=query) as response:
-        assert response.status == 200, await response.text()
-        async for line in response.content:
-            if see(orjson.loads(line)):
-                return
+        site.note(f"patches of devices, {clients} client(s)", number / wall, "/s")
+        site.note("CPU for one", (site.cpu_s() - cpu) / number * 1000, "ms")
 
 
 async def bulk(site: Site) -> None:
-    """A fleet change of BOUND devices, and ten watchers that want each of them."""
-    now = (await site.get("/devices", limit="1"))["metadata"]["resourceVersion"]
-    version = {
-        "apiVersion": "flightctl.io/v1beta1",
-        "kind": "TemplateVersion",
-        "metadata": {"name": "web.bench"},
-        "spec": {"fleet": "web"},
-        "status": {"config": [], "conditions": []},
-    }
-    rollout = {
-        "apiVersion": "homeport.dev/v1alpha1",
-        "kind": "Rollout",
-        "metadata": {"name": "web.bench-1"},
-        "spec": {"target": {"fleet": "web", "templateVersion": "web.bench"}},
-    }
-    rollouts = "/apis/homeport.dev/v1alpha1/namespaces/default/rollouts"
+    """A fleet change of many devices, and ten watchers that want each of them."""
+    bound = min(site.devices, BOUND_MAX)
     connector = aiohttp.UnixConnector(str(site.server.data / "controllers.sock"))
     async with aiohttp.ClientSession(connector=connector) as controllers:
 
@@ -209,82 +245,104 @@ async def bulk(site: Site) -> None:
                 assert response.status in (200, 201), answer
                 return answer
 
-        await post(f"{BASE}/templateversions", version)
-        await post(rollouts, rollout)
+        await post(f"{BASE}/templateversions", _VERSION)
+        await post(ROLLOUTS, _ROLLOUT)
+        missing = [{b"d%06d" % n for n in range(bound)} for _ in range(BIND_WATCHERS)]
+        last = asyncio.Event()
 
-        def wanting() -> Callable[[dict[str, Any]], bool]:
-            missing = {f"d{n:06}" for n in range(BOUND)}
-
-            def see(event: dict[str, Any]) -> bool:
-                annotations = event["object"]["metadata"].get("annotations") or {}
-                if annotations.get("fleet-controller/templateVersion") == "bench":
-                    missing.discard(event["object"]["metadata"]["name"])
-                return not missing
+        def seeing(mine: set[bytes]) -> watchers.See:
+            def see(line: bytes) -> None:
+                if b'"fleet-controller/templateVersion":"bench"' in line:
+                    found = _NAME.search(line)
+                    assert found is not None, line
+                    mine.discard(found[1])
+                    if not any(missing):
+                        last.set()
 
             return see
 
-        following = {"resourceVersion": now}
-        watchers = [
-            asyncio.create_task(watch(site, "/devices", following, wanting()))
-            for _ in range(BIND_WATCHERS)
-        ]
-        await asyncio.sleep(1)
-        cpu, began = wire.cpu_s(site.pid), time.perf_counter()
-        asked = {"templateVersion": "web.bench", "rollout": "web.bench-1"}
-        answer = await post(f"{BASE}/fleets/web/bindings", asked)
-        bound = time.perf_counter() - began
-        assert answer["bound"] == BOUND, answer
-        await asyncio.gather(*watchers)
-    site.note(f"{BOUND} devices bound", bound, "s", "< 1 s")
-    site.note(f"until {BIND_WATCHERS} watchers have all", time.perf_counter() - began, "s")
-    site.note("CPU of the server for it", wire.cpu_s(site.pid) - cpu, "s")
+        now = (await site.get("/devices", limit="1"))["metadata"]["resourceVersion"]
+        where = site.server.url, site.access.context, f"{BASE}/devices", {"resourceVersion": now}
+        async with watchers.watching(*where, [seeing(mine) for mine in missing]):
+            await asyncio.sleep(1)
+            cpu, began = site.cpu_s(), time.perf_counter()
+            asked = {"templateVersion": "web.bench", "rollout": "web.bench-1"}
+            answer = await post(f"{BASE}/fleets/web/bindings", asked)
+            taken = time.perf_counter() - began
+            assert answer["bound"] == bound, answer
+            async with asyncio.timeout(10 * PATIENCE_S):
+                await last.wait()
+            seen = time.perf_counter() - began
+    site.note(f"{bound} devices bound, {BIND_WATCHERS} watching", taken, "s", "< 1 s")
+    site.note(f"until {BIND_WATCHERS} watchers have all", seen, "s")
+    site.note("CPU for it", site.cpu_s() - cpu, "s")
+
+
+_VERSION: dict[str, Any] = {
+    "apiVersion": "flightctl.io/v1beta1",
+    "kind": "TemplateVersion",
+    "metadata": {"name": "web.bench"},
+    "spec": {"fleet": "web"},
+    "status": {"config": [], "conditions": []},
+}
+_ROLLOUT: dict[str, Any] = {
+    "apiVersion": "homeport.dev/v1alpha1",
+    "kind": "Rollout",
+    "metadata": {"name": "web.bench-1"},
+    "spec": {"target": {"fleet": "web", "templateVersion": "web.bench"}},
+}
 
 
 async def fan_out(site: Site) -> None:
-    """Many watchers of the fleets, and how long each event takes to each of them."""
+    """Many watchers of one fleet, and how long after each write they know of it. Who is slow gets
+    the last state at once; what was left out for it counts as late as what came in its place."""
     before = wire.resident_mb(site.pid)
-    sent: dict[str, float] = {}
-    taken: list[float] = []
     number = int(WATCHED_S * WRITES_A_SECOND)
+    sent: list[float] = []
+    taken: list[float] = []
+    came, knowing = 0, 0
+    done = asyncio.Event()
 
-    def counting() -> Callable[[dict[str, Any]], bool]:
-        left = number
+    def seeing() -> watchers.See:
+        known = 0
 
-        def see(event: dict[str, Any]) -> bool:
-            nonlocal left
-            mark = (event["object"]["metadata"].get("annotations") or {}).get("acme.io/n", "")
-            if mark in sent:
-                taken.append((time.perf_counter() - sent[mark]) * 1000)
-                left -= 1
-            return left <= 0
+        def see(line: bytes) -> None:
+            nonlocal known, came, knowing
+            if (found := _MARK.search(line)) is None:
+                return
+            now, mark = time.perf_counter(), int(found[1])
+            taken.extend((now - at) * 1000 for at in sent[known : mark + 1])
+            known, came = mark + 1, came + 1
+            if known == number:
+                knowing += 1
+                if knowing == site.watchers:
+                    done.set()
 
         return see
 
     now = (await site.get("/fleets"))["metadata"]["resourceVersion"]
-    watchers = [
-        asyncio.create_task(watch(site, "/fleets", {"resourceVersion": now}, counting()))
-        for _ in range(site.watchers)
-    ]
-    await asyncio.sleep(15)
-    site.note("memory for a watcher", (wire.resident_mb(site.pid) - before) / site.watchers, "MB")
-    cpu, began = wire.cpu_s(site.pid), time.perf_counter()
-    for n in range(number):
-        await asyncio.sleep(max(0.0, began + n / WRITES_A_SECOND - time.perf_counter()))
-        sent[f"fan-{n}"] = time.perf_counter()
-        await site.patch("fleets/web", {"metadata": {"annotations": {"acme.io/n": f"fan-{n}"}}})
-    # A superseded event never comes: whoever is slow gets the last state at once.
-    await asyncio.wait(watchers, timeout=20)
-    for watcher in watchers:
-        watcher.cancel()
-    await asyncio.gather(*watchers, return_exceptions=True)
+    where = site.server.url, site.access.context, f"{BASE}/fleets", {"resourceVersion": now}
+    async with watchers.watching(*where, [seeing() for _ in range(site.watchers)]):
+        await asyncio.sleep(2)
+        each = (wire.resident_mb(site.pid) - before) / site.watchers
+        site.note("memory for a watcher", each, "MB", "≤ 0.08 MB")
+        cpu, began = site.cpu_s(), time.perf_counter()
+        for n in range(number):
+            await asyncio.sleep(max(0.0, began + n / WRITES_A_SECOND - time.perf_counter()))
+            sent.append(time.perf_counter())
+            change = {"metadata": {"annotations": {"acme.io/n": f"fan-{n}"}}}
+            await site.patch("fleets/web", change)
+        wrote = time.perf_counter() - began
+        async with asyncio.timeout(PATIENCE_S):
+            await done.wait()
+        cpu = site.cpu_s() - cpu
     taken.sort()
-    what = f"event to one of {site.watchers} watchers, {WRITES_A_SECOND} writes/s"
+    what = f"event to one of {site.watchers} watchers"
+    site.note(f"writes with {site.watchers} watching", number / wrote, "/s", f"{WRITES_A_SECOND}/s")
     site.note(f"{what}, p50", taken[len(taken) // 2], "ms")
     site.note(f"{what}, p99", taken[int(len(taken) * 0.99)], "ms", "< 250 ms")
-    site.note("events that came, of those written", len(taken) / number / site.watchers * 100, "%")
-    site.note(
-        "CPU of the server for an event", (wire.cpu_s(site.pid) - cpu) / len(taken) * 1e6, "µs"
-    )
+    site.note("events that came, of those written", came / number / site.watchers * 100, "%")
+    site.note("CPU for an event", cpu / came * 1e6, "µs")
 
 
 PARTS: dict[str, Callable[[Site], Awaitable[None]]] = {
@@ -296,9 +354,16 @@ PARTS: dict[str, Callable[[Site], Awaitable[None]]] = {
 
 
 async def measure(
-    name: str, url: str, data: Path, devices: int, parts: list[str], watchers: int
+    name: str,
+    database: postgres.Cluster | None,
+    data: Path,
+    devices: int,
+    *,
+    parts: list[str],
+    watching: int,
 ) -> list[Figure]:
     began = time.perf_counter()
+    url = "" if database is None else database.create_database()
     await fill(url, data, devices)
     async with AsyncExitStack() as stack:
         options = ("--database", url) if url else ()
@@ -307,31 +372,41 @@ async def measure(
         connector = aiohttp.TCPConnector(ssl=access.context, limit=0)
         timeout = aiohttp.ClientTimeout(total=None, sock_read=120)
         session = await stack.enter_async_context(
-            aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=2**20)
+            aiohttp.ClientSession(connector=connector, timeout=timeout)
         )
-        site = Site(server, session, f"{name}, {devices}", watchers)
+        site = Site(server, session, access, database, f"{name}, {devices}", devices, watching)
+        site.note("memory of the server, at the start", wire.resident_mb(site.pid), "MB")
         for part in parts:
-            if part != "bulk" or devices >= BOUND:
-                await PARTS[part](site)
-        site.note("memory of the server, at the end", wire.resident_mb(site.pid), "MB")
+            await PARTS[part](site)
+            site.note(f"memory of the server, after {part}", wire.resident_mb(site.pid), "MB")
+        if database is not None:
+            site.note("memory of PostgreSQL, at the end", _memory_mb(database), "MB")
     print(f"# {name}, {devices} devices: {time.perf_counter() - began:.0f} s", file=sys.stderr)
     return site.figures
 
 
-async def main(sizes: list[int], parts: list[str], watchers: int, out: Path | None) -> int:
-    figures = [Figure("yardstick: additions in Python", yardstick(), "million/s", "-", "-", "-")]
+async def both(
+    sizes: list[int], watching: int = WATCHERS, parts: list[str] | None = None
+) -> list[Figure]:
+    """The figures of both stores, at each size."""
+    figures: list[Figure] = []
+    how: dict[str, Any] = {"parts": parts or list(PARTS), "watching": watching}
     with tempfile.TemporaryDirectory() as directory:
         for devices in sizes:
             data = Path(directory) / f"sqlite-{devices}"
-            figures += await measure("SQLite", "", data, devices, parts, watchers)
+            figures += await measure("SQLite", None, data, devices, **how)
         if why := postgres.missing():
             print(f"# no PostgreSQL: {why}", file=sys.stderr)
-        else:
-            with postgres.running(fsync=True) as cluster:
-                for devices in sizes:
-                    data = Path(directory) / f"postgres-{devices}"
-                    url = cluster.create_database()
-                    figures += await measure("PostgreSQL", url, data, devices, parts, watchers)
+            return figures
+        with postgres.running(fsync=True) as cluster:
+            for devices in sizes:
+                data = Path(directory) / f"postgres-{devices}"
+                figures += await measure("PostgreSQL", cluster, data, devices, **how)
+    return figures
+
+
+async def main(sizes: list[int], parts: list[str], watching: int, out: Path | None) -> int:
+    figures = [yardstick(), *await both(sizes, watching, parts)]
     show(figures)
     if out is not None:
         out.write_text(json.dumps([asdict(figure) for figure in figures], indent=1))
@@ -340,11 +415,11 @@ async def main(sizes: list[int], parts: list[str], watchers: int, out: Path | No
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--devices", type=int, nargs="*", default=[10_000, 100_000])
+    parser.add_argument("--devices", type=int, nargs="*", default=FULL)
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--watchers", type=int, default=1_000)
+    parser.add_argument("--watchers", type=int, default=WATCHERS)
     parser.add_argument("--json", type=Path, default=None, help="write the figures there too")
     arguments = parser.parse_args()
     sys.exit(
-        asyncio.run(main(arguments.devices, arguments.parts, arguments.watchers, arguments.json))
+        uvloop.run(main(arguments.devices, arguments.parts, arguments.watchers, arguments.json))
     )

@@ -28,6 +28,7 @@ from tests.fakes import agent_client, apiserver_process
 ENROLLING = 20
 ACTIVE = 50
 REQUESTS = 4_000
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 BASE = "/apis/flightctl.io/v1beta1/namespaces/default"
 
 
@@ -49,7 +50,7 @@ class Site:
 def cpu_s(pid: int) -> float:
     """CPU seconds of a process so far, as the kernel counts them."""
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+    return (int(words[11]) + int(words[12])) / TICKS_A_SECOND
 
 
 def resident_mb(pid: int) -> float:

@@ -90,6 +90,12 @@ class Cluster:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
+    def processes(self) -> list[int]:
+        """Ids of those that run, the first of which started the others."""
+        first = int((self.directory / "data" / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{first}/task/{first}/children").read_text()
+        return [first, *map(int, children.split())]
+
     def start(self) -> None:
         """It ends with the thread that starts it, however that ends."""
         setpriv = shutil.which("setpriv")
