@@ -24,6 +24,7 @@ from apiserver.verbs import (
     Deleted,
     ListOptions,
     Page,
+    WatchBatch,
     WatchEvent,
     WatchOptions,
     WriteOptions,
@@ -471,7 +472,7 @@ class Operations:
 
     async def watch(
         self, caller: Caller, kind: Kind, namespace: str | None, options: WatchOptions
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncIterator[WatchBatch]:
         """Events until the timeout or the drain. Raises Expired when the log no longer reaches
         back to `resource_version`, at the start or later."""
         deadline = self._monotonic() + options.timeout_s
@@ -480,23 +481,25 @@ class Operations:
             page = await self.list(
                 caller, kind, namespace, ListOptions(options.labels, options.fields)
             )
-            for document in page.items:
-                yield WatchEvent("ADDED", document)
+            for start in range(0, len(page.items), watching.PAGE):
+                some = page.items[start : start + watching.PAGE]
+                yield WatchBatch([WatchEvent("ADDED", document) for document in some])
             cursor = page.version
             if options.send_initial:
-                yield WatchEvent("BOOKMARK", showing.bookmark(kind, cursor), initial_end=True)
+                last = WatchEvent("BOOKMARK", showing.bookmark(kind, cursor), initial_end=True)
+                yield WatchBatch([last])
         bookmarked = self._monotonic()
         told = cursor
         while True:
             step = await self._looks.look(kind, namespace, options, cursor)
-            for event in step.events:
-                yield event
+            if step.batch.events:
+                yield step.batch
             cursor = step.cursor
             now = self._monotonic()
             ending = now >= deadline or self.store.hub.closed
             due = now - bookmarked >= options.bookmark_s or (ending and cursor != told)
             if step.caught_up and options.bookmarks and due:
-                yield WatchEvent("BOOKMARK", showing.bookmark(kind, cursor))
+                yield WatchBatch([WatchEvent("BOOKMARK", showing.bookmark(kind, cursor))])
                 bookmarked, told = now, cursor
             if ending:
                 return
@@ -587,6 +590,7 @@ __all__ = [
     "ListOptions",
     "Operations",
     "Page",
+    "WatchBatch",
     "WatchEvent",
     "WatchOptions",
     "WriteOptions",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from resources.kind import Json
@@ -77,3 +78,12 @@ class WatchEvent:
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
     document: Json
     initial_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WatchBatch:
+    """Events that follow each other. Watchers that ask for the same get the same batch, and leave
+    what they have written of it, by shape, for the next of them."""
+
+    events: Sequence[WatchEvent]
+    written: dict[str, Sequence[bytes]] = field(default_factory=dict, compare=False)

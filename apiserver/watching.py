@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from apiserver import errors, showing
 from apiserver.store import Snapshot, Store, watchrule
-from apiserver.verbs import WatchEvent, WatchOptions
+from apiserver.verbs import WatchBatch, WatchEvent, WatchOptions
 from resources.kind import Json, Kind
 
 PAGE = 500
-# Looks that are kept for those who come late: of a few kinds and selections, the last.
-KEPT = 16
+# Looks that are kept for those who come late: of a few kinds and selections, the last; and of a
+# bulk change no more than a page or two, for a document takes ten kilobytes.
+KEPT, KEPT_EVENTS = 16, 1_000
 
 Key = tuple[str, str | None, str, str, int]
 
@@ -32,7 +33,7 @@ Key = tuple[str, str | None, str, str, int]
 class Step:
     """Events up to `cursor`; `caught_up`: there was nothing beyond it."""
 
-    events: Sequence[WatchEvent]
+    batch: WatchBatch
     cursor: int
     caught_up: bool
 
@@ -44,6 +45,7 @@ class Looks:
         self._store = store
         self._under_way: dict[Key, asyncio.Task[Step]] = {}
         self._taken: OrderedDict[Key, Step] = OrderedDict()
+        self._events = 0
 
     async def look(
         self, kind: Kind, namespace: str | None, options: WatchOptions, cursor: int
@@ -70,8 +72,10 @@ class Looks:
         # One that got nowhere says nothing once there is more.
         if step.cursor > key[-1]:
             self._taken[key] = step
-            if len(self._taken) > KEPT:
-                self._taken.popitem(last=False)
+            self._events += len(step.batch.events)
+            while len(self._taken) > KEPT or (self._events > KEPT_EVENTS and len(self._taken) > 1):
+                _, dropped = self._taken.popitem(last=False)
+                self._events -= len(dropped.batch.events)
 
 
 async def _look(
@@ -92,14 +96,14 @@ async def _look(
         rows = snapshot.changes(kind, namespace, cursor, PAGE)
         caught_up = len(rows) < PAGE
         at = snapshot.version if caught_up else rows[-1].version
-        return Step(_events(snapshot, kind, rows, matches), at, caught_up)
+        return Step(WatchBatch(_events(snapshot, kind, rows, matches)), at, caught_up)
 
     return await store.read(read)
 
 
 def _events(
     snapshot: Snapshot, kind: Kind, rows: Any, matches: watchrule.Matches
-) -> Sequence[WatchEvent]:
+) -> list[WatchEvent]:
     found = snapshot.current(kind, {row.uid for row in rows}) if rows else {}
     events = []
     for row in rows:

@@ -19,7 +19,7 @@ from apiserver.operations import (
     ListOptions,
     Operations,
     Page,
-    WatchEvent,
+    WatchBatch,
     WatchOptions,
     WriteOptions,
     Written,
@@ -176,15 +176,16 @@ class View:
 
     async def watch(
         self, caller: Caller, kind: Kind, namespace: str | None, options: WatchOptions
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncIterator[WatchBatch]:
         with self._in_shown_words():
-            async for event in self._operations.watch(
+            async for batch in self._operations.watch(
                 caller,
                 self._turning.stored,
                 namespace,
                 replace(options, fields=self._fields(options.fields)),
             ):
-                yield replace(event, document=self._turning.show(event.document))
+                show = self._turning.show
+                yield WatchBatch([replace(e, document=show(e.document)) for e in batch.events])
 
     def _fields(self, fields: FieldSelector | None) -> FieldSelector | None:
         return None if fields is None else self._turning.select(fields)

@@ -25,7 +25,7 @@ from apiserver.operations import (
     ListOptions,
     Operations,
     Page,
-    WatchEvent,
+    WatchBatch,
     WatchOptions,
     WriteOptions,
     Written,
@@ -110,7 +110,7 @@ class Registry(Protocol):
 
     def watch(
         self, caller: Caller, kind: Kind, namespace: str | None, options: WatchOptions
-    ) -> AsyncIterator[WatchEvent]: ...
+    ) -> AsyncIterator[WatchBatch]: ...
 
 
 Creator = Callable[[Caller, str, Json, WriteOptions], Awaitable[Written]]

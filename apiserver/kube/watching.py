@@ -9,7 +9,8 @@ when the process drains, and when the client no longer takes bytes: all of them 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp.client_exceptions import ClientConnectionResetError
@@ -17,7 +18,7 @@ from aiohttp.client_exceptions import ClientConnectionResetError
 from apiserver.errors import StatusError, Timeout
 from apiserver.kube.face import FACE, Face
 from apiserver.kube.target import Target
-from apiserver.operations import WatchEvent, WatchOptions
+from apiserver.operations import WatchBatch, WatchOptions
 from apiserver.wire import accept, options, table
 from apiserver.wire.frames import Writer
 
@@ -37,16 +38,17 @@ async def watch(request: web.Request, target: Target) -> web.StreamResponse:
     include = table.parse_include(request.query.get("includeObject", ""))
     await _reached(face, query)
     writer = Writer(target.kind, representation.shape, now=face.now, include=include)
-    events = face.registry(target.kind).watch(
+    batches = face.registry(target.kind).watch(
         target.caller, target.kind, target.namespace, _options(face, query)
     )
     response = web.StreamResponse()
     response.content_type = representation.content_type
     response.headers["Cache-Control"] = "no-cache, private"
     await response.prepare(request)
-    pump: asyncio.Future[object] = asyncio.ensure_future(_pump(response, writer, events, query))
+    outlet = Outlet(response)
+    pump: asyncio.Future[object] = asyncio.ensure_future(_pump(outlet, writer, batches, query))
     try:
-        await _until_over(request, face, pump)
+        await _until_over(request, face, pump, outlet)
     finally:
         pump.cancel()
         await asyncio.wait([pump])
@@ -83,42 +85,62 @@ async def _reached(face: Face, query: options.WatchQuery) -> None:
         raise Timeout(f"Too large resource version: {version}, current: {reached}", retry_after_s=1)
 
 
+@dataclass(slots=True)
+class Outlet:
+    """A response, and since when a write to it waits for the client. Most writes wait for nothing,
+    so who watches over the stream looks here now and then: a timer for each write is what a
+    thousand watchers would pay for."""
+
+    response: web.StreamResponse
+    waiting_since: float | None = None
+
+    async def write(self, pieces: Iterable[bytes]) -> None:
+        loop = asyncio.get_running_loop()
+        for piece in pieces:
+            self.waiting_since = loop.time()
+            await self.response.write(piece)
+        self.waiting_since = None
+
+    @property
+    def is_stalled(self) -> bool:
+        since = self.waiting_since
+        return since is not None and asyncio.get_running_loop().time() - since > STALLED_S
+
+
 async def _pump(
-    response: web.StreamResponse,
+    outlet: Outlet,
     writer: Writer,
-    events: AsyncIterator[WatchEvent],
+    batches: AsyncIterator[WatchBatch],
     query: options.WatchQuery,
 ) -> None:
     try:
-        async for event in events:
-            frame = _frame(writer, event, query)
-            if frame:
-                await _write(response, frame)
+        async for batch in batches:
+            await outlet.write(_pieces(writer, batch, query))
     except StatusError as error:
-        await _write(response, writer.error(error))
+        await outlet.write([writer.error(error)])
 
 
-def _frame(writer: Writer, event: WatchEvent, query: options.WatchQuery) -> bytes:
-    if event.type != "BOOKMARK":
-        return writer.event(event.type, event.document)
+def _pieces(writer: Writer, batch: WatchBatch, query: options.WatchQuery) -> Iterable[bytes]:
+    first = batch.events[0]
+    if first.type != "BOOKMARK":
+        events = [(event.type, event.document) for event in batch.events]
+        return writer.pieces(events, batch.written)
+    assert len(batch.events) == 1, "a bookmark stands alone"
     if not query.bookmarks:
-        return b""
-    version = event.document["metadata"]["resourceVersion"]
-    return writer.bookmark(version, initial_end=event.initial_end)
+        return []
+    version = first.document["metadata"]["resourceVersion"]
+    return [writer.bookmark(version, initial_end=first.initial_end)]
 
 
-async def _write(response: web.StreamResponse, frame: bytes) -> None:
-    async with asyncio.timeout(STALLED_S):
-        await response.write(frame)
-
-
-async def _until_over(request: web.Request, face: Face, pump: asyncio.Future[object]) -> None:
+async def _until_over(
+    request: web.Request, face: Face, pump: asyncio.Future[object], outlet: Outlet
+) -> None:
     draining: asyncio.Future[object] = asyncio.ensure_future(face.draining.wait())
     awaited: set[asyncio.Future[object]] = {pump, draining}
     try:
         while not pump.done() and not draining.done():
             await asyncio.wait(awaited, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-            if request.transport is None or request.transport.is_closing():
+            if request.transport is None or request.transport.is_closing() or outlet.is_stalled:
                 return
     finally:
         draining.cancel()

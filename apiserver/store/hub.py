@@ -14,7 +14,7 @@ class Hub:
 
     def __init__(self, version: int) -> None:
         self.version = version
-        self._changed = asyncio.Event()
+        self._waiting: set[asyncio.Future[None]] = set()
         self._closed = False
 
     @property
@@ -34,17 +34,27 @@ class Hub:
 
     async def wait(self, after: int, timeout_s: float) -> int:
         """The newest version as soon as it is above `after`, at the latest after `timeout_s`."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                # No await between looking and waiting on the event of that look, so a publish
-                # in between finds this waiter.
-                while self.version <= after and not self._closed:
-                    await self._changed.wait()
-        except TimeoutError:
-            pass
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        # No await between looking and waiting on what was made for it, so a publish in between
+        # finds this waiter. One timer and one future, since thousands wait here.
+        while self.version <= after and not self._closed and loop.time() < deadline:
+            waiter = loop.create_future()
+            self._waiting.add(waiter)
+            timer = loop.call_at(deadline, _release, waiter)
+            try:
+                await waiter
+            finally:
+                timer.cancel()
+                self._waiting.discard(waiter)
         return self.version
 
     def _wake(self) -> None:
-        # A new event for the next round; the old one, set, releases all who hold it.
-        waiting, self._changed = self._changed, asyncio.Event()
-        waiting.set()
+        waiting, self._waiting = self._waiting, set()
+        for waiter in waiting:
+            _release(waiter)
+
+
+def _release(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

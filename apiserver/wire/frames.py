@@ -1,13 +1,15 @@
 """Watch events as bytes: one JSON object a line, in the representation that was asked for.
 
-Nothing is kept between watches. Some documents carry counts that move without a version, and tables
-carry ages, so a frame that is kept could be wrong; and writing one costs microseconds, a fraction
-of reading its object.
+What one watch writes of a batch of events serves all others that were given the same batch: the
+documents in it are the same, so the bytes are. Only tables are written by each watch for itself,
+for they carry ages, and the columns with the first event. Beyond a batch nothing is kept: some
+documents carry counts that move without a version. Lines are joined to pieces, since each write
+costs more than a line; a piece stays small, since a client that is slow holds one in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 import orjson
@@ -15,6 +17,8 @@ import orjson
 from apiserver.errors import StatusError
 from apiserver.wire import accept, shapes, table
 from resources.kind import Json, Kind
+
+PIECE_BYTES = 64 << 10
 
 
 class Writer:
@@ -33,6 +37,18 @@ class Writer:
         self._now = now
         self._include = include
         self._columns_sent = False
+
+    def pieces(
+        self, events: Sequence[tuple[str, Json]], written: dict[str, Sequence[bytes]]
+    ) -> Iterable[bytes]:
+        """Events that follow each other, as few pieces. `written` belongs to these events: what is
+        there by shape is taken, what is not is left there."""
+        if self._shape == accept.TABLE:
+            return _joined(self.event(*event) for event in events)
+        found = written.get(self._shape)
+        if found is None:
+            found = written[self._shape] = list(_joined(self.event(*event) for event in events))
+        return found
 
     def event(self, type_: str, document: Json) -> bytes:
         """An ADDED, MODIFIED or DELETED."""
@@ -71,3 +87,15 @@ class Writer:
 
 def _line(type_: str, document: Json) -> bytes:
     return orjson.dumps({"type": type_, "object": document}) + b"\n"
+
+
+def _joined(lines: Iterable[bytes]) -> Iterable[bytes]:
+    held, size = [], 0
+    for line in lines:
+        held.append(line)
+        size += len(line)
+        if size >= PIECE_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)

@@ -101,9 +101,10 @@ async def _compare(directory: Path, watcher: Watcher) -> None:
     for name in ("Fleet", "Device"):
         kind = registry.by_kind(name)
         options = WatchOptions(resource_version=watcher.resume[name], timeout_s=0.0)
-        async for event in operations.watch(caller, kind, "default", options):
-            metadata = event.document["metadata"]
-            watcher.see(name, event.type, int(metadata["resourceVersion"]), metadata["uid"])
+        async for batch in operations.watch(caller, kind, "default", options):
+            for event in batch.events:
+                metadata = event.document["metadata"]
+                watcher.see(name, event.type, int(metadata["resourceVersion"]), metadata["uid"])
         listed = await store.read(lambda s, kind=kind: s.list(kind, "default"))
         expected = {d["metadata"]["uid"]: int(d["metadata"]["resourceVersion"]) for d in listed}
         assert watcher.known[name] == expected

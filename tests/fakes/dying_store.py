@@ -138,11 +138,12 @@ class Process:
 
     async def watch(self, kind: Any, resume: int) -> None:
         options = WatchOptions(resource_version=resume or None, timeout_s=600)
-        async for event in self.operations.watch(ADMIN, kind, "default", options):
-            metadata = event.document["metadata"]
-            version, uid = metadata["resourceVersion"], metadata["uid"]
-            sys.stdout.write(f"E {kind.kind} {event.type} {version} {uid}\n")
-            sys.stdout.flush()
+        async for batch in self.operations.watch(ADMIN, kind, "default", options):
+            for event in batch.events:
+                metadata = event.document["metadata"]
+                version, uid = metadata["resourceVersion"], metadata["uid"]
+                sys.stdout.write(f"E {kind.kind} {event.type} {version} {uid}\n")
+                sys.stdout.flush()
 
 
 async def ensure(operations: Operations) -> None:

@@ -238,8 +238,8 @@ async def test_a_watch_starts_with_what_is_there_and_follows(operations: Operati
     options = WatchOptions(labels=parse_labels("site=a"), timeout_s=5.0, bookmarks=True)
     seen: list[tuple[str, str]] = []
     watch = operations.watch(ADMIN, DEVICE, "default", options)
-    async for event in watch:
-        seen.append((event.type, event.document["metadata"]["name"]))
+    async for batch in watch:
+        seen += [(event.type, event.document["metadata"]["name"]) for event in batch.events]
         if len(seen) == 1:
             await create(operations, DEVICE, device("d2", site="b"))
             await create(operations, DEVICE, device("d3", site="a"))

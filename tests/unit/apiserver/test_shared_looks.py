@@ -37,8 +37,8 @@ async def test_fifty_watchers_read_once_for_each_selection(tmp_path: Path) -> No
         labels = parse_labels("n=2" if number % 2 else "n")
         version = store.hub.version
         options = WatchOptions(labels=labels, resource_version=version, timeout_s=30.0)
-        async for event in operations.watch(ADMIN, FLEET, "default", options):
-            seen[number].append(event.document["metadata"]["name"])
+        async for batch in operations.watch(ADMIN, FLEET, "default", options):
+            seen[number].extend(event.document["metadata"]["name"] for event in batch.events)
 
     async def create(name: str, n: str) -> None:
         document = {
