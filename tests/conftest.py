@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,11 +41,21 @@ def migrated(postgres: Cluster) -> str:
     return url
 
 
+@pytest.fixture(scope="session")
+def new_database(request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """By the name of a store, what `--database` is given for a fresh one; the data directory makes
+    SQLite's. For fixtures that outlive a test; a test asks for `database_url`."""
+
+    def made(store: str) -> str:
+        if store == "sqlite":
+            return ""
+        cluster: Cluster = request.getfixturevalue("postgres")
+        return cluster.copy_database(request.getfixturevalue("migrated"))
+
+    return made
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """What `--database` is given: a test that asks runs on both stores, with a database of its own;
-    the data directory makes SQLite's."""
-    if request.param == "sqlite":
-        return ""
-    cluster: Cluster = request.getfixturevalue("postgres")
-    return cluster.copy_database(request.getfixturevalue("migrated"))
+def database_url(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> str:
+    """A test that asks runs on both stores, with a database of its own."""
+    return new_database(request.param)

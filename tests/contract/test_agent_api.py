@@ -34,18 +34,18 @@ ZERO = UUID(int=0)
 
 
 @pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[AgentService]:
+async def service(tmp_path: Path, database_url: str) -> AsyncIterator[AgentService]:
     settings = AgentApiSettings(
         hold_s=0.4, presence_flush_s=0.2, presence_urgent_s=0.02, sweep_grace_s=3600
     )
-    async with serving(tmp_path, settings) as running:
+    async with serving(tmp_path, settings, database=database_url) as running:
         yield running
 
 
 @pytest.fixture
-async def patient(tmp_path: Path) -> AsyncIterator[AgentService]:
+async def patient(tmp_path: Path, database_url: str) -> AsyncIterator[AgentService]:
     """Polls are held long: whatever returns soon was woken."""
-    async with serving(tmp_path, AgentApiSettings(hold_s=30)) as running:
+    async with serving(tmp_path, AgentApiSettings(hold_s=30), database=database_url) as running:
         yield running
 
 

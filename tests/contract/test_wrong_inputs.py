@@ -6,9 +6,8 @@ import base64
 import copy
 import json
 import shutil
-import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,29 @@ import yaml
 from cli import kubeconfig
 from resources import registry
 from tests.contract.data.wrong_documents import RIGHT, WRONG, Wrong
-from tests.fakes import apiserver_process
+from tests.fakes import apiserver_process, sql
 
 Json = dict[str, Any]
 # Refused before it is read, for people may not write it at all: told so by the unit tests.
 POSTED = [wrong for wrong in WRONG if wrong.kind != "TemplateVersion"]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apiserver_process.Process]:
-    with apiserver_process.running(tmp_path_factory.mktemp("wrong") / "data") as process:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def server(
+    request: pytest.FixtureRequest,
+    new_database: Callable[[str], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[apiserver_process.Process]:
+    data, url = tmp_path_factory.mktemp("wrong") / "data", new_database(request.param)
+    with apiserver_process.running(data, database=url) as process:
         yield process
 
 
 def version_of(server: apiserver_process.Process) -> tuple[int, int]:
     """The store's version, and how many objects and devices there are."""
-    connection = sqlite3.connect(server.data / "homeport.db")
-    version = connection.execute("SELECT version FROM store_meta").fetchone()[0]
-    number = connection.execute(
-        "SELECT (SELECT count(*) FROM object) + (SELECT count(*) FROM device)"
-    ).fetchone()[0]
-    connection.close()
+    url = sql.place(server.data, server.database)
+    numbers = "(SELECT count(*) FROM object) + (SELECT count(*) FROM device)"
+    version, number = sql.rows(url, f"SELECT version, {numbers} FROM store_meta")[0]
     return version, number
 
 

@@ -106,9 +106,9 @@ class AgentService:
 
 @asynccontextmanager
 async def serving(
-    directory: Path, settings: AgentApiSettings = DEFAULTS
+    directory: Path, settings: AgentApiSettings = DEFAULTS, *, database: str = ""
 ) -> AsyncIterator[AgentService]:
-    store = await Store.open(data_dir=directory)
+    store = await Store.open(database, data_dir=directory)
     try:
         operations = Operations(store)
         await operations.prepare()

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -36,6 +36,7 @@ class Process:
     agent_url: str
     kubeconfig: Path
     process: subprocess.Popen[str]
+    database: str = ""
 
     def stop(self) -> float:
         """SIGTERM; how many seconds it took to end."""
@@ -67,12 +68,12 @@ def start(data: Path, *more: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def running(data: Path, *more: str) -> Iterator[Process]:
+def running(data: Path, *more: str, database: str = "") -> Iterator[Process]:
     """A server over `data` until the end of the block."""
-    process = start(data, *more)
+    process = start(data, *more, *(("--database", database) if database else ()))
     assert process.stdout is not None
     try:
-        yield _ready(data, process)
+        yield replace(_ready(data, process), database=database)
     finally:
         _end(process)
         process.stdout.close()

@@ -1,6 +1,6 @@
 """A process with a real store, eight writers and a watcher, that kills itself at a named point.
 
-Usage: python -m tests.fakes.dying_store DIR SEED POINT RESUME
+Usage: python -m tests.fakes.dying_store DIR SEED POINT RESUME [DATABASE]
 
 It prints a line for everything that was acknowledged (`A version uid`) or delivered to the watcher
 (`E type version uid object-version`), after it was, and dies by SIGKILL at POINT once enough writes
@@ -21,6 +21,7 @@ from typing import Any
 from apiserver.auth.identity import Caller
 from apiserver.operations import Operations, WatchOptions, WriteOptions
 from apiserver.store import Store
+from apiserver.store.postgres import PostgresDatabase
 from apiserver.store.sqlite import SqliteDatabase
 from resources import registry
 from resources.kind import Json
@@ -40,25 +41,31 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class DyingDatabase(SqliteDatabase):
-    """Real SQLite; dies around a commit when it is armed."""
+class Dying:
+    """A database that dies around a commit when it is armed."""
 
     armed = ""
 
     def commit(self, connection: Any) -> None:
         if self.armed == "before-commit":
             die()
-        super().commit(connection)
+        super().commit(connection)  # type: ignore[misc]
         if self.armed == "after-commit":
             die()
+
+
+class DyingSqlite(Dying, SqliteDatabase):
+    """Real SQLite."""
+
+
+class DyingPostgres(Dying, PostgresDatabase):
+    """Real PostgreSQL, of which this process is a client: the database lives on."""
 
 
 class Process:
     """What this process has acknowledged, and when it is to die."""
 
-    def __init__(
-        self, operations: Operations, database: DyingDatabase, seed: int, point: str
-    ) -> None:
+    def __init__(self, operations: Operations, database: Dying, seed: int, point: str) -> None:
         self.operations = operations
         self.database = database
         self.random = random.Random(seed)
@@ -160,8 +167,14 @@ async def ensure(operations: Operations) -> None:
         )
 
 
-async def main(directory: Path, seed: int, point: str, resume: dict[str, int]) -> None:
-    database = DyingDatabase(directory / "homeport.db")
+async def main(
+    directory: Path, seed: int, point: str, resume: dict[str, int], url: str = ""
+) -> None:
+    database: DyingSqlite | DyingPostgres
+    if url:
+        database = await DyingPostgres.open(url)
+    else:
+        database = DyingSqlite(directory / "homeport.db")
     store = await Store.over(database)
     operations = Operations(store)
     await operations.prepare()
@@ -188,5 +201,6 @@ if __name__ == "__main__":
             int(sys.argv[2]),
             sys.argv[3],
             {"Fleet": int(places[0]), "Device": int(places[1])},
+            *sys.argv[5:],
         )
     )
