@@ -132,9 +132,12 @@ class PostgresDatabase:
     # --- in the threads ---------------------------------------------------------------------
 
     def _prepare(self) -> None:
+        # Before our first table, be it a temporary one: a server that takes no writes would refuse
+        # that in words that help nobody.
+        with self._engine.connect() as connection:
+            _refuse_unfit(connection)
         connection = self._connect()
         try:
-            _refuse_unfit(connection)
             connection.exec_driver_sql(_WRITE)
             connection.exec_driver_sql(_PATIENT)
             self.dialect.take_store_lock(connection)
@@ -277,9 +280,10 @@ def _refuse_unfit(connection: Connection) -> None:
     """Raise StoreUnavailable if this server cannot keep what we store."""
     asked = (
         "SELECT current_setting('server_version_num')::int, current_setting('server_version'),"
-        " current_setting('server_encoding'), pg_is_in_recovery()"
+        " current_setting('server_encoding'), pg_is_in_recovery(),"
+        " current_setting('default_transaction_read_only')::boolean"
     )
-    number, version, encoding, is_standby = connection.exec_driver_sql(asked).one()
+    number, version, encoding, is_standby, is_read_only = connection.exec_driver_sql(asked).one()
     if number < VERSION_MIN:
         raise StoreUnavailable(f"PostgreSQL {version} is too old; version 13 or newer is needed")
     if encoding != "UTF8":
@@ -288,6 +292,11 @@ def _refuse_unfit(connection: Connection) -> None:
         )
     if is_standby:
         raise StoreUnavailable(
-            "this PostgreSQL is a standby, which takes no writes; name the primary, or several "
+            "this PostgreSQL is in hot standby, and takes no writes; name the primary, or several "
             "hosts and target_session_attrs=read-write"
+        )
+    if is_read_only:
+        raise StoreUnavailable(
+            "this PostgreSQL is read-only by default_transaction_read_only, which somebody has set "
+            "for the server, the database or the user; set it to off"
         )

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import shutil
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from apiserver import app, refusing
 from apiserver.agentapi.deliveries import Deliveries, Found
@@ -31,6 +33,7 @@ from bench.fleet import Service
 from resources import registry
 from resources.kind import Json
 from tests.fakes import cutting
+from tests.fakes import postgres as pgserver
 from tests.fakes.postgres import Cluster
 
 FLEET = registry.by_kind("Fleet")
@@ -111,6 +114,33 @@ async def test_a_user_who_may_not_make_tables_is_told_what_to_do(postgres: Clust
         await Store.open(url)
 
 
+async def test_a_standby_is_refused_and_the_primary_beside_it_found(opened: Open) -> None:
+    with pgserver.running() as primary:
+        url = primary.create_database()
+        with pgserver.standby_of(primary) as standby:
+            with pytest.raises(StoreUnavailable) as refused:
+                await opened(url.replace(f":{primary.port}/", f":{standby.port}/"))
+            said = str(refused.value)
+            assert "in hot standby" in said
+            assert "\n" not in said
+            user, _, place = url.partition("@")
+            hosts = f"host=127.0.0.1,127.0.0.1&port={standby.port},{primary.port}"
+            name = place.rpartition("/")[2]
+            both = f"{user}@/{name}?{hosts}&target_session_attrs=read-write"
+            store = await opened(both)
+            assert await insert(store, "a") == 1
+            await store.close()
+
+
+async def test_a_database_that_is_read_only_by_default_is_refused(
+    postgres: Cluster, url: str
+) -> None:
+    name = url.rpartition("/")[2]
+    postgres.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with pytest.raises(StoreUnavailable, match="read-only by default_transaction_read_only"):
+        await Store.open(url)
+
+
 async def test_a_database_that_a_newer_version_wrote_is_refused(
     postgres: Cluster, url: str
 ) -> None:
@@ -168,6 +198,78 @@ async def test_an_authority_that_devices_do_not_know_is_refused(url: str, tmp_pa
         await second.stop()
     finally:
         await first.stop()
+
+
+# --- its patience ---------------------------------------------------------------------------
+
+
+async def test_no_session_waits_for_ever_whatever_the_url_says(url: str) -> None:
+    options = "options=-c%20lock_timeout%3D0%20-c%20statement_timeout%3D0"
+    database = await PostgresDatabase.open(f"{url}?{options}")
+    for name, limit in (
+        ("lock_timeout", "10s"),
+        ("statement_timeout", "1min"),
+        ("idle_in_transaction_session_timeout", "20s"),
+    ):
+        show = f"SHOW {name}"
+        for run in (database.read, database.transact):
+            assert await run(lambda c, show=show: c.exec_driver_sql(show).scalar()) == limit
+    await database.close()
+
+
+async def test_who_waits_for_the_write_lock_too_long_is_refused_and_nothing_changed(
+    postgres: Cluster, url: str, opened: Open
+) -> None:
+    """The ten seconds are waited for: it is the setting that is tried."""
+    store = await opened(url)
+    holder = await PostgresDatabase.open(url)
+    holding = asyncio.create_task(holder.transact(lambda c: c.exec_driver_sql(SLEEP.format(50))))
+    await asyncio.sleep(0.5)
+    with pytest.raises(StoreUnavailable, match="has held the write lock for long; nothing was"):
+        await insert(store, "a")
+    assert await names(store) == [], "those who read wait for nobody"
+    assert not holding.done()
+    postgres.execute(
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(50)'"
+        f" AND datname = '{url.rpartition('/')[2]}'"
+    )
+    with pytest.raises(StoreUnavailable):
+        await holding
+    assert await insert(store, "a") == 1
+    await holder.close()
+
+
+SLEEP = "SELECT pg_sleep({})"
+
+
+def take_too_long(connection: Connection) -> None:
+    connection.exec_driver_sql("SET LOCAL statement_timeout = '200ms'")
+    connection.exec_driver_sql(SLEEP.format(20))
+
+
+def hang(connection: Connection) -> None:
+    """Between two statements, under the lock."""
+    connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '200ms'")
+    time.sleep(0.8)
+    connection.exec_driver_sql("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("work", "words"),
+    [(take_too_long, "took too long to answer"), (hang, "cannot be reached")],
+    ids=["statement_timeout", "idle_in_transaction_session_timeout"],
+)
+async def test_who_takes_too_long_is_stopped_and_the_next_goes_on(
+    url: str, work: Callable[[Connection], None], words: str
+) -> None:
+    database = await PostgresDatabase.open(url)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(StoreUnavailable, match=f"{words}; nothing was changed"):
+        await database.transact(work)
+    assert await database.transact(lambda c: c.exec_driver_sql("SELECT 7").scalar()) == 7
+    assert loop.time() - began < 10
+    await database.close()
 
 
 # --- losing it ------------------------------------------------------------------------------

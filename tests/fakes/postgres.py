@@ -139,14 +139,40 @@ def running(*, fsync: bool = False) -> Iterator[Cluster]:
     Without `fsync` it does not wait for the disk: what survives a crash of the machine is
     PostgreSQL's to prove, and a crash of its own processes loses nothing of the kernel's.
     """
+    with _cluster(fsync=fsync) as cluster:
+        _initialise(cluster.directory)
+        cluster.start()
+        cluster.execute(f"CREATE ROLE {OWNER} LOGIN PASSWORD '{PASSWORD}'")
+        yield cluster
+
+
+@contextmanager
+def standby_of(primary: Cluster) -> Iterator[Cluster]:
+    """A server that follows `primary`, answers questions and takes no writes."""
+    with _cluster() as cluster:
+        subprocess.run(
+            [
+                *(str(_program("pg_basebackup")), "-D", str(cluster.directory / "data")),
+                *("--write-recovery-conf", "--checkpoint=fast", "--no-sync"),
+                *("-h", str(primary.directory), "-p", str(primary.port), "-U", "postgres"),
+            ],
+            check=True,
+            capture_output=True,
+            cwd=cluster.directory,
+            **_identity(),
+        )
+        cluster.start()
+        yield cluster
+
+
+@contextmanager
+def _cluster(*, fsync: bool = False) -> Iterator[Cluster]:
+    """A folder and a port; whatever runs there at the end is stopped, and goes with the folder."""
     directory = Path(tempfile.mkdtemp(prefix="homeport-postgres-"))
     if not os.geteuid():
         shutil.chown(directory, "postgres", "postgres")
     cluster = Cluster(directory, _free_port(), fsync)
     try:
-        _initialise(directory)
-        cluster.start()
-        cluster.execute(f"CREATE ROLE {OWNER} LOGIN PASSWORD '{PASSWORD}'")
         yield cluster
     finally:
         # Nothing of it is needed again.
