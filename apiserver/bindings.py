@@ -262,7 +262,9 @@ def summarised(snapshot: Snapshot, kind: Kind, documents: list[Json]) -> list[Js
     for document in documents:
         metadata = document["metadata"]
         found = counted[metadata["namespace"]].get(metadata["name"], {})
-        status = {"conditions": [], **(document.get("status") or {})}
+        # Programs that wait (kstatus) take a fleet that says nothing for one that is done.
+        unseen = {"conditions": [], "observedGeneration": 0}
+        status = unseen | (document.get("status") or {})
         status["devicesSummary"] = {
             "total": sum(found.get("summary", {}).values()),
             "summaryStatus": found.get("summary", {}),

@@ -18,6 +18,8 @@ Now = Callable[[], str]
 ROOT = "spec.template.spec"
 # Ours: whether what the devices are given is what the outside sources have now.
 INPUTS_CURRENT = "InputsCurrent"
+# kstatus': a program that waits need not wait longer.
+STALLED = "Stalled"
 CHANGED = "DependencyChangeDetected"
 # Condition, and what its becoming true (again) and false are called.
 _EVENTS = (
@@ -56,7 +58,9 @@ async def reconcile(
     except (Invalid, Unfrozen) as problem:
         # What was rolling out before the template broke goes on.
         under_way = versions.latest_attempt(rollouts, newest)
-        await _tell(client, fleet, valid=str(problem), rollout=under_way, now=now())
+        passing = isinstance(problem, Unfrozen) and problem.is_passing
+        said = str(problem)
+        await _tell(client, fleet, valid=said, passing=passing, rollout=under_way, now=now())
         return Look(follows=isinstance(problem, Unfrozen))
     if version is None or not versions.is_same(template, inputs, version):
         target = versions.next_name(fleet, template, inputs, version)
@@ -170,19 +174,21 @@ async def _tell(
     fleet: Json,
     *,
     valid: str,
+    passing: bool = False,
     rollout: Json | None,
     inputs: str | None = None,
     now: str,
 ) -> None:
     """Write the fleet's conditions, if they say something new."""
-    metadata = fleet["metadata"]
-    known = (fleet.get("status") or {}).get("conditions") or []
-    said = conclude(known, valid=valid, rollout=rollout, inputs=inputs, fleet=fleet, now=now)
-    if said == known:
-        return
-    await client.patch_status(
-        FLIGHTCTL, metadata["namespace"], "fleets", metadata["name"], {"conditions": said}
+    metadata, status = fleet["metadata"], fleet.get("status") or {}
+    known, generation = status.get("conditions") or [], metadata["generation"]
+    said = conclude(
+        known, valid=valid, passing=passing, rollout=rollout, inputs=inputs, fleet=fleet, now=now
     )
+    if said == known and status.get("observedGeneration") == generation:
+        return
+    new = {"conditions": said, "observedGeneration": generation}
+    await client.patch_status(FLIGHTCTL, metadata["namespace"], "fleets", metadata["name"], new)
     for reason, message in worth_telling(known, said):
         await recording.tell(client, fleet, reason, message, now=now)
 
@@ -205,14 +211,16 @@ def conclude(
     known: list[Json],
     *,
     valid: str,
+    passing: bool = False,
     rollout: Json | None,
     fleet: Json,
     now: str,
     inputs: str | None = None,
 ) -> list[Json]:
-    """The fleet's conditions: Valid and RolloutInProgress as flightctl has them, Ready and
-    Reconciling as kstatus reads them, and InputsCurrent where `inputs` says what keeps its outside
-    sources from being followed ("": nothing; None: it follows none)."""
+    """The fleet's conditions: Valid and RolloutInProgress as flightctl has them, Ready, Reconciling
+    and Stalled as kstatus reads them, and InputsCurrent where `inputs` says what keeps its outside
+    sources from being followed ("": nothing; None: it follows none). `passing`: what `valid` says
+    may pass by itself."""
     generation = fleet["metadata"]["generation"]
 
     def put(type_: str, is_true: bool, reason: str, message: str) -> None:
@@ -243,6 +251,12 @@ def conclude(
         put("Ready", False, "RollingOut", "Devices are being updated.")
     else:
         put("Ready", phase == "Completed", phase, _why(rollout, "Succeeded"))
+    # There only while nothing more will come of it: its absence is the good news.
+    given_up = rollout is not None and phase in rollout_plan.ENDED and phase != "Completed"
+    if not active and ((valid and not passing) or given_up):
+        put(STALLED, True, "Invalid" if valid else phase, valid or _why(rollout, "Succeeded"))
+    else:
+        known = [c for c in known if c.get("type") != STALLED]
     return known
 
 

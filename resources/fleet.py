@@ -18,6 +18,7 @@ from resources.meta import (
     Count,
     Document,
     Duration,
+    Int64,
     IntOrString,
     LabelSelector,
     Model,
@@ -139,6 +140,10 @@ class FleetStatus(Model):
     conditions: list[Condition] | None = conditions(
         "What is going on: Valid says whether the template can be used, RolloutInProgress "
         "whether a change is on its way, InputsCurrent whether its outside sources are followed."
+    )
+    observed_generation: Int64 | None = Field(
+        None,
+        description="The generation of spec that was looked at last; 0 before the first look.",
     )
     devices_summary: DevicesSummary | None = Field(None, description="Devices by their states.")
     rollout: FleetRolloutStatus | None = Field(None, description="The rollout under way.")

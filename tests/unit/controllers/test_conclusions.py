@@ -41,6 +41,30 @@ def test_a_fleet_is_ready_when_its_rollout_completed() -> None:
     assert found["RolloutInProgress"]["status"] == "False"
 
 
+@pytest.mark.parametrize(
+    ("valid", "passing", "phase", "stalled"),
+    [
+        ("", False, "Completed", None),
+        ("", False, "Active", None),
+        ("", False, "Failed", "Failed"),
+        ("", False, "Aborted", "Aborted"),
+        ("no such branch", False, "Completed", "Invalid"),
+        ("no answer", True, "Completed", None),
+        ("no such branch", False, "Active", None),
+    ],
+)
+def test_a_fleet_is_stalled_when_nothing_more_will_come_of_it(
+    valid: str, passing: bool, phase: str, stalled: str | None
+) -> None:
+    before = fleets.conclude([], valid="broken", rollout=None, fleet=FLEET, now=NOW)
+    assert by_type(before)["Stalled"]["message"] == "broken"
+    rollout = {"status": {"phase": phase}}
+    found = by_type(
+        fleets.conclude(before, valid=valid, passing=passing, rollout=rollout, fleet=FLEET, now=NOW)
+    )
+    assert found.get("Stalled", {}).get("reason") == stalled
+
+
 def test_the_same_conclusion_changes_nothing() -> None:
     first = fleets.conclude([], valid="", rollout={"status": {}}, fleet=FLEET, now=NOW)
     again = fleets.conclude(first, valid="", rollout={"status": {}}, fleet=FLEET, now=LATER)

@@ -97,6 +97,17 @@ async def test_looking_again_writes_nothing(api: KubeApi, client: Client) -> Non
     assert not [r for r in api.requests[-4:] if r[0] != "GET"]
 
 
+async def test_a_fleet_says_which_generation_was_looked_at(api: KubeApi, client: Client) -> None:
+    made = api.put("fleets", "web", fleet_of("os:1"))
+    await look_at_fleet(client)
+    generation = made["metadata"]["generation"]
+    assert status(api, "fleets", "web")["observedGeneration"] == generation
+    # Also where nothing else is new.
+    api.put("fleets", "web", fleet_of("os:1", selector={"matchLabels": {"a": "b"}}))
+    await look_at_fleet(client)
+    assert status(api, "fleets", "web")["observedGeneration"] == generation + 1
+
+
 async def test_only_a_changed_template_makes_a_version(api: KubeApi, client: Client) -> None:
     api.put("fleets", "web", fleet_of("os:1"))
     await look_at_fleet(client)
