@@ -13,7 +13,7 @@ import dataclasses
 from typing import TypeVar
 from uuid import UUID
 
-from apiserver import bindings, errors
+from apiserver import bindings, errors, showing
 from apiserver.auth.identity import Caller
 from apiserver.operations import Operations, WriteOptions, Written
 from apiserver.pki import requests, signers
@@ -215,7 +215,8 @@ async def create_csr(
         stored = operations.insert_in(tx, caller, SIGNING_REQUEST, body, namespace)
         metadata = stored["metadata"] | ({"owner": f"Device/{device}"} if device else {})
         ready = stored | {"metadata": metadata, "status": _csr_status({}, outcome, tx.timestamp)}
-        return operations.update_in(tx, caller, SIGNING_REQUEST, stored, ready)
+        made = operations.update_in(tx, caller, SIGNING_REQUEST, stored, ready)
+        return showing.answered(tx, SIGNING_REQUEST, made, None, dry_run=options.dry_run)
 
     assert name or document["metadata"].get("generateName"), "validated above"
     stored = await operations.store.write(create, dry_run=options.dry_run)

@@ -143,7 +143,7 @@ class Operations:
 
         def apply(tx: Transaction) -> Json:
             made = self.insert_in(tx, caller, kind, document, namespace, options)
-            return showing.shown(tx, kind, made)
+            return showing.answered(tx, kind, made, None, dry_run=options.dry_run)
 
         return Written(
             await self.store.write(apply, dry_run=options.dry_run), created=True, warnings=warnings
@@ -171,12 +171,14 @@ class Operations:
             ready, warnings = self.decode(kind, said, options, old)
             if old is None:
                 made = self.insert_in(tx, caller, kind, ready, namespace, options)
-                return Written(showing.shown(tx, kind, made), True, warnings)
+                answer = showing.answered(tx, kind, made, None, dry_run=options.dry_run)
+                return Written(answer, True, warnings)
             new = strategy.for_update(kind, namespace, old, ready, subresource=subresource)
             new = owning.updated(kind, old, new, options, tx.timestamp, subresource)
             keeping.claim(tx, caller, kind, ready, old, new)
             stored = self.update_in(tx, caller, kind, old, new)
-            return Written(showing.shown(tx, kind, stored), False, warnings)
+            answer = showing.answered(tx, kind, stored, old, dry_run=options.dry_run)
+            return Written(answer, False, warnings)
 
         return await self.store.write(apply, dry_run=options.dry_run)
 
@@ -206,7 +208,8 @@ class Operations:
             new = strategy.for_update(kind, namespace, old, changed, subresource=subresource)
             new = owning.updated(kind, old, new, options, tx.timestamp, subresource)
             stored = self.update_in(tx, caller, kind, old, new)
-            return showing.shown(tx, kind, stored), warnings
+            answer = showing.answered(tx, kind, stored, old, dry_run=options.dry_run)
+            return answer, warnings
 
         stored, warnings = await self.store.write(apply, dry_run=options.dry_run)
         return Written(stored, warnings=warnings)
@@ -237,11 +240,13 @@ class Operations:
             ready, _ = self.decode(kind, found, options, old)
             if old is None:
                 made = self.insert_in(tx, caller, kind, ready, namespace, options)
-                return Written(showing.shown(tx, kind, made), True, warnings)
+                answer = showing.answered(tx, kind, made, None, dry_run=options.dry_run)
+                return Written(answer, True, warnings)
             new = strategy.for_update(kind, namespace, old, ready, subresource=subresource)
             new["metadata"]["managedFields"] = found["metadata"].get("managedFields", [])
             stored = self.update_in(tx, caller, kind, old, owning.settled(old, new))
-            return Written(showing.shown(tx, kind, stored), False, warnings)
+            answer = showing.answered(tx, kind, stored, old, dry_run=options.dry_run)
+            return Written(answer, False, warnings)
 
         return await self.store.write(apply, dry_run=options.dry_run)
 

@@ -103,9 +103,10 @@ def applied(
 
 
 def settled(old: Json, new: Json) -> Json:
-    """`new`, with the times of `old` if nothing else is new."""
+    """`new`, with the times of `old` if nothing else is new. What the service makes up as it shows
+    a device is in `old`, and not in what an apply comes to."""
     was, now = _entries(old), _entries(new)
-    same = managed.same_but_for_times(was, now) and _with_entries(new, was) == old
+    same = managed.same_but_for_times(was, now) and _bare(new) == _bare(old)
     return _with_entries(new, was) if same else new
 
 

@@ -22,6 +22,19 @@ def shown(snapshot: Snapshot, kind: Kind, document: Json) -> Json:
     return all_shown(snapshot, kind, [document])[0]
 
 
+def answered(
+    snapshot: Snapshot, kind: Kind, stored: Json, old: Json | None, *, dry_run: bool
+) -> Json:
+    """What a write answers. A rehearsal makes no version: its answer has that of the object as it
+    is, and none where there is no object, by which clients tell a creation."""
+    document = shown(snapshot, kind, stored)
+    if not dry_run:
+        return document
+    version = None if old is None else old["metadata"]["resourceVersion"]
+    metadata = {k: v for k, v in document["metadata"].items() if k != "resourceVersion"}
+    return document | {"metadata": metadata | ({"resourceVersion": version} if version else {})}
+
+
 def all_shown(snapshot: Snapshot, kind: Kind, documents: Iterable[Json]) -> list[Json]:
     hidden = [masking.masked(kind, document) for document in documents]
     return bindings.summarised(snapshot, kind, hidden)

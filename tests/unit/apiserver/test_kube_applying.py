@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -156,6 +157,17 @@ async def test_what_an_apply_must_say(rig: Rig) -> None:
     assert 'unknown field "spec.colour"' in refused["message"]
     twice = config(selector={"matchLabels": {"a": "no spaces here"}})
     await rig.refused("PATCH", f"{path}?fieldManager=a", 422, json=twice, headers=headers)
+
+
+async def test_applying_a_device_again_makes_no_version_though_time_has_passed(rig: Rig) -> None:
+    """It shows annotations that nobody applies, and times of owners have seconds."""
+    path = f"{(await rig.fleets()).replace('fleets', 'devices')}/gate"
+    body = {"apiVersion": "flightctl.io/v1beta1", "kind": "Device", "spec": {}}
+    body["metadata"] = {"name": "gate", "labels": {"a": "b"}}
+    made = await apply(rig, path, body, "one", code=201)
+    assert "device-controller/renderedVersion" in made["metadata"]["annotations"]
+    await asyncio.sleep(1.1)
+    assert await apply(rig, path, body, "one") == made
 
 
 async def test_a_dry_run_is_judged_and_not_stored(rig: Rig) -> None:

@@ -91,6 +91,10 @@ async def test_a_dry_run_is_answered_and_not_stored(rig: Rig, method: str) -> No
             assert answer["spec"]["template"]["spec"]["os"]["image"] == "quay.io/acme/os:2"
     assert rig.version == before
     stored = await rig.json("GET", f"{path}/web")
+    if method != "DELETE":
+        # Flux tells by it whether an apply would create.
+        known = None if method == "POST" else stored["metadata"]["resourceVersion"]
+        assert answer["metadata"].get("resourceVersion") == known
     assert stored["spec"]["template"]["spec"]["os"]["image"] == "quay.io/acme/os:1"
 
 
