@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 
 import typer
 
@@ -18,21 +19,36 @@ from cli.verbs import reading, rollout, service, writing
 # By which a shell that completes our words says so; typer makes the name of the program's.
 COMPLETE = "_HOMEPORT_COMPLETE"
 
-app = typer.Typer(
-    cls=Verbs,
-    help="Manage fleets of edge devices.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    add_completion=False,
-    context_settings={"help_option_names": ["--help", "-h"]},
-)
+_VERBS: dict[str, Callable[..., None]] = {
+    "up": service.up,
+    **dict((*reading.VERBS, *writing.VERBS, *service.VERBS)),
+}
 
-app.command("up")(service.up)
-for _name, _verb in (*reading.VERBS, *writing.VERBS, *service.VERBS):
-    app.command(_name, cls=Verb)(_verb)
+
+def program(argv: Sequence[str] = ()) -> typer.Typer:
+    """With all verbs, or with the one alone that `argv` begins with: to make commands of all of
+    them takes as long as all else that a verb does before its first request."""
+    made = typer.Typer(
+        cls=Verbs,
+        help="Manage fleets of edge devices.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        add_completion=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    # A program of one verb would take that for itself, if there were nothing beside it.
+    made.callback()(lambda: None)
+    first = argv[0] if argv else ""
+    for name in [first] if first in _VERBS else _VERBS:
+        # `up` alone has numbers and paths among its options.
+        made.command(name, cls=None if name == "up" else Verb)(_VERBS[name])
+    if first not in _VERBS:
+        made.add_typer(rollout.app, name="rollout")
+    return made
+
+
 for _name, _verb in rollout.VERBS:
     rollout.app.command(_name, cls=Verb)(_verb)
-app.add_typer(rollout.app, name="rollout")
 
 
 def main() -> None:
@@ -43,7 +59,7 @@ def main() -> None:
         completion_init()
     sys.argv[1:] = words.verb_first(sys.argv[1:])
     try:
-        app()
+        program(() if COMPLETE in os.environ else sys.argv[1:])()
     except problems.Problem as problem:
         problems.tell(problem)
         sys.exit(1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cli import manifests, targets, watching
+from cli import targets, watching
 from cli.client import PARTIAL, Client
 from cli.problems import Problem
 from cli.targets import Target
@@ -38,6 +38,8 @@ def choose(
     if files:
         if words:
             raise BadChoice("when -f is given, the objects are those of the files; leave out words")
+        from cli import manifests
+
         return [
             each.target
             for each in manifests.located(reach, manifests.read(files, recursive=recursive))

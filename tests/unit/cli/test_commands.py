@@ -8,10 +8,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 
 from cli import main as cli
 from tests.fakes.tiny_api import TinyApi
@@ -238,12 +240,29 @@ def test_version_without_a_service_is_no_failure(run: Run, monkeypatch: pytest.M
     assert "service  unknown: /nowhere does not exist; name a kubeconfig" in out
 
 
-def test_a_get_loads_nothing_that_it_can_do_without(api: TinyApi, tmp_path: Path) -> None:
+HEAVY = {"pydantic", "rich", "aiohttp", "asyncio", "apiserver", "controllers", "cryptography"}
+# Of ours, what the other verbs do their work with.
+ELSEWHERE = {"cli.applying", "cli.describing", "cli.editing", "cli.explaining", "cli.manifests"}
+OF_GET = {"cli.columns", "cli.forms", "cli.getting", "cli.jsonpath", "cli.selecting", "cli.tables"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "first", "unwanted"),
+    [
+        (["version"], f"homeport {metadata.version('homeport')}", HEAVY | ELSEWHERE | OF_GET),
+        (["get", "devices"], "NAME", HEAVY | ELSEWHERE | {"cli.columns", "cli.jsonpath"}),
+    ],
+    ids=["version", "get"],
+)
+def test_a_verb_loads_nothing_that_it_can_do_without(
+    api: TinyApi, tmp_path: Path, argv: list[str], first: str, unwanted: set[str]
+) -> None:
     """Starting fast is half of a good command line; pydantic alone takes longer than the rest."""
     api.answers[f"GET {DEVICES}"] = table("abc")
+    api.answers["GET /version"] = {"gitVersion": "v1.32.0+homeport"}
     kubeconfig = api.kubeconfig(tmp_path / "config")
     program = (
-        "import sys; sys.argv[1:] = ['get', 'devices']; from cli.main import main\n"
+        f"import sys; sys.argv[1:] = {argv}; from cli.main import main\n"
         "try: main()\nexcept SystemExit: pass\nprint(*sys.modules)"
     )
     ran = subprocess.run(
@@ -255,6 +274,19 @@ def test_a_get_loads_nothing_that_it_can_do_without(api: TinyApi, tmp_path: Path
         cwd=Path(__file__).parents[3],
     )
     head, row, modules = ran.stdout.splitlines()
-    assert (head, row) == ("NAME", "abc")
-    heavy = {"pydantic", "rich", "aiohttp", "asyncio", "apiserver", "controllers", "cryptography"}
-    assert heavy.isdisjoint(modules.split())
+    assert head == first
+    assert row in ("abc", "service  v1.32.0+homeport")
+    assert unwanted & set(modules.split()) == set()
+
+
+def test_a_verb_makes_a_command_of_itself_alone() -> None:
+    """The others are made for who wants to see them, or mistypes one."""
+
+    def commands(*argv: str) -> list[str]:
+        group: Any = typer.main.get_command(cli.program(argv))
+        return list(group.commands)
+
+    assert commands("get", "devices") == ["get"]
+    assert commands("up") == ["up"]
+    assert commands("fly") == commands("--help") == commands()
+    assert {"up", "get", "rollout"} < set(commands())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from cli.main import app
+from cli.main import program
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "cli.md").read_text()
 EVERYWHERE = {"--kubeconfig", "--data", "--context", "--namespace", "-n", "--help"}
@@ -24,7 +24,7 @@ def _commands(group: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-COMMANDS = _commands(typer.main.get_command(app))
+COMMANDS = _commands(typer.main.get_command(program()))
 
 
 def section(command: str) -> str:
