@@ -32,6 +32,7 @@ def options() -> argparse.ArgumentParser:
     add("--url", default="", help="https://HOST:PORT by which users reach it")
     add("--agent-url", default="", help="https://HOST:PORT by which agents reach it")
     add("--database", default="", help="postgresql://USER@HOST/NAME instead of SQLite in --data")
+    add("--auth-providers", type=Path, help="file of AuthProviders, whose users may come")
     return parser
 
 
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             url=given.url,
             agent_url=given.agent_url,
             database=given.database,
+            auth_providers=given.auth_providers,
         )
         uvloop.run(run(settings))
     except (*REFUSALS, OSError) as error:

@@ -17,13 +17,16 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import aiohttp
 import structlog
 from aiohttp import web
 
 from apiserver import approvals, credentials, housekeeping
 from apiserver.agentapi import app as agentapi
-from apiserver.auth import certificates, chain
+from apiserver.auth import certificates, chain, claims
+from apiserver.auth.exchange import Logins
 from apiserver.auth.identity import CONTROLLER, Caller
+from apiserver.auth.tokens import Tokens
 from apiserver.builtins import events, namespaces
 from apiserver.builtins.kinds import KINDS as BUILTINS
 from apiserver.builtins.kinds import LEASE
@@ -97,7 +100,10 @@ def create_operations(store: Store) -> Operations:
 
 
 def create_face(
-    operations: Operations, authority: Authority, authenticate: chain.Authenticator
+    operations: Operations,
+    authority: Authority,
+    authenticate: chain.Authenticator,
+    logins: Logins | None = None,
 ) -> Face:
     """The Kubernetes face over these operations, for callers that `authenticate` knows."""
     decisions = Decisions(operations, authority)
@@ -105,6 +111,7 @@ def create_face(
         operations=operations,
         catalogue=Catalogue((*BUILTINS, *KINDS)),
         authenticate=authenticate,
+        logins=logins,
         approvals=decisions,
         release=release(),
         views={
@@ -174,7 +181,15 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
     house = asyncio.create_task(housekeeping.keep_house(operations, utc_now), name="housekeeping")
     stack.push_async_callback(_ended, house)
 
-    face = create_face(operations, authority, certificates.by_certificate(identity_of))
+    tokens = Tokens(
+        store,
+        await stack.enter_async_context(aiohttp.ClientSession(trust_env=True)),
+        tuple(claims.provider_of(each, is_ours=True) for each in settings.providers),
+    )
+    by_certificate = certificates.by_certificate(identity_of)
+    face = create_face(
+        operations, authority, chain.first_of(by_certificate, tokens.authenticate), Logins(tokens)
+    )
     user, port = await _listen_users(settings, face, authority, certificate, key, stack)
     agents, agent_port = await _listen_agents(
         settings, operations, authority, certificate, key, stack

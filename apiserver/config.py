@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import yaml
+
+from resources import registry, validation
+from resources.kind import Json
+
 DEFAULT_LISTEN = "127.0.0.1:3443"
 DEFAULT_AGENT_LISTEN = "127.0.0.1:7443"
 # What the kernel allows as the path of a UNIX socket, less its terminating zero.
@@ -25,7 +30,8 @@ class ConfigError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`url` and `agent_url` are how others reach us, empty for what is listened on; `database` is a
-    URL, empty for SQLite in `data`; without `controllers_socket` there is no such listener."""
+    URL, empty for SQLite in `data`; without `controllers_socket` there is no such listener;
+    `providers` are AuthProviders, beside those that are made at run time."""
 
     data: Path
     listen: Address
@@ -34,6 +40,7 @@ class Settings:
     agent_url: str = ""
     database: str = ""
     controllers_socket: Path | None = None
+    providers: tuple[Json, ...] = ()
 
     def server_names(self) -> list[str]:
         """The names and addresses that the server certificate is for."""
@@ -54,6 +61,7 @@ def settings_of(
     url: str = "",
     agent_url: str = "",
     database: str = "",
+    auth_providers: Path | None = None,
     with_controllers: bool = True,
 ) -> Settings:
     """The settings that options mean. Raises ConfigError."""
@@ -73,6 +81,7 @@ def settings_of(
         agent_url=_url("--agent-url", agent_url),
         database=database,
         controllers_socket=socket,
+        providers=_providers(auth_providers) if auth_providers else (),
     )
     if settings.listen == settings.agent_listen and settings.listen[1]:
         raise ConfigError("--listen and --agent-listen must differ: users and agents meet apart")
@@ -89,6 +98,26 @@ def address(option: str, text: str) -> Address:
     elif ":" in host:
         raise ConfigError(f"{option}: write the address as [{host}]:{port}")
     return host, int(port)
+
+
+def _providers(file: Path) -> tuple[Json, ...]:
+    """The AuthProviders of a file of YAML documents."""
+    option, kind = "--auth-providers", registry.AUTH_PROVIDER
+    try:
+        found = [document for document in yaml.safe_load_all(file.read_text()) if document]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{option}: {file} can't be read: {error}") from error
+    names = set()
+    for document in found:
+        if not isinstance(document, dict) or document.get("kind") != kind.kind:
+            raise ConfigError(f"{option}: {file}: every document must be of kind {kind.kind}")
+        for problem in validation.validate(kind, document):
+            raise ConfigError(f"{option}: {file}: {problem.path}: {problem.detail}")
+        name = document["metadata"]["name"]
+        if name in names:
+            raise ConfigError(f"{option}: {file}: two are called {name}")
+        names.add(name)
+    return tuple(found)
 
 
 def _url(option: str, text: str) -> str:

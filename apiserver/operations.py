@@ -16,7 +16,17 @@ from uuid import uuid4
 
 import structlog
 
-from apiserver import bindings, collecting, errors, keeping, owning, showing, strategy, watching
+from apiserver import (
+    bindings,
+    collecting,
+    errors,
+    keeping,
+    owning,
+    showing,
+    strategy,
+    vouching,
+    watching,
+)
 from apiserver.auth.identity import Caller
 from apiserver.store import Snapshot, Store, Transaction, devices, objects
 from apiserver.verbs import (
@@ -326,6 +336,7 @@ class Operations:
         name = ready["metadata"]["name"]
         if tx.get(kind, namespace, name) is not None:
             raise errors.already_exists(kind, name)
+        ready = vouching.mark(caller, kind, None, ready)
         keeping.claim(tx, caller, kind, document, None, ready)
         ready = owning.created(kind, ready, options, tx.timestamp)
         if kind.kind == "Device":
@@ -349,6 +360,7 @@ class Operations:
 
     def update_in(self, tx: Transaction, caller: Caller, kind: Kind, old: Json, new: Json) -> Json:
         """Store a change that `strategy.for_update` has made ready, and what follows from it."""
+        new = vouching.mark(caller, kind, old, new)
         metadata = new["metadata"]
         keeping.guard_change(tx, caller, kind, old, new)
         if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):

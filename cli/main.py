@@ -14,14 +14,14 @@ import typer
 
 from cli import problems, words
 from cli.reaching import Verb, Verbs
-from cli.verbs import reading, rollout, service, writing
+from cli.verbs import reading, rollout, service, session, writing
 
 # By which a shell that completes our words says so; typer makes the name of the program's.
 COMPLETE = "_HOMEPORT_COMPLETE"
 
 _VERBS: dict[str, Callable[..., None]] = {
     "up": service.up,
-    **dict((*reading.VERBS, *writing.VERBS, *service.VERBS)),
+    **dict((*reading.VERBS, *writing.VERBS, *session.VERBS, *service.VERBS)),
 }
 
 

@@ -41,6 +41,7 @@ def run(
     url: str,
     agent_url: str,
     database: str,
+    auth_providers: Path | None,
     sources: Settings,
 ) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code: 1 with one line on standard error for
@@ -54,6 +55,7 @@ def run(
             url=url,
             agent_url=agent_url,
             database=database,
+            auth_providers=auth_providers,
         )
         uvloop.run(_serve(settings, sources))
     except (*REFUSALS, OSError) as error:  # a TimeoutError of the controllers is one too

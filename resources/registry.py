@@ -6,6 +6,7 @@ Namespaces and events belong to standalone mode, and live with the API server.
 from __future__ import annotations
 
 from resources import (
+    authprovider,
     backlog,
     certificates,
     device,
@@ -267,6 +268,25 @@ RESOURCE_SYNC = Kind(
     defaults={"spec.type": "fleet"},
 )
 
+AUTH_PROVIDER = Kind(
+    group=FLIGHTCTL_GROUP,
+    version=V1BETA1,
+    kind="AuthProvider",
+    plural="authproviders",
+    singular="authprovider",
+    model=authprovider.AuthProvider,
+    description="An identity provider whose users may come, and what they may do.",
+    short_names=("ap",),
+    columns=(
+        Column("Type", ".spec.providerType", description="oidc or oauth2."),
+        Column("Issuer", ".spec.issuer", description="Address of the provider."),
+        Column("Client", ".spec.clientId", description="What the service is called there."),
+        Column("Enabled", ".spec.enabled", "boolean", "Empty means true."),
+        _AGE,
+    ),
+    validate=authprovider.check,
+)
+
 ORGANIZATION = Kind(
     group=FLIGHTCTL_GROUP,
     version=V1BETA1,
@@ -336,6 +356,7 @@ KINDS: tuple[Kind, ...] = (
     CERTIFICATE_SIGNING_REQUEST,
     REPOSITORY,
     RESOURCE_SYNC,
+    AUTH_PROVIDER,
     ORGANIZATION,
     ROLLOUT,
     BACKLOG,

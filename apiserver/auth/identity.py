@@ -6,7 +6,8 @@ checked; the operations and the roles trust it without looking at headers or cer
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 # Roles are strings, since identity providers name them; these are the ones that we give out.
 ADMIN = "admin"
@@ -18,12 +19,16 @@ DEVICE = "device"
 ENROLLMENT = "enrollment"
 # Authenticated, but no role was given: may ask who it is and what it may do, nothing else.
 NOBODY = "nobody"
+ORG_ADMIN = "org-admin"
+# The key of `Caller.further` for roles that hold in every namespace.
+EVERYWHERE = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """An authenticated user, device or part of the service.
 
+    `role` holds in every namespace, each of `further` in the one that is its key (or EVERYWHERE).
     `namespace` is the organisation that a device or an enrolment certificate belongs to, `device`
     the device's name; both are empty for people. `source` says how it was proved, for the audit.
     """
@@ -34,3 +39,14 @@ class Caller:
     namespace: str = ""
     device: str = ""
     source: str = ""
+    further: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def roles_in(self, namespace: str) -> frozenset[str]:
+        """All that it has there; for "" those that hold in every namespace."""
+        here = self.further.get(EVERYWHERE, frozenset()) | self.further.get(namespace, frozenset())
+        return here | {self.role} if self.role != NOBODY or not here else here
+
+    @property
+    def is_super_admin(self) -> bool:
+        """Whether it may say who belongs to which organisation."""
+        return ADMIN in self.roles_in(EVERYWHERE)

@@ -7,7 +7,7 @@ refused. Devices and enrolment certificates have no role here: their API is anot
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from apiserver.auth import identity
@@ -30,7 +30,7 @@ _EDITED = ("devices", "fleets", "resourcesyncs", "repositories")
 ROLES: Mapping[str, Grants] = MappingProxyType(
     {
         identity.ADMIN: {"*": EVERYTHING, **_SECRETS},
-        "org-admin": {"*": EVERYTHING, **_SECRETS},
+        identity.ORG_ADMIN: {"*": EVERYTHING, **_SECRETS},
         identity.CONTROLLER: {
             "*": READ,
             "*/status": READ | {"update", "patch"},
@@ -78,7 +78,7 @@ GROUPS: Mapping[str, str] = MappingProxyType(
     {
         "system:masters": identity.ADMIN,
         "flightctl-admin": identity.ADMIN,
-        "flightctl-org-admin": "org-admin",
+        "flightctl-org-admin": identity.ORG_ADMIN,
         "flightctl-operator": identity.OPERATOR,
         "flightctl-installer": identity.INSTALLER,
         "flightctl-viewer": identity.VIEWER,
@@ -96,6 +96,14 @@ def allowed(role: str, verb: str, resource: str, subresource: str = "") -> bool:
     grants = ROLES.get(role, {})
     verbs = next((grants[key] for key in _keys(resource, subresource) if key in grants), _NOTHING)
     return "*" in verbs or verb in verbs
+
+
+def permits(
+    caller: Caller, verb: str, resource: str, subresource: str = "", namespace: str = ""
+) -> bool:
+    """Whether one of the roles that `caller` has in the namespace allows it; for "" one that it has
+    in all."""
+    return any(allowed(role, verb, resource, subresource) for role in caller.roles_in(namespace))
 
 
 def _keys(resource: str, subresource: str) -> Iterator[str]:
@@ -118,7 +126,7 @@ def authorize(
     name: str = "",
 ) -> None:
     """Raise Forbidden unless `caller` may do it; the message is worded as kubectl users know it."""
-    if allowed(caller.role, verb, kind.plural, subresource) and not _reserved(
+    if permits(caller, verb, kind.plural, subresource, namespace) and not _reserved(
         caller, verb, kind, subresource
     ):
         return
@@ -154,11 +162,11 @@ def refusal(
     return Forbidden(message, kind=kind, name=name)
 
 
-def rules(role: str) -> list[dict[str, list[str]]]:
-    """The table of one role as Kubernetes' ResourceRules, for `kubectl auth can-i --list`."""
-    grants = ROLES.get(role, {})
+def rules(roles: Iterable[str]) -> list[dict[str, list[str]]]:
+    """The table of these roles as Kubernetes' ResourceRules, for `kubectl auth can-i --list`."""
     return [
         {"verbs": sorted(verbs), "apiGroups": ["*"], "resources": [resource]}
-        for resource, verbs in grants.items()
+        for role in sorted(roles)
+        for resource, verbs in ROLES.get(role, {}).items()
         if verbs
     ]

@@ -1,9 +1,10 @@
 """Who calls: the transport's proof handed to the authenticators, before any handler runs.
 
 The invariant: a handler finds a caller on the request, or is one of the few that anybody may ask:
-health, version, and webhooks, which prove something else. Headers in which a proxy would name users
-are not read here at all. Who asks to be taken for another is refused: to overhear it would answer
-`kubectl auth can-i --as=somebody`, or delete, with the caller's own rights.
+health, version, what a login needs, and webhooks, which prove something else. Headers in which a
+proxy would name users are not read here at all. Who asks to be taken for another is refused: to
+overhear it would answer `kubectl auth can-i --as=somebody`, or delete, with the caller's own
+rights.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from aiohttp.typedefs import Handler
 from apiserver.auth.chain import Evidence
 from apiserver.auth.identity import Caller
 from apiserver.errors import Forbidden, Unauthorized
+from apiserver.kube import signingin
 from apiserver.kube.face import FACE
 
 CALLER: web.RequestKey[Caller] = web.RequestKey("CALLER", Caller)
@@ -41,7 +43,8 @@ def evidence_of(request: web.Request) -> Evidence:
 
 @web.middleware
 async def authenticating(request: web.Request, handler: Handler) -> web.StreamResponse:
-    if not is_open(request.path):
+    # The login's paths lie among those of resources, so the route decides and not how it is spelt.
+    if not is_open(request.path) and request.match_info.handler not in signingin.OPEN:
         caller = await request.app[FACE].authenticate(evidence_of(request))
         if caller is None:
             raise Unauthorized("Unauthorized")

@@ -25,8 +25,8 @@ RESOURCE = "contents"
 
 def _authorize(request: web.Request, verb: str) -> None:
     caller = request[CALLER]
-    if not roles.allowed(caller.role, verb, RESOURCE):
-        namespace = request.match_info["namespace"]
+    namespace = request.match_info["namespace"]
+    if not roles.permits(caller, verb, RESOURCE, "", namespace):
         raise roles.refusal(caller, verb, RESOURCE, HOMEPORT_GROUP, "", namespace)
 
 

@@ -17,6 +17,7 @@ from typing import Protocol
 from aiohttp import web
 
 from apiserver.auth.chain import Authenticator
+from apiserver.auth.exchange import Logins
 from apiserver.auth.identity import Caller
 from apiserver.catalogue import Catalogue
 from apiserver.kube.crowding import Gate
@@ -147,6 +148,7 @@ class Face:
     release: str
     views: Mapping[str, Registry] = field(default_factory=dict)
     creators: Mapping[str, Creator] = field(default_factory=dict)
+    logins: Logins | None = None
     reach_s: float = 3.0
     gate: Gate = field(default_factory=Gate)
     draining: asyncio.Event = field(default_factory=asyncio.Event)

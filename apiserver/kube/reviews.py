@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from apiserver.auth import roles
+from apiserver.auth.identity import Caller
 from apiserver.errors import Unprocessable
 from apiserver.kube import bodies, rendering, writing
 from apiserver.kube.authenticating import CALLER
@@ -28,7 +29,7 @@ async def access(request: web.Request) -> web.StreamResponse:
     """selfsubjectaccessreviews: may I do this?"""
     body = await _body(request)
     spec = _mapping(body.get("spec"))
-    status = _judged(request[CALLER].role, spec)
+    status = _judged(request[CALLER], spec)
     return await _answer(request, "SelfSubjectAccessReview", AUTHORIZATION, spec, status)
 
 
@@ -38,13 +39,14 @@ async def access_of_others(request: web.Request) -> web.StreamResponse:
     kind = "LocalSubjectAccessReview" if namespace else "SubjectAccessReview"
     plural = f"{kind.lower()}s"
     caller = request[CALLER]
-    if not roles.allowed(caller.role, "create", plural):
+    if not roles.permits(caller, "create", plural, "", namespace):
         raise roles.refusal(caller, "create", plural, AUTHORIZATION, namespace=namespace)
     body = await _body(request)
     spec = _mapping(body.get("spec"))
     _check(spec, namespace)
     # As if they had proved it: groups give the role, whatever the name.
-    status = _judged(roles.role_of(frozenset(spec.get("groups") or ())), spec)
+    role = roles.role_of(frozenset(spec.get("groups") or ()))
+    status = _judged(Caller(spec.get("user") or "", role=role), spec)
     return await _answer(request, kind, AUTHORIZATION, spec, status)
 
 
@@ -75,43 +77,49 @@ def _unprocessable(path: str, reason: str, detail: str) -> Unprocessable:
     return Unprocessable(f"{path}: {detail}", causes=[FieldError(path, reason, detail)])
 
 
-def _judged(role: str, spec: Json) -> Json:
-    """The status: whether `role` may do what `spec` says."""
+def _judged(caller: Caller, spec: Json) -> Json:
+    """The status: whether `caller` may do what `spec` says."""
     attributes = spec.get("resourceAttributes")
+    namespace = ""
     if isinstance(attributes, dict):
-        allowed = _may(role, attributes)
+        allowed = _may(caller, attributes)
+        namespace = str(attributes.get("namespace") or "")
     else:
-        allowed = _may_see(role, str(_mapping(spec.get("nonResourceAttributes")).get("path", "")))
+        path = str(_mapping(spec.get("nonResourceAttributes")).get("path", ""))
+        allowed = _may_see(caller, path)
     if allowed:
         return {"allowed": True}
-    return {"allowed": False, "reason": f'the role "{role}" does not allow it'}
+    held = " or ".join(f'"{role}"' for role in sorted(caller.roles_in(namespace)))
+    return {"allowed": False, "reason": f"the role {held} does not allow it"}
 
 
-def _may(role: str, attributes: Json) -> bool:
+def _may(caller: Caller, attributes: Json) -> bool:
     def text(name: str) -> str:
         value = attributes.get(name)
         return value if isinstance(value, str) else ""
 
-    return roles.allowed(role, text("verb"), text("resource"), text("subresource"))
+    resource, subresource = text("resource"), text("subresource")
+    return roles.permits(caller, text("verb"), resource, subresource, text("namespace"))
 
 
-def _may_see(role: str, path: str) -> bool:
-    everything = roles.allowed(role, "*", "*")
+def _may_see(caller: Caller, path: str) -> bool:
+    everything = roles.permits(caller, "*", "*")
     return everything or any(path == url or path.startswith(url + "/") for url in _OPEN_URLS)
 
 
 async def rules(request: web.Request) -> web.StreamResponse:
     """selfsubjectrulesreviews: what may I do?"""
     body = await _body(request)
-    caller = request[CALLER]
+    spec = _mapping(body.get("spec"))
+    namespace = spec.get("namespace")
+    held = request[CALLER].roles_in(namespace if isinstance(namespace, str) else "")
     status = {
-        "resourceRules": roles.rules(caller.role),
+        "resourceRules": roles.rules(held),
         "nonResourceRules": [
             {"verbs": ["get"], "nonResourceURLs": [f for u in _OPEN_URLS for f in (u, f"{u}/*")]}
         ],
         "incomplete": False,
     }
-    spec = _mapping(body.get("spec"))
     return await _answer(request, "SelfSubjectRulesReview", AUTHORIZATION, spec, status)
 
 

@@ -19,6 +19,7 @@ from apiserver.kube import (
     reading,
     receiving,
     reviews,
+    signingin,
     subresources,
     watching,
     writing,
@@ -74,6 +75,9 @@ def create_app(face: Face) -> web.Application:
     blobs = "/apis/homeport.dev/v1alpha1/namespaces/{namespace}/contents"
     app.router.add_post(blobs, contents.create)
     app.router.add_get(f"{blobs}/{{digest}}", contents.read)
+    app.router.add_get("/api/v1/auth/config", signingin.config)
+    app.router.add_post("/api/v1/auth/{provider}/token", signingin.exchange)
+    app.router.add_post("/api/v1/auth/{provider}/device", signingin.begin_on_a_device)
     app.router.add_route("*", "/api/{version}/{rest:.+}", _resource)
     app.router.add_route("*", "/apis/{group}/{version}/{rest:.+}", _resource)
     return app

@@ -22,6 +22,9 @@ def up(
     database: Annotated[
         str, typer.Option(help="postgresql://... ; else SQLite in the data directory.")
     ] = "",
+    auth_providers: Annotated[
+        Path | None, typer.Option(help="File of AuthProviders, whose users may come.")
+    ] = None,
     poll: Annotated[
         float, typer.Option(min=1, max=86400, help="Seconds between looks at outside sources.")
     ] = 5.0,
@@ -46,6 +49,7 @@ def up(
             url=url,
             agent_url=agent_url,
             database=database,
+            auth_providers=auth_providers,
             sources=service.sources(data, poll, host_kubeconfig, access, known_hosts),
         )
     )

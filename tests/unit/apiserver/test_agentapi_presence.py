@@ -133,7 +133,7 @@ async def test_a_first_report_leaves_a_last_seen_behind_even_if_the_process_dies
 
 
 async def test_a_clock_that_jumps_does_not_call_the_whole_fleet_gone(house: House) -> None:
-    settings = AgentApiSettings(sweep_grace_s=0.01, sweep_every_s=0.01, hold_s=0.3)
+    settings = AgentApiSettings(sweep_grace_s=0.01, sweep_every_s=0.01, hold_s=2)
     house.presence = Presence(house.store, settings, now=lambda: house.time + loop.time())
     loop = asyncio.get_running_loop()
     uid = await house.add("a")
