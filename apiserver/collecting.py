@@ -14,7 +14,7 @@ looked for, and counts as living: what we cannot judge we do not delete.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from apiserver.store import Transaction, objects
@@ -72,10 +72,12 @@ def blocked_owners(document: Json) -> list[Json]:
 @dataclass(frozen=True, slots=True)
 class Family:
     """Owners and dependents of objects, inside a transaction. `above`: uids of objects further up
-    whose deletion is at work: they look after themselves, and a circle ends at them."""
+    whose deletion is at work: they look after themselves, and a circle ends at them. `delete` is
+    called with a kind, an object, a policy and what is above it."""
 
     tx: Transaction
     kinds: Mapping[str, Kind]
+    delete: Callable[[Kind, Json, str | None, frozenset[str]], object]
     above: frozenset[str] = frozenset()
 
     def dependents(self, uid: str) -> Iterator[Dependent]:
@@ -129,3 +131,20 @@ class Family:
     def orphan(self, uid: str) -> None:
         for kind, dependent in self.dependents(uid):
             self.disown(kind, dependent, uid)
+
+    def take_along(self, uid: str, propagation: str | None = None) -> None:
+        """What names `uid` as an owner goes with it, but for what has another one."""
+        for kind, found in self.dependents(uid):
+            if self.has_other_owner(found, uid):
+                self.disown(kind, found, uid)
+            elif not found["metadata"].get("deletionTimestamp"):
+                self.delete(kind, found, propagation, self.above | {uid})
+
+    def free_owners(self, dependent: Json) -> None:
+        """Owners that waited for it go, if nothing else blocks them."""
+        for reference in blocked_owners(dependent):
+            found = self.owner(dependent, reference)
+            if found is None or reference["uid"] in self.above:
+                continue
+            if is_waiting(found[1]):
+                self.delete(*found, FOREGROUND, self.above)

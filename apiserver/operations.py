@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 from uuid import uuid4
 
@@ -376,7 +377,7 @@ class Operations:
         if kind.kind == "Fleet" and objects.match_labels(old) != objects.match_labels(new):
             bindings.fleet_changed(tx, metadata["namespace"], metadata["name"])
         if collecting.blocked_owners(old) != collecting.blocked_owners(new):
-            self._free_owners(collecting.Family(tx, self._kinds), old)
+            self._family(tx).free_owners(old)
         return stored
 
     def _delete_in(
@@ -390,13 +391,13 @@ class Operations:
         """`above`: uids of objects whose deletion brought this one about."""
         metadata = old["metadata"]
         uid = metadata["uid"]
-        family = collecting.Family(tx, self._kinds, above)
+        family = self._family(tx, above)
         policy = collecting.policy(metadata, propagation)
         waits = False
         if policy == collecting.ORPHAN:
             family.orphan(uid)
         elif policy == collecting.FOREGROUND:
-            self._take_along(family, uid, policy)
+            family.take_along(uid, policy)
             waits = family.is_blocked(uid)
         finalizers = collecting.finalizers(metadata, waits=waits)
         if not finalizers:
@@ -427,9 +428,9 @@ class Operations:
             # So that the agent may enrol again (contract 3.5).
             if found is not None:
                 tx.delete(request, found)
-        family = collecting.Family(tx, self._kinds, above)
-        self._take_along(family, metadata["uid"])
-        self._free_owners(family, document)
+        family = self._family(tx, above)
+        family.take_along(metadata["uid"])
+        family.free_owners(document)
         return last
 
     def _empty(self, tx: Transaction, kind: Kind, namespace: str) -> None:
@@ -450,24 +451,8 @@ class Operations:
                 if tx.get(each, namespace, document["metadata"]["name"]) is not None:
                     self._remove(tx, each, document)
 
-    def _take_along(
-        self, family: collecting.Family, uid: str, propagation: str | None = None
-    ) -> None:
-        """What names `uid` as an owner goes with it, but for what has another one."""
-        for kind, found in family.dependents(uid):
-            if family.has_other_owner(found, uid):
-                family.disown(kind, found, uid)
-            elif not found["metadata"].get("deletionTimestamp"):
-                self._delete_in(family.tx, kind, found, propagation, family.above | {uid})
-
-    def _free_owners(self, family: collecting.Family, dependent: Json) -> None:
-        """Owners that waited for it go, if nothing else blocks them."""
-        for reference in collecting.blocked_owners(dependent):
-            found = family.owner(dependent, reference)
-            if found is None or reference["uid"] in family.above:
-                continue
-            if collecting.is_waiting(found[1]):
-                self._delete_in(family.tx, *found, collecting.FOREGROUND, family.above)
+    def _family(self, tx: Transaction, above: frozenset[str] = frozenset()) -> collecting.Family:
+        return collecting.Family(tx, self._kinds, partial(self._delete_in, tx), above)
 
     def _pair(
         self, tx: Transaction, name: str, organization: str, document: Json | None = None
