@@ -78,9 +78,9 @@ RESOURCES = {
     "backlogs/following": SEEN,
     "events": READABLE,
     "leases": READABLE,
-    # In no organisation: for those whose role holds in all.
-    "organizations": Row(READ, READ, READ),
-    # One of all namespaces stays, so nobody may delete all.
+    # In no organisation: for those whose role holds in all. One always stays, so nobody may delete
+    # them together.
+    "organizations": Row(READ, READ, READ, admin=MANAGE),
     "namespaces": Row(READ, READ, READ, admin=MANAGE),
 }
 
