@@ -291,28 +291,41 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
         raise errors.BadRequest("limit must be a positive integer")
     target, blobs = await store.read(lambda s: _target(s, namespace, fleet, request))
     bound = rendered = remaining = 0
+    after = ""
     while bound < limit:
         size = min(limit - bound, sets.CHUNK)
         is_last = bound + size == limit
-        work = partial(_bind_some, target=target, blobs=blobs, limit=size, is_last=is_last)
+        how: Json = {"limit": size, "after": after, "is_last": is_last}
+        work = partial(_bind_some, target=target, blobs=blobs, **how)
         taken, remaining = await store.write(work)
         # Stored once is enough: no sweep takes what was touched within the hour.
         blobs = {}
         bound, rendered = bound + taken.rows, rendered + taken.rendered
-        if taken.rows < size:
+        if taken.rows == size:
+            after = taken.last
+        elif after:
+            # The end of the names. What came or changed before it meanwhile is still to be done.
+            after = ""
+        else:
             break
     return {"bound": bound, "rendered": rendered, "remaining": remaining}
 
 
 def _bind_some(
-    tx: Transaction, *, target: sets.Target, blobs: Mapping[str, bytes], limit: int, is_last: bool
+    tx: Transaction,
+    *,
+    target: sets.Target,
+    blobs: Mapping[str, bytes],
+    limit: int,
+    after: str,
+    is_last: bool,
 ) -> tuple[sets.Bound, int]:
     """What was bound, and how many are left after the last call."""
     # Read under the lock: a pause that was committed holds from then on.
     _live_rollout(tx, target.namespace, target.fleet, target.rollout)
     if blobs:
         tx.put_contents(blobs)
-    taken = sets.bind(tx, target, limit)
+    taken = sets.bind(tx, target, limit, after)
     if not is_last or taken.rows < limit:
         return taken, 0
     counts = sets.progress(tx, target.namespace, target.fleet, target.template_version)

@@ -57,6 +57,7 @@ FIELDS = {
     "status.renderNeeded": "render_needed",
     "status.connected": "connected",
 }
+_FLEET = "Fleet/"
 _BOOLEANS = frozenset(("render_needed", "connected"))
 
 # What is counted, by fleet: dimension → column.
@@ -119,6 +120,10 @@ def conditions_for(fields: FieldSelector) -> list[Any]:
     texts: list[Any] = []
     for requirement in fields.requirements:
         column = FIELDS[requirement.key]
+        if column == "owner" and requirement.operator in ("=", "in") and all(requirement.values):
+            # Only fleets own devices; so the index of fleets serves.
+            fleets = [v.removeprefix(_FLEET) for v in requirement.values if v.startswith(_FLEET)]
+            conditions.append(DEVICE.c.fleet.in_(fleets))
         if column not in _BOOLEANS:
             texts.append(requirement)
             continue

@@ -30,14 +30,28 @@ class Dialect:
 
     def json_object(self, pairs: dict[str, str]) -> str:
         """SQL for a JSON text of constant keys and SQL values. Keys are ours, never a user's."""
-        arguments = ", ".join(f"'{key}', {value}" for key, value in pairs.items())
         if self.is_sqlite:
+            arguments = ", ".join(f"'{key}', {value}" for key, value in pairs.items())
             return f"json_object({arguments})"
-        return f"json_build_object({arguments})::text"
+        # Not json_build_object: it asks for the type of each argument in each row, and takes three
+        # times as long.
+        parts = ", ',', ".join(
+            f"""'"{key}":', coalesce(to_json({value}), 'null')""" for key, value in pairs.items()
+        )
+        return f"concat('{{', {parts}, '}}')"
 
     def distinct_from(self, left: str, right: str) -> str:
         """SQL for "differ", where NULL equals NULL."""
         return f"{left} IS NOT {right}" if self.is_sqlite else f"{left} IS DISTINCT FROM {right}"
+
+    def among(self, column: str, query: str) -> str:
+        """SQL for rows whose `column`, which has an index, is among what `query` selects.
+
+        From an array PostgreSQL looks up each, however small it thinks that the table is.
+        """
+        if self.is_sqlite:
+            return f"{column} IN ({query})"
+        return f"{column} = ANY(ARRAY({query}))"
 
     def greatest(self, left: str, right: str) -> str:
         return f"max({left}, {right})" if self.is_sqlite else f"greatest({left}, {right})"

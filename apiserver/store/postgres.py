@@ -67,9 +67,12 @@ _CONNECT = {
     "tcp_user_timeout": 30_000,
 }
 # Settings of each session. Nobody may hold the store lock and do nothing, nor wait for ever; an
-# answer without durability is none, whatever the server's default is.
+# answer without durability is none, whatever the server's default is. Plans are kept, and one that
+# was made while a table was small would read all of it for each device that enrols, until there are
+# statistics: so whole tables are read only where no index serves, and that is no reason to compile.
 _SESSION = (
     "SELECT set_config('lock_timeout', '10s', false),"
+    " set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false),"
     " set_config('statement_timeout', '60s', false),"
     " set_config('idle_in_transaction_session_timeout', '20s', false),"
     " set_config('tcp_keepalives_idle', '10', false),"

@@ -57,14 +57,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """How many rows a call took, and how many of those got a new version."""
+    """How many rows a call took, how many of those got a new version, and the last one's name."""
 
     rows: int
     rendered: int
+    last: str
 
 
-def bind(tx: Transaction, target: Target, limit: int) -> Bound:
-    """Bind up to `limit` (a thousand at most) devices of the fleet that are not yet, by name."""
+def bind(tx: Transaction, target: Target, limit: int, after: str = "") -> Bound:
+    """Bind up to `limit` (a thousand at most) devices of the fleet that are not yet, by name, from
+    the first one after `after`: who binds all need not look at those again that are bound."""
     where, parameters = _selected(target.selector)
     dialect = tx.dialect
     differs = dialect.distinct_from
@@ -91,6 +93,7 @@ def bind(tx: Transaction, target: Target, limit: int) -> Bound:
         "rollout": target.rollout,
         "spec": target.spec_digest,
         "limit": min(limit, CHUNK),
+        "after": after,
     }
     dialect.scratch(tx.connection, "bound")
     taken = _run(
@@ -106,15 +109,15 @@ def bind(tx: Transaction, target: Target, limit: int) -> Bound:
         f" CASE WHEN {rerender} THEN 1 ELSE 0 END, CASE WHEN {retry} THEN 1 ELSE 0 END,"
         f" CASE WHEN {differs('d.spec_digest', ':spec')} THEN 1 ELSE 0 END"
         " FROM device d WHERE d.namespace = :namespace AND d.fleet = :fleet"
-        " AND d.candidates IS NULL AND d.decommissioning = 0"
+        " AND d.name > :after AND d.candidates IS NULL AND d.decommissioning = 0"
         f" AND {unbound}{where} ORDER BY d.name LIMIT :limit",
         parameters,
     ).rowcount
     if not taken:
-        return Bound(0, 0)
+        return Bound(0, 0, after)
     first = tx.next_version(taken)
     _log_scratch(tx, first)
-    rendered, waited = _count_scratch(tx)
+    rendered, waited, last = _count_scratch(tx)
     _run(
         tx.connection,
         "UPDATE device SET resource_version = :first + b.n - 1,"
@@ -127,7 +130,7 @@ def bind(tx: Transaction, target: Target, limit: int) -> Bound:
         " spec_valid = 'True', updated_status = b.updated_status,"
         " updated_info = CASE b.updated_status WHEN 'OutOfDate' THEN :out_of_date"
         " WHEN 'UpToDate' THEN :up_to_date ELSE device.updated_info END"
-        " FROM bound b WHERE device.uid = b.uid",
+        f" FROM bound b WHERE device.uid = b.uid AND {_in_scratch(dialect)}",
         parameters
         | {
             "first": first,
@@ -141,19 +144,20 @@ def bind(tx: Transaction, target: Target, limit: int) -> Bound:
         _history(tx, target)
     if waited:
         tx.backlog_moved(target.namespace)
-    return Bound(taken, rendered)
+    return Bound(taken, rendered, last)
 
 
 def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str, Any]) -> int:
-    """Decide again who owns the devices that the SQL `uids_of` selects; one match owns, several
-    own nothing new and are listed, none leaves the device without owner (contract 7.4)."""
+    """Decide again who owns the devices whose uid is as the SQL `uids_of` says; one match owns,
+    several own nothing new and are listed, none leaves the device without owner (contract 7.4).
+    They are of this namespace, which is no condition: it would make its indexes look useful."""
     tx.dialect.scratch(tx.connection, "bound")
     differs = tx.dialect.distinct_from
     concat = "group_concat(m.fleet, ',')" if tx.dialect.is_sqlite else "string_agg(m.fleet, ',')"
     matches = (
         "SELECT l.uid, s.fleet FROM device_label l JOIN fleet_selector s"
         " ON s.namespace = l.namespace AND s.key = l.key AND s.value = l.value"
-        f" WHERE l.namespace = :namespace AND l.uid IN ({uids_of})"
+        f" WHERE l.uid {uids_of}"
         " GROUP BY l.uid, s.fleet, s.total HAVING count(*) = s.total"
     )
     decided = (
@@ -181,7 +185,7 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
         f" {updated}, d.updated_status, d.applications_status, d.lifecycle_status,"
         f" d.os_mode, d.connected, {needs}, d.render_needed"
         f" FROM device d LEFT JOIN ({decided}) x ON x.uid = d.uid"
-        f" WHERE d.namespace = :namespace AND d.uid IN ({uids_of}) AND d.decommissioning = 0"
+        f" WHERE d.uid {uids_of} AND d.decommissioning = 0"
         f" AND (d.owner IS NULL OR d.fleet <> '') AND {moved}",
         dict(parameters) | {"namespace": namespace},
     ).rowcount
@@ -195,7 +199,8 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
         " fleet = b.fleet, candidates = b.candidates, render_needed = b.render_needed,"
         " updated_status = b.updated_status, updated_info = CASE WHEN"
         " b.updated_status <> device.updated_status THEN :info ELSE device.updated_info END,"
-        " inputs_version = device.inputs_version + 1 FROM bound b WHERE device.uid = b.uid",
+        " inputs_version = device.inputs_version + 1"
+        f" FROM bound b WHERE device.uid = b.uid AND {_in_scratch(tx.dialect)}",
         {"first": first, "info": _OUT_OF_DATE},
     )
     _count_scratch(tx)
@@ -206,14 +211,14 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
 # Devices whose owner a change of one fleet can move: its own, those it may be among several for,
 # and those that carry all the labels that it selects now.
 UIDS_OF_FLEET = (
-    "SELECT uid FROM device WHERE namespace = :namespace AND (fleet = :fleet"
+    "IN (SELECT uid FROM device WHERE namespace = :namespace AND (fleet = :fleet"
     " OR (candidates IS NOT NULL AND ',' || candidates || ',' LIKE '%,' || :fleet || ',%'))"
     " UNION SELECT l2.uid FROM device_label l2 JOIN fleet_selector s2"
     " ON s2.namespace = l2.namespace AND s2.key = l2.key AND s2.value = l2.value"
     " WHERE s2.namespace = :namespace AND s2.fleet = :fleet"
-    " GROUP BY l2.uid, s2.total HAVING count(*) = s2.total"
+    " GROUP BY l2.uid, s2.total HAVING count(*) = s2.total)"
 )
-UID = "SELECT :uid"
+UID = "= :uid"
 
 
 def unbound_by_fleet(snapshot: Snapshot, namespace: str) -> dict[str, int]:
@@ -292,6 +297,10 @@ def _selected(selector: LabelSelector) -> tuple[str, dict[str, Any]]:
     return "".join(clauses), parameters
 
 
+def _in_scratch(dialect: Dialect) -> str:
+    return dialect.among("device.uid", "SELECT uid FROM bound")
+
+
 def _log_scratch(tx: Transaction, first: int) -> None:
     """One change row for each scratch row. Labels are there too, unchanged: a watcher's selector
     is matched on labels and fields together."""
@@ -319,24 +328,26 @@ def _log_statement(dialect: Dialect) -> str:
     )
 
 
-def _count_scratch(tx: Transaction) -> tuple[int, int]:
+def _count_scratch(tx: Transaction) -> tuple[int, int, str]:
     """Counter deltas of the scratch rows, grouped by old and new. Returns how many rows got a new
-    version, and how many had waited to be rendered."""
+    version, how many had waited to be rendered, and the last name."""
     groups = _run(
         tx.connection,
         "SELECT namespace, fleet, old_fleet, summary_status, applications_status, os_mode,"
         " updated_status, old_updated_status, count(*) AS n, sum(rerendered) AS rerendered,"
-        " sum(old_render_needed) AS waited FROM bound GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
+        " sum(old_render_needed) AS waited, max(name) AS last FROM bound"
+        " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
         {},
     )
-    rendered = waited = 0
+    rendered, waited, last = 0, 0, ""
     for row in groups.mappings():
+        last = max(last, row["last"])
         rendered, waited = rendered + (row["rerendered"] or 0), waited + row["waited"]
         for dimension, column in devices.COUNTED.items():
             old = row["old_updated_status"] if column == "updated_status" else row[column]
             tx.tally((row["namespace"], row["old_fleet"], dimension, old), -row["n"])
             tx.tally((row["namespace"], row["fleet"], dimension, row[column]), row["n"])
-    return int(rendered), int(waited)
+    return int(rendered), int(waited), last
 
 
 def _history(tx: Transaction, target: Target) -> None:
