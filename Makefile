@@ -48,8 +48,8 @@ test: setup ## all tests; what CI calls
 soak: setup ## the long forms of the same tests; each prints the bound it ran with
 	@HOMEPORT_SOAK=1 $(BIN)/python -m pytest -q -s tests/contract tests/simulation tests/e2e -p no:randomly -m "not bench"
 
-bench: setup ## figures, as a table and as JSON, each beside what it is compared with
-	@$(BIN)/python -m bench
+bench: setup ## figures, each beside what it is compared with; FULL=1 has 100 000 devices in the stores too
+	@$(BIN)/python -m bench $(if $(FULL),--full,)
 
 crds: $(STAMP) ## regenerate crds/ from the models (a test fails when they are stale)
 	@$(BIN)/python -m resources.schema crds
