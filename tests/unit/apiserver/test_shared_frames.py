@@ -15,8 +15,10 @@ import orjson
 import pytest
 import pytest_asyncio
 from aiohttp import ClientResponse
+from aiohttp.web import StreamResponse
 
 from apiserver import bindings
+from apiserver.kube import watching
 from apiserver.store import Transaction
 from apiserver.wire import frames
 from tests.fakes import kube_face
@@ -117,3 +119,28 @@ async def pieces(stream: ClientResponse) -> list[int]:
                 if lines == MANY:
                     return sizes
     raise AssertionError("the stream ended")
+
+
+class Unread(StreamResponse):
+    """A response to a client that takes nothing until `taken`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = asyncio.Event()
+
+    async def write(self, data: Any) -> None:
+        await self.taken.wait()
+
+
+async def test_a_stream_is_stalled_when_one_write_waits_too_long() -> None:
+    response = Unread()
+    outlet = watching.Outlet(response)
+    writing = asyncio.create_task(outlet.write([b"1", b"2"]))
+    await asyncio.sleep(0)
+    assert outlet.waiting_since is not None
+    assert not outlet.is_stalled
+    outlet.waiting_since -= watching.STALLED_S + 1
+    assert outlet.is_stalled
+    response.taken.set()
+    await writing
+    assert not outlet.is_stalled, "idle streams wait for events, not for their client"
