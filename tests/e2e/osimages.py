@@ -136,7 +136,7 @@ Layer = dict[str, File]
 def base() -> Base:
     """Out of the cache if it is there; some seconds the first time."""
     root = rootfs.make()
-    made_from = json.dumps([rootfs.key(), EMPTIED, INTO_VAR, KERNEL, TMPFILES, STORAGE_CONF, 2])
+    made_from = json.dumps([rootfs.key(), EMPTIED, INTO_VAR, KERNEL, TMPFILES, STORAGE_CONF, 3])
     bases = rootfs.cache() / "bases"
     bases.mkdir(parents=True, exist_ok=True)
     folder = bases / hashlib.sha256(made_from.encode()).hexdigest()[:16]
@@ -149,7 +149,8 @@ def base() -> Base:
             _lay_out(root, making / "tree")
             _pack(making)
             (making / "disk").mkdir()
-            _run_installing(making / "disk", making / "tree", "prepare", "/mnt", "/media")
+            digest = (making / "digest").read_text()
+            _run_installing(making / "disk", making / "tree", "prepare", "/mnt", "/media", digest)
             making.rename(folder)
     return Base(folder, (folder / "digest").read_text())
 
@@ -343,7 +344,8 @@ def install(disk: Path, layer: Layer, reference: str, digest: str, version: str)
     with tarfile.open(fileobj=io.BytesIO(_tar(layer))) as tar:
         tar.extractall(upper, filter="fully_trusted")
     try:
-        _run_installing(disk, upper, "install", "/mnt", "/media", reference, digest, version)
+        argv = ["install", "/mnt", base().digest, "/media", reference, digest, version]
+        _run_installing(disk, upper, *argv)
     finally:
         shutil.rmtree(upper)
 

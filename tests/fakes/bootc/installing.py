@@ -1,8 +1,8 @@
 """Put an image onto an empty disk: what `bootc install to-filesystem` leaves behind. [simulated]
 
 Run from outside, by whoever makes a device's disk: `python3 -m tests.fakes.bootc.installing prepare
-SYSROOT TREE` makes a disk that holds what all images share, once; `install SYSROOT LAYER REFERENCE
-DIGEST VERSION` puts an image on a copy of it, which is that and a layer upon it.
+SYSROOT TREE DIGEST` makes a disk that holds the layer that all images share, once; `install SYSROOT
+BASE LAYER REFERENCE DIGEST VERSION` puts an image on a copy of it: that, and a layer upon it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from tests.fakes.bootc import storage
 from tests.fakes.bootc.host import Image
 
 STATEROOT = "default"
-BASE = "base"
 
 
-def prepare(sysroot: Path, tree: Path) -> None:
+def prepare(sysroot: Path, tree: Path, digest: str) -> None:
     """A system root without a deployment. A power cut is a kill in these tests, so nothing waits
     for the disk."""
     repo = sysroot / "ostree/repo"
@@ -31,12 +30,13 @@ def prepare(sysroot: Path, tree: Path) -> None:
         ("core.fsync", "false"),
     ):
         _run("ostree", "config", f"--repo={repo}", "set", *setting)
-    storage.commit_tree(tree, None, repo, branch=BASE)
+    storage.commit_tree(tree, None, repo, branch=storage.branch_of(digest))
 
 
-def install(sysroot: Path, layer: Path, image: Image) -> None:
+def install(sysroot: Path, base: str, layer: Path, image: Image) -> None:
     """A first deployment of it, which boots by default."""
-    checksum = storage.commit_tree(layer, image, sysroot / "ostree/repo", onto=BASE)
+    repo, onto = sysroot / "ostree/repo", storage.branch_of(base)
+    checksum = storage.commit_tree(layer, image, repo, onto=onto)
     with tempfile.NamedTemporaryFile("w", suffix=".origin") as file:
         source = f"ostree-unverified-image:{image.transport}:{image.reference}"
         file.write(f"[origin]\ncontainer-image-reference={source}\n")
@@ -48,9 +48,9 @@ def install(sysroot: Path, layer: Path, image: Image) -> None:
 
 def main() -> None:
     match sys.argv[1:]:
-        case ["prepare", sysroot, tree]:
-            prepare(Path(sysroot), Path(tree))
-        case ["install", sysroot, layer, reference, digest, version]:
+        case ["prepare", sysroot, tree, digest]:
+            prepare(Path(sysroot), Path(tree), digest)
+        case ["install", sysroot, base, layer, reference, digest, version]:
             image = Image(
                 reference,
                 storage.TRANSPORT,
@@ -59,7 +59,7 @@ def main() -> None:
                 timestamp="2026-01-01T00:00:00Z",
                 architecture="amd64",
             )
-            install(Path(sysroot), Path(layer), image)
+            install(Path(sysroot), base, Path(layer), image)
         case _:
             sys.exit(__doc__)
 

@@ -1,9 +1,10 @@
 """From an image in podman's storage to an ostree commit that can be booted.
 
-bootc reads containers-storage through its own library, a layer at a time; here podman mounts the
-image as a whole and `ostree commit` takes the tree. What comes out is of the same kind: the image's
-files, /etc moved to /usr/etc (where ostree takes a new deployment's defaults from), and the image's
-digest, version and date in the commit.
+bootc reads containers-storage through its own library, a layer at a time, and takes again what it
+has of a layer already. So here: of an image that adds one layer to one that the repository holds,
+`ostree commit` takes that layer alone; of any other podman mounts the whole, and the tree is taken.
+What comes out is the same: the image's files, /etc moved to /usr/etc (where ostree takes a new
+deployment's defaults from), and the image's digest, version and date in the commit.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -42,8 +44,20 @@ def inspect(reference: str) -> Image:
     )
 
 
+def branch_of(layer: str) -> str:
+    """Where the repository keeps a layer that images share, by the digest of what it holds."""
+    return f"layer/{layer.removeprefix('sha256:')}"
+
+
 def commit(image: Image, repo: Path) -> str:
     """The checksum of a new commit of the image's tree."""
+    shown = json.loads(_output("podman", "image", "inspect", image.reference))[0]
+    bottom, *above = shown["RootFS"]["Layers"]
+    onto = branch_of(bottom)
+    top = Path(shown["GraphDriver"]["Data"]["UpperDir"])
+    is_there = onto in _output("ostree", "refs", f"--repo={repo}").split()
+    if len(above) == 1 and is_there and not _takes_away(top):
+        return commit_tree(top, image, repo, onto=onto)
     mounted = Path(_output("podman", "image", "mount", image.reference).strip())
     try:
         return commit_tree(mounted, image, repo)
@@ -58,8 +72,9 @@ def commit_tree(
     with tempfile.TemporaryDirectory(dir=repo / "tmp") as work:
         moved = Path(work) / "moved"
         (moved / "usr").mkdir(parents=True)
-        shutil.copytree(tree / "etc", moved / "usr/etc", symlinks=True)
-        _copy_owners(tree / "etc", moved / "usr/etc")
+        if (tree / "etc").is_dir():
+            shutil.copytree(tree / "etc", moved / "usr/etc", symlinks=True)
+            _copy_owners(tree / "etc", moved / "usr/etc")
         skipped = Path(work) / "skipped"
         skipped.write_text("/etc\n")
         argv = ["ostree", "commit", f"--repo={repo}", "--bootable", "--no-xattrs", "--no-bindings"]
@@ -68,6 +83,16 @@ def commit_tree(
         argv += [f"--tree=dir={tree}", f"--tree=dir={moved}", f"--skip-list={skipped}"]
         argv += [f"--add-metadata-string={k}={v}" for k, v in _metadata(image).items() if v]
         return _output(*argv).strip()
+
+
+def _takes_away(layer: Path) -> bool:
+    """Whether it hides something of the layers below: overlayfs' whiteouts, opaque folders."""
+    for folder, _, files in os.walk(layer):
+        if any(name.endswith("overlay.opaque") for name in os.listxattr(folder)):
+            return True
+        if any(stat.S_ISCHR(os.lstat(f"{folder}/{name}").st_mode) for name in files):
+            return True
+    return False
 
 
 def _metadata(image: Image | None) -> dict[str, str | None]:
