@@ -171,10 +171,16 @@ class TestCrds:
 _LENIENT = re.compile(r"\.status$|\.devicesSummary$|\.metadata$|^Event$")
 
 
+_CREATABLE = ("OIDCProviderSpec", "OAuth2ProviderSpec")
+
+
 def _contract() -> Json:
     if not CONTRACT.is_file():
         pytest.skip(f"the published contract is not beside this checkout ({CONTRACT.name})")
     schemas: Json = json.loads(CONTRACT.read_text())["components"]["schemas"]
+    # The other types can't be made over the API (contract 6.7).
+    spec = schemas["AuthProviderSpec"]
+    spec["oneOf"] = [part for part in spec["oneOf"] if part["$ref"].endswith(_CREATABLE)]
     return schemas
 
 
