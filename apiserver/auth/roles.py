@@ -126,11 +126,17 @@ def authorize(
     name: str = "",
 ) -> None:
     """Raise Forbidden unless `caller` may do it; the message is worded as kubectl users know it."""
-    if permits(caller, verb, kind.plural, subresource, namespace) and not _reserved(
-        caller, verb, kind, subresource
-    ):
+    if may(caller, verb, kind, subresource, namespace):
         return
     raise refusal(caller, verb, kind.plural, kind.group, subresource, namespace, kind, name)
+
+
+def may(caller: Caller, verb: str, kind: Kind, subresource: str = "", namespace: str = "") -> bool:
+    """Whether `caller` may `verb` the kind in that namespace; for "" in all and outside."""
+    place = namespace if kind.namespaced else ""
+    if _reserved(caller, verb, kind, subresource):
+        return False
+    return permits(caller, verb, kind.plural, subresource, place)
 
 
 def _reserved(caller: Caller, verb: str, kind: Kind, subresource: str) -> bool:

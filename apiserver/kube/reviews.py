@@ -13,9 +13,11 @@ from aiohttp import web
 
 from apiserver.auth import roles
 from apiserver.auth.identity import Caller
+from apiserver.catalogue import Catalogue
 from apiserver.errors import Unprocessable
 from apiserver.kube import bodies, rendering, writing
 from apiserver.kube.authenticating import CALLER
+from apiserver.kube.face import FACE
 from resources.errors import INVALID, REQUIRED, TYPE_INVALID, FieldError
 from resources.kind import Json
 
@@ -29,7 +31,7 @@ async def access(request: web.Request) -> web.StreamResponse:
     """selfsubjectaccessreviews: may I do this?"""
     body = await _body(request)
     spec = _mapping(body.get("spec"))
-    status = _judged(request[CALLER], spec)
+    status = _judged(request, request[CALLER], spec)
     return await _answer(request, "SelfSubjectAccessReview", AUTHORIZATION, spec, status)
 
 
@@ -46,7 +48,7 @@ async def access_of_others(request: web.Request) -> web.StreamResponse:
     _check(spec, namespace)
     # As if they had proved it: groups give the role, whatever the name.
     role = roles.role_of(frozenset(spec.get("groups") or ()))
-    status = _judged(Caller(spec.get("user") or "", role=role), spec)
+    status = _judged(request, Caller(spec.get("user") or "", role=role), spec)
     return await _answer(request, kind, AUTHORIZATION, spec, status)
 
 
@@ -77,12 +79,12 @@ def _unprocessable(path: str, reason: str, detail: str) -> Unprocessable:
     return Unprocessable(f"{path}: {detail}", causes=[FieldError(path, reason, detail)])
 
 
-def _judged(caller: Caller, spec: Json) -> Json:
+def _judged(request: web.Request, caller: Caller, spec: Json) -> Json:
     """The status: whether `caller` may do what `spec` says."""
     attributes = spec.get("resourceAttributes")
     namespace = ""
     if isinstance(attributes, dict):
-        allowed = _may(caller, attributes)
+        allowed = _may(request.app[FACE].catalogue, caller, attributes)
         namespace = str(attributes.get("namespace") or "")
     else:
         path = str(_mapping(spec.get("nonResourceAttributes")).get("path", ""))
@@ -93,13 +95,17 @@ def _judged(caller: Caller, spec: Json) -> Json:
     return {"allowed": False, "reason": f"the role {held} does not allow it"}
 
 
-def _may(caller: Caller, attributes: Json) -> bool:
+def _may(catalogue: Catalogue, caller: Caller, attributes: Json) -> bool:
     def text(name: str) -> str:
         value = attributes.get(name)
         return value if isinstance(value, str) else ""
 
-    resource, subresource = text("resource"), text("subresource")
-    return roles.permits(caller, text("verb"), resource, subresource, text("namespace"))
+    verb, subresource, namespace = text("verb"), text("subresource"), text("namespace")
+    group, resource = text("group"), text("resource")
+    for kind in catalogue.kinds:
+        if kind.plural == resource and group in (kind.group, "*"):
+            return roles.may(caller, verb, kind, subresource, namespace)
+    return roles.permits(caller, verb, resource, subresource, namespace)
 
 
 def _may_see(caller: Caller, path: str) -> bool:

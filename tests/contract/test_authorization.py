@@ -272,3 +272,21 @@ async def test_reviews_of_others_and_contents(rig: Rig, role: str) -> None:
     ):
         async with rig.call(method, path, role=f"{role}@{OURS}", json={}) as answer:
             assert (answer.status != 403) is allowed, f"{path}: {await answer.text()}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_reviews_say_what_would_happen(rig: Rig, role: str) -> None:
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    for each, verb in cases(await resources(rig)):
+        resource, _, subresource = each.name.partition("/")
+        group = each.prefix.split("/")[2] if each.prefix.startswith("/apis/") else ""
+        for place in (OURS, THEIRS):
+            attributes = {
+                "verb": verb, "group": group, "resource": resource, "subresource": subresource,
+                "namespace": place,
+            }  # fmt: skip
+            body = {"spec": {"resourceAttributes": attributes}}
+            answer = await rig.json("POST", path, role=f"{role}@{OURS}", json=body, code=201)
+            may = verb in RESOURCES[each.name].verbs(role)
+            expected = may and each.is_namespaced and place == OURS
+            assert answer["status"]["allowed"] is expected, f"{role}: {attributes}"
