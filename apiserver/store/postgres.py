@@ -162,6 +162,8 @@ class PostgresDatabase:
             if refusal := pgfaults.refusal_of(error):
                 raise refusal from error
             raise
+        # Whom one thread reaches no other has to wait for.
+        self._away_until = 0.0
         return connection
 
     def _read(self, query: Callable[[Connection], T]) -> T:

@@ -76,7 +76,8 @@ def test_wait_ends_when_the_condition_is_there(web: Kubectl) -> None:
     process = web.start("wait", "fleet/web", "--for=condition=Valid", "--timeout=30s")
     time.sleep(1)
     condition = (
-        '{"status":{"conditions":[{"type":"Valid","status":"True","reason":"Valid",'
+        '{"status":{"observedGeneration":1,'
+        '"conditions":[{"type":"Valid","status":"True","reason":"Valid",'
         '"message":"","lastTransitionTime":"2026-11-23T10:00:00Z"}]}}'
     )
     web("patch", "fleet", "web", "--subresource=status", "--type=merge", "-p", condition)
