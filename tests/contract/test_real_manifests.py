@@ -69,7 +69,8 @@ def test_repositories_that_cannot_be_reached_say_so_and_what_to_do(tmp_path: Pat
 
         def told() -> dict[str, str]:
             found = {}
-            for document in service.get("repositories,resourcesyncs")["items"]:
+            repositories = service.get("repositories")["items"]
+            for document in [*repositories, *service.get("resourcesyncs")["items"]]:
                 status = document.get("status") or {}
                 condition = conditions.get(status.get("conditions"), "Accessible")
                 if condition is None:
