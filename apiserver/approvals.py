@@ -351,8 +351,14 @@ def _check_device(tx: Transaction, namespace: str, name: str) -> None:
 
 
 def _decision(document: Json, name: str) -> Json:
-    said = (document.get("status") or {}).get("conditions") or []
-    decisions = [c for c in said if isinstance(c, dict) and c.get("type") in ("Approved", "Denied")]
+    # A patch may have left anything in the place of a request.
+    status = document.get("status") if isinstance(document, dict) else None
+    said = status.get("conditions") if isinstance(status, dict) else None
+    decisions = [
+        each
+        for each in (said if isinstance(said, list) else ())
+        if isinstance(each, dict) and each.get("type") in ("Approved", "Denied")
+    ]
     if len(decisions) != 1 or decisions[0].get("status") != conditions.TRUE:
         raise errors.BadRequest(
             "status.conditions must hold either Approved or Denied, with status True",

@@ -270,3 +270,23 @@ async def test_a_decision_is_one_of_two(office: Office, decisions: tuple[str, ..
     await office.create_csr(common_name="another")
     with pytest.raises(errors.BadRequest, match="either"):
         await office.decide("mine", *decisions)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "a",
+        [],
+        {},
+        {"status": "a"},
+        {"status": {"conditions": "a"}},
+        {"status": {"conditions": [3]}},
+    ],
+)
+async def test_what_is_no_request_is_no_decision(office: Office, document: Any) -> None:
+    """A patch can leave anything in the place of one."""
+    await office.create_csr(common_name="another")
+    with pytest.raises(errors.BadRequest, match="either"):
+        await approvals.sign_csr(
+            office.operations, office.authority, PERSON, "default", "mine", document
+        )
