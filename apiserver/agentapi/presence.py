@@ -100,7 +100,8 @@ class Presence:
                 # One process of several is enough. Each writes down what it saw more often than
                 # the sweep of another would call a device gone.
                 if await self._store.lease(SWEEP, SWEEP_LEASES * self._settings.sweep_every_s):
-                    await self.sweep()
+                    # By the clock that was looked at: it may jump before the sweep does.
+                    await self.sweep(offset_s + asyncio.get_running_loop().time())
             except Exception:
                 log.warning("disconnected devices could not be marked", exc_info=True)
             await asyncio.sleep(self._settings.sweep_every_s)
@@ -109,10 +110,10 @@ class Presence:
         """Of the wall clock, which is set by people and servers, from one that only runs."""
         return self._now() - asyncio.get_running_loop().time()
 
-    async def sweep(self) -> int:
+    async def sweep(self, now: float | None = None) -> int:
         """Set disconnected who was not seen for long; how many those were."""
         await self.flush()
-        older_than = self._now() - self._settings.disconnected_after_s
+        older_than = (self._now() if now is None else now) - self._settings.disconnected_after_s
         total = 0
         while True:
             gone = await self._store.write(lambda tx: presence.sweep(tx, older_than))
