@@ -38,6 +38,12 @@ class Gate(Store):
             await hold.wait()
         return result
 
+    async def held(self) -> None:
+        """Until a read is."""
+        async with asyncio.timeout(10):
+            while self.hold is not None:
+                await asyncio.sleep(0.001)
+
     async def write(self, mutation: Callable[[Transaction], Any], *, dry_run: bool = False) -> Any:
         if self.failures:
             self.failures -= 1
@@ -129,7 +135,7 @@ async def test_a_look_that_was_overtaken_is_not_remembered(house: House) -> None
     await house.caught_up()
     house.store.hold = release = asyncio.Event()
     looking = asyncio.create_task(house.deliveries.look(key, None))
-    await asyncio.sleep(0.02)
+    await house.store.held()
     await house.change(key, "new")
     await house.caught_up()
     release.set()
@@ -143,7 +149,7 @@ async def test_what_is_newer_than_the_tail_is_asked_for(house: House) -> None:
     await house.deliveries.look(key, None)
     house.store.hold = asyncio.Event()  # the tail's next read hangs
     await house.change(key, "new")
-    await asyncio.sleep(0.02)
+    await house.store.held()
     assert (await house.deliveries.look(key, None)).delivery.rendered_version == 2
 
 
