@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from cli import private
 from cli.kubeconfig import EXEC_VERSION, KubeconfigError
 from cli.sessions import Session
 
@@ -62,17 +62,8 @@ def merge(path: Path, added: Json) -> None:
         names = {entry["name"] for entry in added[part]}
         kept = [entry for entry in there.get(part) or () if entry.get("name") not in names]
         merged[part] = [*kept, *added[part]]
-    _write(path, yaml.safe_dump(merged, sort_keys=False))
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Through a link, as people keep theirs, to the file that it leads to.
-    path = path.resolve()
-    new = path.with_name(f".{path.name}.new")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    new.rename(path)
+    private.write(path.resolve(), yaml.safe_dump(merged, sort_keys=False))
 
 
 def _ourselves() -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from cli import private
 from cli.problems import Problem
 
 Json = dict[str, Any]
@@ -124,13 +125,7 @@ def load(server: str) -> Session:
 
 
 def save(session: Session) -> None:
-    """Whole or not at all, and never readable for others."""
-    path = path_of(session.server)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(asdict(session), file)
-    new.rename(path)
+    private.write(path_of(session.server), json.dumps(asdict(session)))
 
 
 def forget(server: str) -> bool:

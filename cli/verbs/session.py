@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.reaching import Site, at_a_site
 
+if TYPE_CHECKING:
+    from cli.client import Client
+    from cli.sessions import Session
+
 Url = Annotated[str, typer.Argument(help="The service, as https://HOST:PORT.")]
+Called = Annotated[str, typer.Option("--context", help="What the context is called.")]
+Organisation = Annotated[str, typer.Option("--namespace", "-n", help="Organisation.")]
 
 
 def login(
@@ -32,8 +39,8 @@ def login(
     kubeconfig: Annotated[
         str, typer.Option("--kubeconfig", help="Where the context is put; else as kubectl's.")
     ] = "",
-    context: Annotated[str, typer.Option("--context", help="What the context is called.")] = "",
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Organisation.")] = "",
+    context: Called = "",
+    namespace: Organisation = "",
 ) -> None:
     """Log in, and make kubectl and homeport use that login."""
     from cli import contexts, sessions
@@ -71,16 +78,13 @@ def logout(url: Url) -> None:
 @at_a_site
 def whoami(site: Site) -> None:
     """Print who the service takes one for."""
-    client = site.reach().client
-    path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
-    found = client.ask("POST", path, body={"kind": "SelfSubjectReview"})["status"]["userInfo"]
-    typer.echo(found["username"])
+    typer.echo(_username(site.reach().client))
 
 
 def kubeconfig(
     url: Url,
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Organisation.")] = "",
-    context: Annotated[str, typer.Option("--context", help="What the context is called.")] = "",
+    namespace: Organisation = "",
+    context: Called = "",
 ) -> None:
     """Print a kubeconfig that brings the login of `homeport login`, and renews it."""
     import yaml
@@ -114,19 +118,19 @@ def _address(url: str) -> str:
     return url.rstrip("/")
 
 
-def _who(session: object) -> str:
+def _who(session: Session) -> str:
     """As the service says; so nothing is kept of a login that it does not take."""
     from cli.client import Client
     from cli.kubeconfig import Access
-    from cli.sessions import Session
 
-    assert isinstance(session, Session)
-    client = Client(Access(session.server, session.service.context(), "default", session.token))
-    try:
-        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
-        answer = client.ask("POST", path, body={"kind": "SelfSubjectReview"})
-    finally:
-        client.close()
+    access = Access(session.server, session.service.context(), "default", session.token)
+    with contextlib.closing(Client(access)) as client:
+        return _username(client)
+
+
+def _username(client: Client) -> str:
+    path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+    answer = client.ask("POST", path, body={"kind": "SelfSubjectReview"})
     return str(answer["status"]["userInfo"]["username"])
 
 

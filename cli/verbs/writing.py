@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +25,9 @@ from cli.options import (
     Words,
 )
 from cli.reaching import Site, at_a_site
+
+if TYPE_CHECKING:
+    from cli.writing import Mode, Report
 
 ServerSide = Annotated[
     bool, typer.Option("--server-side", help="The server keeps account of who set which field.")
@@ -51,6 +55,18 @@ Subresource = Annotated[
 ]
 
 
+@contextmanager
+def _reporting(mode: Mode, output: str = "", *, managed: bool = False) -> Iterator[Report]:
+    """A report that is printed at the end; it ends with 1 if something failed."""
+    from cli import forms, paint, writing
+
+    report = writing.Report(forms.parse(output), mode, paint.write, managed=managed)
+    yield report
+    report.finish()
+    if report.failed:
+        raise typer.Exit(1)
+
+
 @at_a_site
 def apply(
     site: Site,
@@ -76,7 +92,7 @@ def apply(
     show_managed_fields: Managed = False,
 ) -> None:
     """Make objects what their manifests say."""
-    from cli import applying, forms, paint, pruning, writing
+    from cli import applying, pruning, writing
 
     if force_conflicts and not server_side:
         raise applying.Unclear("--force-conflicts only works with --server-side")
@@ -86,16 +102,13 @@ def apply(
     default = applying.SERVER_MANAGER if server_side else applying.CLIENT_MANAGER
     mode = writing.Mode(field_manager or default, dry_run, validate)
     how = applying.How(mode, server_side, force_conflicts)
-    report = writing.Report(forms.parse(output), mode, paint.write, managed=show_managed_fields)
-    reach = site.reach()
-    located = applying.read(reach, filename or (), recursive=recursive, selector=selector)
-    applied = applying.apply(reach.client, located, how, report)
-    if prune and not report.failed:
-        resources = pruning.allowed(reach.kinds, prune_allowlist or ())
-        pruning.prune(reach.client, located, applied, resources, selector, mode, report)
-    report.finish()
-    if report.failed:
-        raise typer.Exit(1)
+    with _reporting(mode, output, managed=show_managed_fields) as report:
+        reach = site.reach()
+        located = applying.read(reach, filename or (), recursive=recursive, selector=selector)
+        applied = applying.apply(reach.client, located, how, report)
+        if prune and not report.failed:
+            resources = pruning.allowed(reach.kinds, prune_allowlist or ())
+            pruning.prune(reach.client, located, applied, resources, selector, mode, report)
 
 
 @at_a_site
@@ -112,16 +125,13 @@ def create(
     show_managed_fields: Managed = False,
 ) -> None:
     """Make objects that are not there yet."""
-    from cli import applying, creating, forms, paint, writing
+    from cli import applying, creating, writing
 
     mode = writing.Mode(field_manager, dry_run, validate)
-    report = writing.Report(forms.parse(output), mode, paint.write, managed=show_managed_fields)
-    reach = site.reach()
-    located = applying.read(reach, filename or (), recursive=recursive, selector=selector)
-    creating.create(reach.client, located, creating.How(mode, save_config), report)
-    report.finish()
-    if report.failed:
-        raise typer.Exit(1)
+    with _reporting(mode, output, managed=show_managed_fields) as report:
+        reach = site.reach()
+        located = applying.read(reach, filename or (), recursive=recursive, selector=selector)
+        creating.create(reach.client, located, creating.How(mode, save_config), report)
 
 
 @at_a_site
@@ -141,17 +151,14 @@ def replace(
 
     A manifest with a resourceVersion replaces that version only.
     """
-    from cli import applying, creating, forms, paint, writing
+    from cli import applying, creating, writing
 
     mode = writing.Mode(field_manager, dry_run, validate)
-    report = writing.Report(forms.parse(output), mode, paint.write, managed=show_managed_fields)
-    reach = site.reach()
-    located = applying.read(reach, filename or (), recursive=recursive)
-    how = creating.How(mode, save_config, subresource)
-    creating.replaced(reach.client, located, how, report)
-    report.finish()
-    if report.failed:
-        raise typer.Exit(1)
+    with _reporting(mode, output, managed=show_managed_fields) as report:
+        reach = site.reach()
+        located = applying.read(reach, filename or (), recursive=recursive)
+        how = creating.How(mode, save_config, subresource)
+        creating.replaced(reach.client, located, how, report)
 
 
 @at_a_site
@@ -172,19 +179,16 @@ def patch(
     show_managed_fields: Managed = False,
 ) -> None:
     """Change fields of objects."""
-    from cli import forms, paint, patching, selecting, writing
+    from cli import patching, selecting, writing
 
     change = patching.read(type_, patch_, patch_file, subresource)
     mode = writing.Mode(field_manager, dry_run)
-    report = writing.Report(forms.parse(output), mode, paint.write, managed=show_managed_fields)
-    reach = site.reach()
-    chosen = selecting.choose(
-        reach, words or (), files=filename or (), recursive=recursive, needs_choice=True
-    )
-    patching.patch(reach.client, chosen, change, mode, report)
-    report.finish()
-    if report.failed:
-        raise typer.Exit(1)
+    with _reporting(mode, output, managed=show_managed_fields) as report:
+        reach = site.reach()
+        chosen = selecting.choose(
+            reach, words or (), files=filename or (), recursive=recursive, needs_choice=True
+        )
+        patching.patch(reach.client, chosen, change, mode, report)
 
 
 @at_a_site
@@ -242,43 +246,41 @@ def delete(
     output: Annotated[str, typer.Option("--output", "-o", help="name.")] = "",
 ) -> None:
     """Delete objects."""
-    from cli import deleting, forms, paint, selecting, waiting, writing
+    from cli import deleting, selecting, waiting, writing
 
     if output not in ("", "name"):
         raise typer.BadParameter("only name is supported", param_hint="--output")
     if cascade not in deleting.POLICIES:
         raise typer.BadParameter("use background, foreground or orphan", param_hint="--cascade")
     mode = writing.Mode("kubectl-delete", dry_run)
-    report = writing.Report(forms.parse(output), mode, paint.write)
-    reach = site.reach()
-    chosen = selecting.choose(
-        reach,
-        words or (),
-        files=filename or (),
-        recursive=recursive,
-        selector=selector,
-        field_selector=field_selector,
-        all_namespaces=all_namespaces,
-        every=all_,
-        needs_choice=True,
-    )
-    objects = selecting.expanded(reach.client, chosen, selector, field_selector)
-    if not objects:
-        typer.echo("No resources found")
-    going = deleting.delete(
-        reach.client,
-        objects,
-        mode,
-        report,
-        cascade=cascade,
-        # A selection may be gone before it is deleted, which is what was wanted.
-        ignore_not_found=ignore_not_found or objects != chosen,
-    )
-    if wait and dry_run == "none":
-        # As with kubectl, no limit is a week.
-        deleting.gone(reach.client, going, waiting.seconds(timeout) or waiting.WEEK_S)
-    if report.failed:
-        raise typer.Exit(1)
+    with _reporting(mode, output) as report:
+        reach = site.reach()
+        chosen = selecting.choose(
+            reach,
+            words or (),
+            files=filename or (),
+            recursive=recursive,
+            selector=selector,
+            field_selector=field_selector,
+            all_namespaces=all_namespaces,
+            every=all_,
+            needs_choice=True,
+        )
+        objects = selecting.expanded(reach.client, chosen, selector, field_selector)
+        if not objects:
+            typer.echo("No resources found")
+        going = deleting.delete(
+            reach.client,
+            objects,
+            mode,
+            report,
+            cascade=cascade,
+            # A selection may be gone before it is deleted, which is what was wanted.
+            ignore_not_found=ignore_not_found or objects != chosen,
+        )
+        if wait and dry_run == "none":
+            # As with kubectl, no limit is a week.
+            deleting.gone(reach.client, going, waiting.seconds(timeout) or waiting.WEEK_S)
 
 
 @at_a_site
@@ -293,20 +295,18 @@ def edit(
     validate: Validate = "strict",
 ) -> None:
     """Change objects in your editor: $KUBE_EDITOR, $VISUAL, $EDITOR, or vi."""
-    from cli import editing, forms, paint, selecting, writing
+    from cli import editing, selecting, writing
 
     if output not in ("yaml", "json"):
         raise typer.BadParameter("use yaml or json", param_hint="--output")
     mode = writing.Mode(field_manager, validate=validate)
-    report = writing.Report(forms.Form(), mode, paint.write)
-    reach = site.reach()
-    chosen = selecting.choose(
-        reach, words or (), files=filename or (), recursive=recursive, selector=selector
-    )
-    objects = selecting.expanded(reach.client, chosen, selector)
-    changed = editing.edit(reach.client, objects, mode, report, as_json=output == "json")
-    if report.failed:
-        raise typer.Exit(1)
+    with _reporting(mode) as report:
+        reach = site.reach()
+        chosen = selecting.choose(
+            reach, words or (), files=filename or (), recursive=recursive, selector=selector
+        )
+        objects = selecting.expanded(reach.client, chosen, selector)
+        changed = editing.edit(reach.client, objects, mode, report, as_json=output == "json")
     if not changed:
         typer.echo("Edit cancelled, no changes made.", err=True)
 
@@ -329,7 +329,7 @@ def _marking(verb: str, part: str) -> Callable[..., None]:
         field_manager: FieldManager = f"kubectl-{verb}",
         output: Output = "",
     ) -> None:
-        from cli import forms, marking, paint, writing
+        from cli import marking, paint, writing
 
         request = marking.Request(
             marking.PARTS[part],
@@ -344,11 +344,8 @@ def _marking(verb: str, part: str) -> Callable[..., None]:
             all_namespaces=all_namespaces,
         )
         mode = writing.Mode(field_manager, dry_run)
-        report = writing.Report(forms.parse(output), mode, paint.write)
-        marking.run(site.reach(), request, mode, report, paint.write)
-        report.finish()
-        if report.failed:
-            raise typer.Exit(1)
+        with _reporting(mode, output) as report:
+            marking.run(site.reach(), request, mode, report, paint.write)
 
     mark.__name__ = verb
     mark.__doc__ = f"Set {part} of objects, or take them away."
