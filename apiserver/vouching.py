@@ -33,11 +33,15 @@ def mark(caller: Caller, kind: Kind, old: Json | None, new: Json) -> Json:
         is_marked = caller.is_super_admin
         if not is_marked:
             _check_reach(kind, new)
-    metadata = new["metadata"]
-    annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k != VOUCHED}
+    metadata = dict(new["metadata"])
+    annotations = dict(metadata.pop("annotations", None) or {})
+    # Whoever sent it: it is the server's to say.
+    annotations.pop(VOUCHED, None)
     if is_marked:
         annotations[VOUCHED] = "true"
-    return new | {"metadata": metadata | {"annotations": annotations}}
+    if annotations:
+        metadata["annotations"] = annotations
+    return new | {"metadata": metadata}
 
 
 def _is_marked(document: Json) -> bool:
