@@ -25,7 +25,7 @@ from apiserver import approvals, credentials, housekeeping
 from apiserver.agentapi import app as agentapi
 from apiserver.auth import certificates, chain, claims
 from apiserver.auth.exchange import Logins
-from apiserver.auth.identity import CONTROLLER, Caller
+from apiserver.auth.identity import AUTHENTICATED, CONTROLLER, Caller
 from apiserver.auth.tokens import Tokens
 from apiserver.builtins import events, namespaces
 from apiserver.builtins.kinds import KINDS as BUILTINS
@@ -46,7 +46,7 @@ from resources.registry import CERTIFICATE_SIGNING_REQUEST, ENROLLMENT_REQUEST, 
 DRAIN_S = 8.0
 CONTROLLERS = Caller(
     name="system:homeport:controllers",
-    groups=frozenset({"system:authenticated"}),
+    groups=frozenset({AUTHENTICATED}),
     role=CONTROLLER,
     source="socket",
 )

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from resources import registry, validation
+from resources import kubeyaml, registry, validation
 from resources.kind import Json
 
 DEFAULT_LISTEN = "127.0.0.1:3443"
@@ -104,8 +104,10 @@ def _providers(file: Path) -> tuple[Json, ...]:
     """The AuthProviders of a file of YAML documents."""
     option, kind = "--auth-providers", registry.AUTH_PROVIDER
     try:
-        found = [document for document in yaml.safe_load_all(file.read_text()) if document]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        # As the same documents would be read from kubectl.
+        read = yaml.load_all(file.read_text(), kubeyaml.Loader)
+        found = [document for document in read if document]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, kubeyaml.Refused) as error:
         raise ConfigError(f"{option}: {file} can't be read: {error}") from error
     names = set()
     for document in found:

@@ -13,11 +13,10 @@ from typing import Protocol
 
 from apiserver.auth import roles
 from apiserver.auth.chain import Authenticator, Evidence
-from apiserver.auth.identity import Caller
+from apiserver.auth.identity import AUTHENTICATED, Caller
 from apiserver.errors import Unauthorized
 
 USER_SIGNER = "homeport.dev/user"
-AUTHENTICATED = "system:authenticated"
 
 
 class Claims(Protocol):

@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apiserver.auth import roles
-from apiserver.auth.identity import ADMIN, EVERYWHERE, NOBODY, ORG_ADMIN, Caller
+from apiserver.auth.identity import ADMIN, AUTHENTICATED, EVERYWHERE, NOBODY, ORG_ADMIN, Caller
 from apiserver.errors import Unauthorized
 from resources import authprovider
 from resources.kind import Json
 
-AUTHENTICATED = "system:authenticated"
 # Said of an AuthProvider by the server alone, when a super administrator wrote it.
 VOUCHED = "auth-provider/createdBySuperAdmin"
 ALL_OF_THEIRS = "*"
@@ -75,12 +74,11 @@ def caller_of(provider: Provider, claims: Claims, namespaces: Mapping[str, str])
             f'the token names nobody: "{".".join(path)}", where identity provider '
             f"{provider.name} says users' names are, is no text in its claims"
         )
-    places = {
-        place
-        for organization in organizations(provider, claims, name)
-        if (place := namespaces.get(organization))
-        and (provider.is_vouched or place == provider.home)
-    }
+    named = organizations(provider, claims, name)
+    places = {namespaces[each] for each in named if each in namespaces}
+    if not provider.is_vouched:
+        # Its own namespace it may call by that name too, whatever providers call it.
+        places = places.union(named) & {provider.home}
     return Caller(
         name=name,
         groups=frozenset((AUTHENTICATED,)),

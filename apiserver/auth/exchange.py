@@ -54,7 +54,7 @@ class Logins:
         }
         if known.providers:
             # The reference's rule: the first of the configuration, and "" if there is none in it.
-            ours = sorted(each.name for each in self.tokens.ours)
+            ours = sorted(each.name for each in known.providers if not each.home)
             found["defaultProvider"] = ours[0] if ours else ""
         return found
 

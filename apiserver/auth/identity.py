@@ -20,6 +20,8 @@ ENROLLMENT = "enrollment"
 # Authenticated, but no role was given: may ask who it is and what it may do, nothing else.
 NOBODY = "nobody"
 ORG_ADMIN = "org-admin"
+# The group of whoever is known.
+AUTHENTICATED = "system:authenticated"
 # The key of `Caller.further` for roles that hold in every namespace.
 EVERYWHERE = ""
 

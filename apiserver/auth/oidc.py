@@ -70,7 +70,7 @@ class Keys:
         publish, ServiceUnavailable while that can't be known."""
         if key_id in self._known:
             # Whose key is known waits for nobody.
-            if self._is_due() and self._renewing is None:
+            if self._is_due() and (self._renewing is None or self._renewing.done()):
                 self._renewing = asyncio.create_task(self._renewed_when(self._is_due))
             return self._known[key_id]
         await self._renewed_when(lambda: self._may_try() and key_id not in self._known)
@@ -104,7 +104,6 @@ class Keys:
             async with self._lock:
                 if is_due():
                     await self._renew()
-        self._renewing = None
 
     async def _renew(self) -> None:
         try:

@@ -102,14 +102,9 @@ class Tokens:
         return self._known
 
     def _look(self, snapshot: Snapshot) -> Known:
-        found = (
-            claims.provider_of(document)
-            for document in snapshot.list(registry.AUTH_PROVIDER, None)
-            if document["spec"].get("enabled") is not False
-        )
-        dynamic = [provider for provider in found if provider.spec["providerType"] == OIDC]
-        organizations = snapshot.list(registry.ORGANIZATION, None)
-        return Known((*self.ours, *dynamic), _namespaces(organizations))
+        made = map(claims.provider_of, snapshot.list(registry.AUTH_PROVIDER, None))
+        asked = tuple(provider for provider in (*self.ours, *made) if _is_asked(provider))
+        return Known(asked, _namespaces(snapshot.list(registry.ORGANIZATION, None)))
 
     def keys_of(self, issuer: str) -> oidc.Keys:
         """What is known of an issuer, kept between requests."""
@@ -141,6 +136,11 @@ async def limited(response: aiohttp.ClientResponse) -> bytes:
         if len(body) > ANSWER_BYTES_MAX:
             raise oidc.ProviderUnreachable(f"{response.url} answers more than it should")
     return bytes(body)
+
+
+def _is_asked(provider: Provider) -> bool:
+    spec = provider.spec
+    return spec.get("enabled") is not False and spec["providerType"] == OIDC
 
 
 def _audiences(said: object) -> frozenset[str]:

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from apiserver.auth import oidc, tokens
-from tests.conformance.conftest import Kubectl, fleet, namespace_manifest
+from tests.conformance.conftest import Kubectl, binaries, fleet, namespace_manifest
 from tests.e2e import processes
 from tests.fakes import identity
 from tests.fakes.apiserver_process import Process
@@ -84,8 +84,6 @@ class Person:
 
 
 def _binary() -> str:
-    from tests.conformance.conftest import binaries
-
     return str(binaries()[-1])
 
 

@@ -12,7 +12,6 @@ import hashlib
 import html
 import http.cookiejar
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -27,7 +26,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from tests.e2e import processes
+from tests.e2e import processes, rootfs
 
 SOURCE = Path(__file__).parent / "oidc"
 CLIENT, SECRET = "homeport", "only-the-service-knows-this"
@@ -39,9 +38,8 @@ Users = dict[str, dict[str, Any]]
 
 def folder() -> Path:
     """Where `make setup` put the provider."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     lock = (SOURCE / "package-lock.json").read_bytes()
-    return cache / "homeport" / "oidc" / hashlib.sha256(lock).hexdigest()[:16]
+    return rootfs.cache() / "oidc" / hashlib.sha256(lock).hexdigest()[:16]
 
 
 def cannot_run() -> str:

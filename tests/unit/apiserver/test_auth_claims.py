@@ -92,6 +92,21 @@ def test_organizations(assignment: dict[str, Any], orgs: Any, expected: set[str]
     assert set(held(provider(assignment, viewers), orgs=orgs)) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"), [("acme-inc", True), ("Acme Inc.", True), ("acme", False)]
+)
+def test_who_is_not_vouched_for_calls_the_own_namespace_by_either_name(
+    name: str, expected: bool
+) -> None:
+    asked = provider(
+        {"type": "static", "organizationName": name},
+        {"type": "static", "roles": ["flightctl-viewer"]},
+        is_vouched=False,
+        home="acme-inc",
+    )
+    assert held(asked) == ({"acme-inc": {"viewer"}} if expected else {})
+
+
 def test_names_may_stand_deep_in_the_claims() -> None:
     asked = provider(usernameClaim=["person", "login"])
     caller = claims.caller_of(asked, {"person": {"login": "ann"}}, {})
