@@ -21,7 +21,7 @@ import yaml
 from apiserver.auth import oidc, tokens
 from tests.conformance.conftest import Kubectl, binaries, fleet, namespace_manifest
 from tests.e2e import processes
-from tests.fakes import identity
+from tests.fakes import apiserver_process, identity
 from tests.fakes.apiserver_process import Process
 
 pytestmark = pytest.mark.skipif(
@@ -282,6 +282,28 @@ def test_a_token_for_another_is_none_for_us(site: Site, tmp_path: Path) -> None:
     login = other.begin("--token", given, "-n", site.ours)
     assert "logged in as ann" in login.communicate(timeout=30)[0]
     assert other.kubectl("get", "fleets").returncode == 0
+
+
+def test_providers_of_the_file_that_the_server_was_started_with(tmp_path: Path) -> None:
+    users = {
+        "ann": {"preferred_username": "ann", "orgs": ["default"], "roles": ["flightctl-viewer"]}
+    }
+    with identity.running(users) as provider, identity.running(users) as off:
+        file = tmp_path / "providers.yaml"
+        documents = [
+            auth_provider("company", "default", provider.spec()),
+            auth_provider("apart", "default", off.spec(enabled=False)),
+        ]
+        file.write_text("\n---\n".join(documents))
+        with apiserver_process.running(tmp_path / "data", "--auth-providers", str(file)) as server:
+            home = tmp_path / "ann"
+            home.mkdir()
+            ann = Person(home, server, "ann")
+            ann.log_in(provider)
+            assert ann.kubectl("get", "fleets").returncode == 0
+            assert "No resources found" in ann.kubectl("get", "authproviders").stderr
+            _, errors = ann.begin("--provider", "apart").communicate(timeout=30)
+            assert "choose one of company" in errors
 
 
 def _token(person: Person) -> str:
