@@ -64,7 +64,8 @@ class Refused(Problem):
     def told(self) -> str:
         reason = f" ({self.reason})" if self.reason else ""
         if self.code == 401:
-            return "error: You must be logged in to the server (Unauthorized)"
+            why = str(self) or "Unauthorized"
+            return f"error: You must be logged in to the server ({why})"
         if self.reason == "Invalid":
             return _invalid(str(self), self.details)
         return f"Error from server{reason}: {self}"

@@ -258,7 +258,9 @@ def test_a_provider_that_is_switched_off_lets_nobody_in(site: Site, tmp_path: Pa
     processes.until(
         lambda: ann.kubectl("get", "fleets").returncode != 0, "refused", timeout_s=tokens.LOOK_S + 5
     )
-    refused(ann.run(str(HOMEPORT), "get", "fleets"), "You must be logged in")
+    why = "You must be logged in to the server (no identity provider is known here"
+    refused(ann.run(str(HOMEPORT), "get", "fleets"), why)
+    refused(ann.kubectl("get", "fleets"), why)
     site.apply(site.provider.spec())
     processes.until(
         lambda: ann.kubectl("get", "fleets").returncode == 0, "let in", timeout_s=tokens.LOOK_S + 5
