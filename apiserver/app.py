@@ -26,7 +26,7 @@ from apiserver.agentapi import app as agentapi
 from apiserver.auth import certificates, chain, claims
 from apiserver.auth.exchange import Logins
 from apiserver.auth.identity import AUTHENTICATED, CONTROLLER, Caller
-from apiserver.auth.tokens import Tokens
+from apiserver.auth.tokens import TOKEN_BYTES_MAX, Tokens
 from apiserver.builtins import events, namespaces
 from apiserver.builtins.kinds import KINDS as BUILTINS
 from apiserver.builtins.kinds import LEASE
@@ -266,7 +266,14 @@ def _private_socket(path: Path) -> socket.socket:
 
 
 async def _runner(app: web.Application, stack: AsyncExitStack) -> web.AppRunner:
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=DRAIN_S - 1)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=DRAIN_S - 1,
+        # A token that we would read is a header that aiohttp must let through.
+        max_field_size=len("Bearer ") + TOKEN_BYTES_MAX,
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     return runner

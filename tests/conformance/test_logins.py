@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.client
 import json
 import os
 import re
+import ssl
 import stat
 import subprocess
 import sys
@@ -14,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -284,6 +288,23 @@ def test_a_token_for_another_is_none_for_us(site: Site, tmp_path: Path) -> None:
     login = other.begin("--token", given, "-n", site.ours)
     assert "logged in as ann" in login.communicate(timeout=30)[0]
     assert other.kubectl("get", "fleets").returncode == 0
+
+
+@pytest.mark.parametrize(("size", "status"), [(tokens.TOKEN_BYTES_MAX, 401), (40_000, 400)])
+def test_a_token_may_be_as_long_as_providers_make_them(
+    server: Process, tmp_path: Path, size: int, status: int
+) -> None:
+    """Those with many groups are; aiohttp would let eight kilobytes through."""
+    person = Person(tmp_path, server, "ann")
+    context = ssl.create_default_context(cafile=str(person.authority()))
+    address = urlsplit(server.url)
+    connection = http.client.HTTPSConnection(address.hostname or "", address.port, context=context)
+    with contextlib.closing(connection):
+        connection.request("GET", "/apis", headers={"Authorization": f"Bearer {'a' * size}"})
+        answer = connection.getresponse()
+        text = answer.read()
+    assert answer.status == status, text
+    assert b"no JWT" in text if status == 401 else b"bytes" in text
 
 
 def test_providers_of_the_file_that_the_server_was_started_with(tmp_path: Path) -> None:
