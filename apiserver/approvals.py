@@ -207,7 +207,7 @@ async def create_csr(
     organization = await operations.store.read(lambda s: organization_of(s, namespace))
     outcome = _sign_csr(authority, document, request, organization, peer)
 
-    def create(tx: Transaction) -> Json:
+    def create(tx: Transaction) -> Written:
         if peer is not None:
             _check_device(tx, namespace, device)
         spec = document["spec"] | {"username": caller.name}
@@ -216,11 +216,10 @@ async def create_csr(
         metadata = stored["metadata"] | ({"owner": f"Device/{device}"} if device else {})
         ready = stored | {"metadata": metadata, "status": _csr_status({}, outcome, tx.timestamp)}
         made = operations.update_in(tx, caller, SIGNING_REQUEST, stored, ready)
-        return showing.answered(tx, SIGNING_REQUEST, made, None, dry_run=options.dry_run)
+        return showing.answered(tx, SIGNING_REQUEST, made, None, options, warnings)
 
     assert name or document["metadata"].get("generateName"), "validated above"
-    stored = await operations.store.write(create, dry_run=options.dry_run)
-    return Written(stored, created=True, warnings=warnings)
+    return await operations.store.write(create, dry_run=options.dry_run)
 
 
 async def sign_csr(

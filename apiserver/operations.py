@@ -152,13 +152,11 @@ class Operations:
         document = showing.revealed(kind, _without_status(kind, document, ""), None)
         document, warnings = self.decode(kind, document, options)
 
-        def apply(tx: Transaction) -> Json:
+        def apply(tx: Transaction) -> Written:
             made = self.insert_in(tx, caller, kind, document, namespace, options)
-            return showing.answered(tx, kind, made, None, dry_run=options.dry_run)
+            return showing.answered(tx, kind, made, None, options, warnings)
 
-        return Written(
-            await self.store.write(apply, dry_run=options.dry_run), created=True, warnings=warnings
-        )
+        return await self.store.write(apply, dry_run=options.dry_run)
 
     async def update(
         self,
@@ -182,14 +180,12 @@ class Operations:
             ready, warnings = self.decode(kind, said, options, old)
             if old is None:
                 made = self.insert_in(tx, caller, kind, ready, namespace, options)
-                answer = showing.answered(tx, kind, made, None, dry_run=options.dry_run)
-                return Written(answer, True, warnings)
+                return showing.answered(tx, kind, made, None, options, warnings)
             new = strategy.for_update(kind, namespace, old, ready, subresource=subresource)
             new = owning.updated(kind, old, new, options, tx.timestamp, subresource)
             keeping.claim(tx, caller, kind, ready, old, new)
             stored = self.update_in(tx, caller, kind, old, new)
-            answer = showing.answered(tx, kind, stored, old, dry_run=options.dry_run)
-            return Written(answer, False, warnings)
+            return showing.answered(tx, kind, stored, old, options, warnings)
 
         return await self.store.write(apply, dry_run=options.dry_run)
 
@@ -207,7 +203,7 @@ class Operations:
         """`change` is pure and leaves what it is given alone; it is applied inside the transaction
         that stores the object, to what a person sees of it."""
 
-        def apply(tx: Transaction) -> tuple[Json, tuple[str, ...]]:
+        def apply(tx: Transaction) -> Written:
             old = tx.get(kind, namespace, name)
             if old is None:
                 raise errors.not_found(kind, name)
@@ -219,11 +215,9 @@ class Operations:
             new = strategy.for_update(kind, namespace, old, changed, subresource=subresource)
             new = owning.updated(kind, old, new, options, tx.timestamp, subresource)
             stored = self.update_in(tx, caller, kind, old, new)
-            answer = showing.answered(tx, kind, stored, old, dry_run=options.dry_run)
-            return answer, warnings
+            return showing.answered(tx, kind, stored, old, options, warnings)
 
-        stored, warnings = await self.store.write(apply, dry_run=options.dry_run)
-        return Written(stored, warnings=warnings)
+        return await self.store.write(apply, dry_run=options.dry_run)
 
     async def apply(
         self,
@@ -251,13 +245,11 @@ class Operations:
             ready, _ = self.decode(kind, found, options, old)
             if old is None:
                 made = self.insert_in(tx, caller, kind, ready, namespace, options)
-                answer = showing.answered(tx, kind, made, None, dry_run=options.dry_run)
-                return Written(answer, True, warnings)
+                return showing.answered(tx, kind, made, None, options, warnings)
             new = strategy.for_update(kind, namespace, old, ready, subresource=subresource)
             new["metadata"]["managedFields"] = found["metadata"].get("managedFields", [])
             stored = self.update_in(tx, caller, kind, old, owning.settled(old, new))
-            answer = showing.answered(tx, kind, stored, old, dry_run=options.dry_run)
-            return Written(answer, False, warnings)
+            return showing.answered(tx, kind, stored, old, options, warnings)
 
         return await self.store.write(apply, dry_run=options.dry_run)
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from apiserver import bindings, errors
 from apiserver.store import Snapshot, presence, watchrule
 from apiserver.store.snapshot import timestamp
+from apiserver.verbs import WriteOptions, Written
 from resources import masking
 from resources.errors import Invalid
 from resources.kind import Json, Kind
@@ -23,16 +24,21 @@ def shown(snapshot: Snapshot, kind: Kind, document: Json) -> Json:
 
 
 def answered(
-    snapshot: Snapshot, kind: Kind, stored: Json, old: Json | None, *, dry_run: bool
-) -> Json:
+    snapshot: Snapshot,
+    kind: Kind,
+    stored: Json,
+    old: Json | None,
+    options: WriteOptions,
+    warnings: tuple[str, ...] = (),
+) -> Written:
     """What a write answers. A rehearsal makes no version: its answer has that of the object as it
     is, and none where there is no object, by which clients tell a creation."""
     document = shown(snapshot, kind, stored)
-    if not dry_run:
-        return document
-    version = None if old is None else old["metadata"]["resourceVersion"]
-    metadata = {k: v for k, v in document["metadata"].items() if k != "resourceVersion"}
-    return document | {"metadata": metadata | ({"resourceVersion": version} if version else {})}
+    if options.dry_run:
+        version = None if old is None else old["metadata"]["resourceVersion"]
+        metadata = {k: v for k, v in document["metadata"].items() if k != "resourceVersion"}
+        document |= {"metadata": metadata | ({"resourceVersion": version} if version else {})}
+    return Written(document, old is None, warnings)
 
 
 def all_shown(snapshot: Snapshot, kind: Kind, documents: Iterable[Json]) -> list[Json]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.e2e import rootfs
+
 SOURCES = Path(__file__).parents[1] / "conformance"
 MISSING = "no {} in the cache; tests/setup/gitops.sh builds it"
 TIMEOUT_S = 60
@@ -21,10 +23,8 @@ TIMEOUT_S = 60
 
 def binary(name: str) -> Path:
     """Where the program is, if it is built."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    cache = (Path(home) if home else Path.home() / ".cache") / "homeport" / "gitops"
     parts = [(SOURCES / name / part).read_bytes() for part in ("go.mod", "go.sum", "main.go")]
-    return cache / f"{name}-{hashlib.sha256(b''.join(parts)).hexdigest()[:16]}"
+    return rootfs.cache() / "gitops" / f"{name}-{hashlib.sha256(b''.join(parts)).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, slots=True)

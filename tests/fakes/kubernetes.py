@@ -6,7 +6,6 @@ fills. It listens on loopback alone, and knows one token.
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.e2e import rootfs
 from tests.fakes import apiserver_process
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +29,7 @@ CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 def cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "homeport" / "kube"
+    return rootfs.cache() / "kube"
 
 
 def is_built() -> bool:
