@@ -25,6 +25,8 @@ Grants = Mapping[str, frozenset[str]]
 
 # Secrets are for the controllers alone; an administrator may replace them and not read them.
 _SECRETS: Grants = {"repositories/credentials": _NOTHING}
+# A namespace is an object too, in two kinds, and in no namespace.
+_PLACES = ("namespaces", "organizations")
 _EDITED = ("devices", "fleets", "resourcesyncs", "repositories")
 
 ROLES: Mapping[str, Grants] = MappingProxyType(
@@ -126,17 +128,43 @@ def authorize(
     name: str = "",
 ) -> None:
     """Raise Forbidden unless `caller` may do it; the message is worded as kubectl users know it."""
-    if may(caller, verb, kind, subresource, namespace):
+    if may(caller, verb, kind, subresource, namespace, name):
         return
     raise refusal(caller, verb, kind.plural, kind.group, subresource, namespace, kind, name)
 
 
-def may(caller: Caller, verb: str, kind: Kind, subresource: str = "", namespace: str = "") -> bool:
+def may(
+    caller: Caller,
+    verb: str,
+    kind: Kind,
+    subresource: str = "",
+    namespace: str = "",
+    name: str = "",
+) -> bool:
     """Whether `caller` may `verb` the kind in that namespace; for "" in all and outside."""
     place = namespace if kind.namespaced else ""
     if _reserved(caller, verb, kind, subresource):
         return False
-    return permits(caller, verb, kind.plural, subresource, place)
+    if permits(caller, verb, kind.plural, subresource, place):
+        return True
+    own = () if subresource else _own(caller, verb, kind)
+    return name in own if name or verb == "get" else bool(own)
+
+
+def confined_to(caller: Caller, verb: str, kind: Kind) -> tuple[str, ...] | None:
+    """The names that a list or a watch is confined to; None for no such bound."""
+    if kind.plural not in _PLACES or permits(caller, verb, kind.plural):
+        return None
+    return _own(caller, verb, kind)
+
+
+def _own(caller: Caller, verb: str, kind: Kind) -> tuple[str, ...]:
+    """Who has a role in a namespace sees the namespace itself, and those of others no more than if
+    they were not there."""
+    if kind.plural not in _PLACES or verb not in READ:
+        return ()
+    places = sorted(place for place in caller.further if place != identity.EVERYWHERE)
+    return tuple(place for place in places if permits(caller, verb, kind.plural, "", place))
 
 
 def _reserved(caller: Caller, verb: str, kind: Kind, subresource: str) -> bool:

@@ -10,6 +10,7 @@ from apiserver.kube.face import FACE
 from apiserver.kube.target import Target
 from apiserver.operations import ListOptions
 from apiserver.wire import continuing, options, shapes
+from resources.selectors import FieldSelector
 
 
 async def get(request: web.Request, target: Target) -> web.StreamResponse:
@@ -25,7 +26,8 @@ async def list_(request: web.Request, target: Target) -> web.StreamResponse:
     face = request.app[FACE]
     rendering.wanted(request)
     query = options.list_query(target.kind, request.query)
-    scope = _scope(target, query)
+    fields = target.confined(query.selection.fields)
+    scope = _scope(target, query, fields)
     after = version = None
     if query.continue_token:
         position = continuing.read(query.continue_token, scope)
@@ -39,7 +41,7 @@ async def list_(request: web.Request, target: Target) -> web.StreamResponse:
         target.namespace,
         ListOptions(
             labels=query.selection.labels,
-            fields=query.selection.fields,
+            fields=fields,
             limit=query.limit,
             after=after,
             version=version,
@@ -55,10 +57,10 @@ async def list_(request: web.Request, target: Target) -> web.StreamResponse:
     return await rendering.page(request, target.kind, found, metadata, now=face.now())
 
 
-def _scope(target: Target, query: options.ListQuery) -> str:
+def _scope(target: Target, query: options.ListQuery, fields: FieldSelector | None) -> str:
     return continuing.scope_of(
         target.kind.resource,
         "*" if target.namespace is None else target.namespace,
         str(query.selection.labels),
-        str(query.selection.fields or ""),
+        str(fields or ""),
     )

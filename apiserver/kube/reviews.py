@@ -104,7 +104,7 @@ def _may(catalogue: Catalogue, caller: Caller, attributes: Json) -> bool:
     group, resource = text("group"), text("resource")
     for kind in catalogue.kinds:
         if kind.plural == resource and group in (kind.group, "*"):
-            return roles.may(caller, verb, kind, subresource, namespace)
+            return roles.may(caller, verb, kind, subresource, namespace, text("name"))
     return roles.permits(caller, verb, resource, subresource, namespace)
 
 

@@ -19,6 +19,7 @@ from apiserver.kube.authenticating import CALLER
 from apiserver.kube.face import FACE
 from apiserver.wire import options, paths
 from resources.kind import Kind
+from resources.selectors import FieldSelector, Requirement
 
 ON_COLLECTION: Mapping[str, str] = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
 ON_OBJECT: Mapping[str, str] = {
@@ -37,7 +38,8 @@ ON_SUBRESOURCE: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`namespace` is None for all namespaces of a namespaced kind, "" for cluster-scoped kinds."""
+    """`namespace` is None for all namespaces of a namespaced kind, "" for cluster-scoped kinds;
+    `among` are the names that the caller may see, None for all."""
 
     kind: Kind
     verb: str
@@ -45,6 +47,14 @@ class Target:
     namespace: str | None
     name: str = ""
     subresource: str = ""
+    among: tuple[str, ...] | None = None
+
+    def confined(self, fields: FieldSelector | None) -> FieldSelector | None:
+        """What was asked for, of what the caller may see."""
+        if self.among is None:
+            return fields
+        own = Requirement("metadata.name", "in", self.among)
+        return FieldSelector((*(fields.requirements if fields else ()), own))
 
     @property
     def place(self) -> str:
@@ -77,7 +87,8 @@ def resolve(request: web.Request) -> Target:
     caller = request[CALLER]
     roles.authorize(caller, verb, kind, path.subresource, path.namespace, path.name)
     namespace = None if everywhere else path.namespace
-    return Target(kind, verb, caller, namespace, path.name, path.subresource)
+    among = roles.confined_to(caller, verb, kind)
+    return Target(kind, verb, caller, namespace, path.name, path.subresource, among)
 
 
 def _verb(request: web.Request, kind: Kind, path: paths.ResourcePath, everywhere: bool) -> str:

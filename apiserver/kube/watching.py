@@ -39,7 +39,7 @@ async def watch(request: web.Request, target: Target) -> web.StreamResponse:
     await _reached(face, query)
     writer = Writer(target.kind, representation.shape, now=face.now, include=include)
     batches = face.registry(target.kind).watch(
-        target.caller, target.kind, target.namespace, _options(face, query)
+        target.caller, target.kind, target.namespace, _options(face, query, target)
     )
     response = web.StreamResponse()
     response.content_type = representation.content_type
@@ -58,7 +58,7 @@ async def watch(request: web.Request, target: Target) -> web.StreamResponse:
     return response
 
 
-def _options(face: Face, query: options.WatchQuery) -> WatchOptions:
+def _options(face: Face, query: options.WatchQuery, target: Target) -> WatchOptions:
     version = query.resource_version
     if not version and not query.initial_state:
         # sendInitialEvents=false without a version: from now on.
@@ -66,7 +66,7 @@ def _options(face: Face, query: options.WatchQuery) -> WatchOptions:
     timeout_s = query.timeout_s or face.jitter(*DEFAULT_TIMEOUT_S)
     return WatchOptions(
         labels=query.selection.labels,
-        fields=query.selection.fields,
+        fields=target.confined(query.selection.fields),
         resource_version=version,
         send_initial=query.initial_end,
         bookmarks=query.bookmarks,

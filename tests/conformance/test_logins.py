@@ -169,7 +169,9 @@ def test_by_browser_and_then_with_plain_kubectl(site: Site, tmp_path: Path) -> N
     refused(ann.kubectl("apply", "-f", "-", stdin=fleet("web")), 'User "ann" cannot')
     refused(ann.kubectl("get", "fleets", "-n", site.theirs), "forbidden")
     refused(ann.kubectl("get", "fleets", "--all-namespaces"), "forbidden")
-    refused(ann.kubectl("get", "organizations"), "forbidden")
+    for own in ("namespaces", "organizations"):
+        assert ann.kubectl("get", own, "-o", "name").stdout.split("/")[1:] == [f"{site.ours}\n"]
+        refused(ann.kubectl("get", own, site.theirs), "forbidden")
     assert ann.kubectl("auth", "can-i", "list", "devices").stdout.strip() == "yes"
     assert ann.kubectl("auth", "can-i", "delete", "devices").stdout.startswith("no")
     asked = ("auth", "can-i", "list", "devices", "-n", site.theirs)

@@ -6,6 +6,8 @@ down here a second time, by hand, from contract §10. A route or a resource with
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -78,11 +80,14 @@ RESOURCES = {
     "backlogs/following": SEEN,
     "events": READABLE,
     "leases": READABLE,
-    # In no organisation: for those whose role holds in all. One always stays, so nobody may delete
-    # them together.
+    # In no organisation: for those whose role holds in all; others see their own (OWN). One always
+    # stays, so nobody may delete them together.
     "organizations": Row(READ, READ, READ, admin=MANAGE),
     "namespaces": Row(READ, READ, READ, admin=MANAGE),
 }
+
+# Of these a role in one organisation shows that one.
+OWN = ("namespaces", "organizations")
 
 ANYBODY, WHO_IS_KNOWN, BY_ROLE = "anybody", "who is known", "by role"
 ROUTES = {
@@ -205,10 +210,11 @@ async def test_what_the_table_allows_and_nothing_else(rig: Rig, role: str) -> No
     asked = 0
     for each, verb in cases(found):
         may = verb in RESOURCES[each.name].verbs(role)
+        sees = may and each.name in OWN and verb in ("list", "watch")
         for caller, namespace, expected in (
             (role, THEIRS, may),
-            (f"{role}@{OURS}", OURS, may and each.is_namespaced),
-            (f"{role}@{OURS}", THEIRS, False),
+            (f"{role}@{OURS}", OURS, (may and each.is_namespaced) or sees),
+            (f"{role}@{OURS}", THEIRS, sees),
         ):
             method, path, more = each.request(verb, namespace)
             async with rig.call(method, path, role=caller, **more) as answer:
@@ -220,6 +226,43 @@ async def test_what_the_table_allows_and_nothing_else(rig: Rig, role: str) -> No
             if not expected:
                 assert SECRET not in text
     print(f"{role}: {asked} requests")
+
+
+@pytest.mark.parametrize("role", ["org-admin", "viewer", "installer", "nobody"])
+@pytest.mark.parametrize("path", ["/api/v1/namespaces", f"{kube_face.G}/organizations"])
+async def test_of_organizations_one_sees_ones_own(rig: Rig, role: str, path: str) -> None:
+    me = f"{role}@{OURS}"
+    if role == "nobody":
+        for asked in (path, f"{path}/{OURS}"):
+            await rig.refused("GET", asked, 403, role=me)
+        return
+    for query, expected in (
+        ("", [OURS]), ("?limit=1", [OURS]), (f"?fieldSelector=metadata.name={THEIRS}", []),
+    ):  # fmt: skip
+        found = await rig.json("GET", path + query, role=me)
+        assert [each["metadata"]["name"] for each in found["items"]] == expected
+        assert "remainingItemCount" not in found["metadata"]
+    assert (await rig.json("GET", f"{path}/{OURS}", role=me))["metadata"]["name"] == OURS
+    for name in (THEIRS, "nothing-is-called-this"):
+        await rig.refused("GET", f"{path}/{name}", 403, role=me)
+
+    async def watched(**params: str) -> list[str]:
+        params |= {"watch": "true", "timeoutSeconds": "1"}
+        async with rig.call("GET", path, role=me, params=params) as answer:
+            seen = [json.loads(line)["object"] for line in (await answer.text()).splitlines()]
+        return [each["metadata"]["name"] for each in seen]
+
+    # One that comes and goes meanwhile is no business of theirs.
+    before = (await rig.json("GET", path, role=me))["metadata"]["resourceVersion"]
+    other = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "of-others"}}
+    await rig.json("POST", "/api/v1/namespaces", json=other, code=201)
+    await rig.json("DELETE", "/api/v1/namespaces/of-others")
+    found = await asyncio.gather(
+        watched(),
+        watched(fieldSelector=f"metadata.name={THEIRS}"),
+        watched(resourceVersion=before),
+    )
+    assert found == [[OURS], [], []]
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -289,4 +332,5 @@ async def test_reviews_say_what_would_happen(rig: Rig, role: str) -> None:
             answer = await rig.json("POST", path, role=f"{role}@{OURS}", json=body, code=201)
             may = verb in RESOURCES[each.name].verbs(role)
             expected = may and each.is_namespaced and place == OURS
+            expected |= may and each.name in OWN and verb in ("list", "watch")
             assert answer["status"]["allowed"] is expected, f"{role}: {attributes}"
