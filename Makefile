@@ -51,8 +51,9 @@ soak: setup ## the long forms of the same tests; each prints the bound it ran wi
 bench: setup ## figures, each beside what it is compared with; FULL=1 has 100 000 devices in the stores too
 	@$(BIN)/python -m bench $(if $(FULL),--full,)
 
-crds: $(STAMP) ## regenerate crds/ from the models (a test fails when they are stale)
+crds: $(STAMP) ## regenerate crds/ from the models, ClusterRoles from the roles (a test fails when they are stale)
 	@$(BIN)/python -m resources.schema crds
+	@$(BIN)/python -m apiserver.auth.clusterroles
 
 lock: ## renew requirements.lock
 	@$(BIN)/uv pip compile --quiet setup.cfg --all-extras --generate-hashes --no-annotate --universal --python-version 3.11 -o requirements.lock
