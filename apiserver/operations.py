@@ -105,37 +105,20 @@ class Operations:
     ) -> Page:
         """A page, at the latest state. `Exact` of another version than the current one answers
         410: no history is kept for lists."""
+        return await self.list_as(caller, kind, namespace, options, lambda page: page)
+
+    async def list_as(
+        self,
+        caller: Caller,
+        kind: Kind,
+        namespace: str | None,
+        options: ListOptions,
+        write: Callable[[Page], T],
+    ) -> T:
+        """What `write` makes of the page. It runs in the thread that read: the event loop stays
+        free, and documents stay in the cache of one processor."""
         await self._not_older(options)
-
-        def read(snapshot: Snapshot) -> Page:
-            if options.match == "Exact" and options.resource_version != snapshot.version:
-                raise errors.Expired(
-                    "the requested resource version is not the current one, and older states are "
-                    "not kept; list without resourceVersionMatch=Exact"
-                )
-            wanted = options.limit + 1 if options.limit else 0
-            items = list(
-                snapshot.list(
-                    kind,
-                    namespace,
-                    labels=options.labels,
-                    fields=options.fields,
-                    after=options.after,
-                    limit=wanted,
-                )
-            )
-            items = showing.all_shown(snapshot, kind, items)
-            version = snapshot.version if options.version is None else options.version
-            if not wanted or len(items) < wanted:
-                return Page(items, version)
-            items.pop()
-            last = items[-1]["metadata"]
-            remaining = None
-            if not options.labels and options.fields is None and options.after is None:
-                remaining = snapshot.count(kind, namespace) - len(items)
-            return Page(items, version, (last.get("namespace", ""), last["name"]), remaining)
-
-        return await self.store.read(read)
+        return await self.store.read(lambda s: write(showing.page(s, kind, namespace, options)))
 
     async def _not_older(self, options: ListOptions) -> None:
         wanted = options.resource_version

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from apiserver import bindings, errors
 from apiserver.store import Snapshot, presence, watchrule
 from apiserver.store.snapshot import timestamp
-from apiserver.verbs import WriteOptions, Written
+from apiserver.verbs import ListOptions, Page, WriteOptions, Written
 from resources import masking
 from resources.errors import Invalid
 from resources.kind import Json, Kind
@@ -44,6 +44,34 @@ def answered(
 def all_shown(snapshot: Snapshot, kind: Kind, documents: Iterable[Json]) -> list[Json]:
     hidden = [masking.masked(kind, document) for document in documents]
     return bindings.summarised(snapshot, kind, hidden)
+
+
+def page(snapshot: Snapshot, kind: Kind, namespace: str | None, options: ListOptions) -> Page:
+    """A page of the state. Raises Expired where another one is asked for."""
+    if options.match == "Exact" and options.resource_version != snapshot.version:
+        raise errors.Expired(
+            "the requested resource version is not the current one, and older states are not kept; "
+            "list without resourceVersionMatch=Exact"
+        )
+    wanted = options.limit + 1 if options.limit else 0
+    found = snapshot.list(
+        kind,
+        namespace,
+        labels=options.labels,
+        fields=options.fields,
+        after=options.after,
+        limit=wanted,
+    )
+    items = all_shown(snapshot, kind, found)
+    version = snapshot.version if options.version is None else options.version
+    if not wanted or len(items) < wanted:
+        return Page(items, version)
+    items.pop()
+    last = items[-1]["metadata"]
+    remaining = None
+    if not options.labels and options.fields is None and options.after is None:
+        remaining = snapshot.count(kind, namespace) - len(items)
+    return Page(items, version, (last.get("namespace", ""), last["name"]), remaining)
 
 
 def last_seen(snapshot: Snapshot, kind: Kind, namespace: str, name: str) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from apiserver.errors import StatusError
 from apiserver.operations import (
@@ -26,6 +26,8 @@ from apiserver.operations import (
 )
 from resources.kind import Json, Kind
 from resources.selectors import EVERYTHING, FieldSelector, LabelSelector
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +55,22 @@ class View:
                 await self._operations.get(caller, self._turning.stored, namespace, name)
             )
 
-    async def list(
-        self, caller: Caller, kind: Kind, namespace: str | None, options: ListOptions
-    ) -> Page:
+    async def list_as(
+        self,
+        caller: Caller,
+        kind: Kind,
+        namespace: str | None,
+        options: ListOptions,
+        write: Callable[[Page], T],
+    ) -> T:
+        def turned(page: Page) -> T:
+            return write(replace(page, items=[self._turning.show(item) for item in page.items]))
+
         with self._in_shown_words():
-            page = await self._operations.list(
-                caller,
-                self._turning.stored,
-                namespace,
-                replace(options, fields=self._fields(options.fields)),
+            options = replace(options, fields=self._fields(options.fields))
+            return await self._operations.list_as(
+                caller, self._turning.stored, namespace, options, turned
             )
-        return replace(page, items=[self._turning.show(item) for item in page.items])
 
     async def create(
         self, caller: Caller, kind: Kind, namespace: str, document: Json, options: WriteOptions

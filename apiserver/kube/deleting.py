@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 
 from apiserver.kube import bodies, rendering
@@ -46,5 +48,7 @@ async def delete_collection(request: web.Request, target: Target) -> web.StreamR
         dry_run=query.dry_run,
     )
     found = Page(list(gone), face.operations.store.hub.version)
-    metadata = shapes.list_metadata(found.version)
-    return await rendering.page(request, target.kind, found, metadata, now=face.now())
+    write = rendering.page_writer(
+        request, target.kind, lambda page: shapes.list_metadata(page.version), now=face.now()
+    )
+    return rendering.answer(await asyncio.to_thread(write, found))

@@ -12,7 +12,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from aiohttp import web
 
@@ -34,15 +34,22 @@ from apiserver.operations import (
 from resources.kind import Json, Kind
 from resources.selectors import FieldSelector, LabelSelector
 
+T = TypeVar("T")
+
 
 class Registry(Protocol):
     """The verbs on kinds, as `Operations` has them; views of kinds have the same."""
 
     async def get(self, caller: Caller, kind: Kind, namespace: str, name: str) -> Json: ...
 
-    async def list(
-        self, caller: Caller, kind: Kind, namespace: str | None, options: ListOptions
-    ) -> Page: ...
+    async def list_as(
+        self,
+        caller: Caller,
+        kind: Kind,
+        namespace: str | None,
+        options: ListOptions,
+        write: Callable[[Page], T],
+    ) -> T: ...
 
     async def create(
         self, caller: Caller, kind: Kind, namespace: str, document: Json, options: WriteOptions

@@ -8,8 +8,9 @@ from apiserver.errors import Expired
 from apiserver.kube import rendering
 from apiserver.kube.face import FACE
 from apiserver.kube.target import Target
-from apiserver.operations import ListOptions
+from apiserver.operations import ListOptions, Page
 from apiserver.wire import continuing, options, shapes
+from resources.kind import Json
 from resources.selectors import FieldSelector
 
 
@@ -35,7 +36,15 @@ async def list_(request: web.Request, target: Target) -> web.StreamResponse:
         if await face.operations.store.reach(version, 0.0) < version:
             # Made before the store was restored from a backup.
             raise Expired("The provided continue parameter is too new. List again without it.")
-    found = await face.registry(target.kind).list(
+
+    def metadata(found: Page) -> Json:
+        token = ""
+        if found.after is not None:
+            token = continuing.write(continuing.Position(found.version, found.after), scope)
+        remaining = found.remaining if query.selection.is_everything else None
+        return shapes.list_metadata(found.version, token, remaining)
+
+    content = await face.registry(target.kind).list_as(
         target.caller,
         target.kind,
         target.namespace,
@@ -48,13 +57,9 @@ async def list_(request: web.Request, target: Target) -> web.StreamResponse:
             resource_version=query.resource_version,
             match=query.match,
         ),
+        rendering.page_writer(request, target.kind, metadata, now=face.now()),
     )
-    token = ""
-    if found.after is not None:
-        token = continuing.write(continuing.Position(found.version, found.after), scope)
-    remaining = found.remaining if query.selection.is_everything else None
-    metadata = shapes.list_metadata(found.version, token, remaining)
-    return await rendering.page(request, target.kind, found, metadata, now=face.now())
+    return rendering.answer(content)
 
 
 def _scope(target: Target, query: options.ListQuery, fields: FieldSelector | None) -> str:

@@ -1,8 +1,8 @@
 """Answers: documents and lists in the representation that was asked for, and errors as Status.
 
 The one place where an error becomes bytes. What was not foreseen is 500 with the request's id and
-nothing of its inside; the log has the rest. Big answers are compressed where the client takes it,
-off the event loop, since a list of ten thousand devices would hold everybody up.
+nothing of its inside; the log has the rest. Lists are written, and big answers compressed where the
+client takes it, off the event loop: a list of ten thousand devices would hold everybody up.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 import orjson
@@ -19,6 +19,7 @@ import structlog
 import yaml
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from isal import isal_zlib
 
 from apiserver import refusing
 from apiserver.errors import (
@@ -41,6 +42,15 @@ log = structlog.get_logger()
 COMPRESSED_FROM_BYTES = 128 * 1024
 REQUEST_ID = "X-Request-Id"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A body as it goes out."""
+
+    raw: bytes
+    type: str
+    is_packed: bool = False
 
 
 def wanted(request: web.Request) -> accept.Representation:
@@ -71,20 +81,26 @@ async def document(
     return await plain(request, body, representation, status=status, warnings=warnings)
 
 
-async def page(
-    request: web.Request, kind: Kind, found: Page, metadata: Json, *, now: datetime
-) -> web.Response:
-    """A list."""
+def page_writer(
+    request: web.Request, kind: Kind, metadata: Callable[[Page], Json], *, now: datetime
+) -> Callable[[Page], Content]:
+    """Makes what answers a list of a page and its ListMeta; in any thread."""
     representation = wanted(request)
     include = table.parse_include(request.query.get("includeObject", ""))
-    match representation.shape:
-        case accept.TABLE:
-            body = table.table(kind, found.items, now=now, include=include, metadata=metadata)
-        case accept.PARTIAL | accept.PARTIAL_LIST:
-            body = shapes.partial_list(found.items, metadata)
-        case _:
-            body = shapes.listed(kind, found.items, metadata)
-    return await plain(request, body, representation)
+    packs = _takes_gzip(request)
+
+    def write(found: Page) -> Content:
+        items, listed = found.items, metadata(found)
+        match representation.shape:
+            case accept.TABLE:
+                body = table.table(kind, items, now=now, include=include, metadata=listed)
+            case accept.PARTIAL | accept.PARTIAL_LIST:
+                body = shapes.partial_list(items, listed)
+            case _:
+                body = shapes.listed(kind, items, listed)
+        return _packed(_written(body, representation), packs=packs)
+
+    return write
 
 
 async def plain(
@@ -96,25 +112,39 @@ async def plain(
     warnings: Iterable[str] = (),
 ) -> web.Response:
     """A document as it is."""
-    if representation.media == accept.YAML:
-        text = yaml.dump(body, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
-        raw = text.encode()
-    else:
-        raw = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
-    response = web.Response(status=status, content_type=representation.content_type)
+    content = _written(body, representation)
+    if len(content.raw) > COMPRESSED_FROM_BYTES:
+        content = await asyncio.to_thread(_packed, content, packs=_takes_gzip(request))
+    return answer(content, status=status, warnings=warnings)
+
+
+def answer(content: Content, *, status: int = 200, warnings: Iterable[str] = ()) -> web.Response:
+    """The response that carries it."""
+    response = web.Response(status=status, body=content.raw, content_type=content.type)
     for value in warning.headers(warnings):
         response.headers.add("Warning", value)
-    if len(raw) > COMPRESSED_FROM_BYTES and "gzip" in request.headers.get("Accept-Encoding", ""):
-        raw = await asyncio.to_thread(_gzip, raw)
+    if content.is_packed:
         response.headers["Content-Encoding"] = "gzip"
         response.headers["Vary"] = "Accept-Encoding"
-    response.body = raw
     return response
 
 
-def _gzip(raw: bytes) -> bytes:
-    # Level 1: the wire is rarely the narrow place, the processor is.
-    return zlib.compress(raw, 1, wbits=31)
+def _written(body: Json | None, representation: accept.Representation) -> Content:
+    if representation.media == accept.YAML:
+        text = yaml.dump(body, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
+        return Content(text.encode(), representation.content_type)
+    raw = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
+    return Content(raw, representation.content_type)
+
+
+def _takes_gzip(request: web.Request) -> bool:
+    return "gzip" in request.headers.get("Accept-Encoding", "")
+
+
+def _packed(content: Content, *, packs: bool) -> Content:
+    if not packs or len(content.raw) <= COMPRESSED_FROM_BYTES:
+        return content
+    return Content(isal_zlib.compress(content.raw, 1, wbits=31), content.type, is_packed=True)
 
 
 def status(error: StatusError) -> web.Response:

@@ -7,9 +7,10 @@ is found in order without sorting, whether one device matches or all of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, and_, exists, not_, or_, select
+from sqlalchemy import ColumnElement, FromClause, Select, Table, and_, exists, not_, or_, select
 
 from resources.errors import invalid
 from resources.selectors import FieldSelector, KeysetRequirement, LabelSelector, Requirement
@@ -23,12 +24,12 @@ def by_labels(
     """`query` over `objects`, narrowed to what `wanted` matches, and the name to order by: that of
     the driving index, which the database then reads in order instead of sorting."""
     order: ColumnElement[str] = objects.c.name
-    for number, requirement in enumerate(wanted.requirements):
+    for requirement in wanted.requirements:
         if isinstance(requirement, KeysetRequirement):
             query = query.where(_keyset(objects, labels, requirement))
             continue
         if requirement.operator == "=" and order is objects.c.name:
-            row = labels.alias(f"driver_{number}")
+            row = _alias(labels, "driver")
             joined = and_(
                 row.c.uid == objects.c.uid,
                 row.c.namespace == objects.c.namespace,
@@ -42,8 +43,15 @@ def by_labels(
     return query, order
 
 
+@cache
+def _alias(labels: Table, name: str) -> FromClause:
+    """Made once: SQLAlchemy copies every column into a new one. Each EXISTS is a scope of its own,
+    so all may share one, but for the one that the rows are joined with."""
+    return labels.alias(name)
+
+
 def _label_condition(objects: Table, labels: Table, requirement: Requirement) -> Condition:
-    row = labels.alias()
+    row = _alias(labels, "other")
     has = [row.c.uid == objects.c.uid, row.c.key == requirement.key]
     match requirement.operator:
         case "exists":
@@ -63,7 +71,7 @@ def _keyset(objects: Table, labels: Table, requirement: KeysetRequirement) -> Co
     for values in requirement.rows:
         pairs = []
         for key, value in zip(requirement.keys, values, strict=True):
-            row = labels.alias()
+            row = _alias(labels, "other")
             pairs.append(
                 exists(
                     select(row.c.uid).where(

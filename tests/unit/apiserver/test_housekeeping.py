@@ -31,7 +31,7 @@ async def test_events_are_forgotten_a_week_after_they_happened_last(tmp_path: Pa
             }
             await view.create(CALLER, events.EVENT, "default", event, WriteOptions())
         await housekeeping.tidy(operations, datetime(2026, 11, 18, tzinfo=UTC))
-        left = await view.list(CALLER, events.EVENT, "default", ListOptions())
+        left = await view.list_as(CALLER, events.EVENT, "default", ListOptions(), lambda p: p)
         assert [item["metadata"]["name"] for item in left.items] == ["e20"]
     finally:
         await store.close()
