@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -35,9 +36,10 @@ from apiserver.catalogue import Catalogue
 from apiserver.config import ConfigError, Settings, url_of
 from apiserver.kube import routes
 from apiserver.kube.face import Face, utc_now
-from apiserver.operations import Operations, WriteOptions, Written
+from apiserver.operations import DEFAULT_NAMESPACE, Operations, WriteOptions, Written
 from apiserver.pki.authority import Authority
 from apiserver.pki.extensions import identity_of
+from apiserver.pki.revocations import Revocations
 from apiserver.store import Store
 from resources.kind import Json
 from resources.registry import CERTIFICATE_SIGNING_REQUEST, ENROLLMENT_REQUEST, KINDS
@@ -186,13 +188,18 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
         await stack.enter_async_context(aiohttp.ClientSession(trust_env=True)),
         tuple(claims.provider_of(each, is_ours=True) for each in settings.providers),
     )
-    by_certificate = certificates.by_certificate(identity_of)
+    revocations = Revocations(store)
+    await stack.enter_async_context(revocations.followed())
+    # Users' certificates are all of the first organisation: the server itself gives them out.
+    by_certificate = certificates.by_certificate(
+        identity_of, partial(revocations.check, DEFAULT_NAMESPACE)
+    )
     face = create_face(
         operations, authority, chain.first_of(by_certificate, tokens.authenticate), Logins(tokens)
     )
     user, port = await _listen_users(settings, face, authority, certificate, key, stack)
     agents, agent_port = await _listen_agents(
-        settings, operations, authority, certificate, key, stack
+        settings, operations, authority, revocations, certificate, key, stack
     )
     runners = [user, agents]
     if settings.controllers_socket is not None:
@@ -235,13 +242,14 @@ async def _listen_agents(
     settings: Settings,
     operations: Operations,
     authority: Authority,
+    revocations: Revocations,
     certificate: Path,
     key: Path,
     stack: AsyncExitStack,
 ) -> tuple[web.AppRunner, int]:
     host, port = settings.agent_listen
     context = agentapi.server_context(certificate, key, authority.client_ca_pem)
-    app = agentapi.create_agent_app(operations, authority)
+    app = agentapi.create_agent_app(operations, authority, revocations)
     with _port_errors("--agent-listen", host, port):
         runner, bound = await agentapi.listen(app, host, port, context)
     stack.push_async_callback(runner.cleanup)

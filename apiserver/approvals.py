@@ -16,7 +16,7 @@ from uuid import UUID
 from apiserver import bindings, errors, showing
 from apiserver.auth.identity import Caller
 from apiserver.operations import Operations, WriteOptions, Written
-from apiserver.pki import requests, signers
+from apiserver.pki import requests, revocations, signers
 from apiserver.pki.authority import Authority
 from apiserver.pki.extensions import PeerIdentity
 from apiserver.pki.requests import Refused, SigningRequest
@@ -81,6 +81,11 @@ async def approve_enrollment(
         current = _pending(tx, namespace, name)
         if _key_of(current) != _key_of(request):
             raise errors.conflict(ENROLLMENT_REQUEST, name, "it was replaced meanwhile")
+        if revocations.is_barred(tx, namespace, name, tx.now.timestamp()):
+            why = (
+                "the device's certificates are revoked: delete the CertificateRevocation, if it may"
+            )
+            raise errors.conflict(ENROLLMENT_REQUEST, name, f"{why} come back")
         if tx.get(DEVICE, namespace, name) is not None:
             # The reference answers 500; nothing went wrong here, so this says what to do.
             why = "a device of this name already exists: delete it, or deny this request"

@@ -19,7 +19,9 @@ from apiserver.builtins.events import STORED as EVENT
 from apiserver.errors import NotFound
 from apiserver.operations import ListOptions, Operations
 from apiserver.store import compaction, recount, retiring
+from resources import revocation
 from resources.kind import Json, Kind
+from resources.registry import CERTIFICATE_REVOCATION as REVOCATION
 from resources.registry import TEMPLATE_VERSION as VERSION
 from resources.registry import by_kind
 
@@ -57,6 +59,14 @@ async def tidy(operations: Operations, now: datetime) -> None:
     await forget_events(operations, now - EVENT_KEPT)
     await forget_versions(operations)
     await forget_rollouts(operations, now - ROLLOUT_KEPT)
+    await forget_revocations(operations, now)
+
+
+async def forget_revocations(operations: Operations, now: datetime) -> int:
+    """Deletes those of certificates that have expired; how many those were."""
+    kept = await operations.store.read(lambda snapshot: snapshot.list(REVOCATION, None))
+    old = [each["metadata"] for each in kept if revocation.ends_at(each) < now.timestamp()]
+    return sum([await _forget(operations, REVOCATION, m["namespace"], m["name"]) for m in old])
 
 
 async def forget_rollouts(operations: Operations, before: datetime) -> int:

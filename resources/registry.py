@@ -15,6 +15,7 @@ from resources import (
     organization,
     repository,
     resourcesync,
+    revocation,
     rollout,
     templateversion,
 )
@@ -348,6 +349,27 @@ BACKLOG = Kind(
     internal=True,
 )
 
+CERTIFICATE_REVOCATION = Kind(
+    group=HOMEPORT_GROUP,
+    version=V1ALPHA1,
+    kind="CertificateRevocation",
+    plural="certificaterevocations",
+    singular="certificaterevocation",
+    model=revocation.CertificateRevocation,
+    description="Certificates that count no more: a device's, or the one of a serial number.",
+    short_names=("revoked",),
+    columns=(
+        Column("Device", ".spec.device", description="Whose certificates are refused."),
+        Column("Serial", ".spec.serial", description="Which one is refused."),
+        Column("Reason", ".spec.reason", description="Why."),
+        _AGE,
+        Column("Until", ".spec.until", "date", "When it would have expired.", priority=1),
+    ),
+    selectable=("spec.device", "spec.serial"),
+    validate=revocation.check,
+    immutable=("spec.device", "spec.serial"),
+)
+
 KINDS: tuple[Kind, ...] = (
     DEVICE,
     FLEET,
@@ -360,6 +382,7 @@ KINDS: tuple[Kind, ...] = (
     ORGANIZATION,
     ROLLOUT,
     BACKLOG,
+    CERTIFICATE_REVOCATION,
 )
 
 _BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}

@@ -30,6 +30,7 @@ from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.errors import Unauthorized
 from apiserver.operations import Operations
 from apiserver.pki.authority import Authority
+from apiserver.pki.revocations import Revocations
 
 Clock = Callable[[], float]
 DEFAULTS = AgentApiSettings()
@@ -40,18 +41,22 @@ log = structlog.get_logger()
 def create_agent_app(
     operations: Operations,
     authority: Authority,
+    revocations: Revocations,
     settings: AgentApiSettings = DEFAULTS,
     *,
     now: Clock = time.time,
 ) -> web.Application:
     """The application; its tasks run from its start to its clean-up. It must be gone before the
-    store is closed: what was seen last is written at the end."""
+    store is closed: what was seen last is written at the end. `revocations` are followed by whoever
+    made them, for both listeners."""
     store = operations.store
     presence = Presence(store, settings, now=now)
     deliveries = Deliveries(store, settings)
-    peers = Peers(Organizations(store), remembered=settings.remembered_certificates, now=now)
+    revocations.on_change.append(deliveries.show_out)
+    remembered = settings.remembered_certificates
+    peers = Peers(Organizations(store), revocations, remembered=remembered, now=now)
     doors = _Doors(peers, settings)
-    serving = Serving(deliveries, presence, hold_s=settings.hold_s)
+    serving = Serving(deliveries, presence, revocations, hold_s=settings.hold_s)
     reporting = Reporting(store, presence)
     enrolling = Enrolling(operations)
     certificates = Certificates(operations, authority, deliveries, presence)

@@ -2,7 +2,7 @@
 
 The TLS layer has checked the chain; here the signer decides which endpoints are open. What a
 certificate says never changes, so it is read once and remembered by its digest; what may change
-(expiry, the organisation) is asked again each time.
+(expiry, revocation, the organisation) is asked again each time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from apiserver.auth.identity import Caller
 from apiserver.errors import BadRequest, Forbidden, TooManyRequests, Unauthorized
 from apiserver.pki import extensions, signers
 from apiserver.pki.extensions import PeerIdentity, Unreadable
+from apiserver.pki.revocations import Revocations
 from apiserver.store import Snapshot, Store
 from resources import registry
 
@@ -77,9 +78,15 @@ class Peers:
     """Reads certificates of connections."""
 
     def __init__(
-        self, organizations: Organizations, *, remembered: int, now: Callable[[], float]
+        self,
+        organizations: Organizations,
+        revocations: Revocations,
+        *,
+        remembered: int,
+        now: Callable[[], float],
     ) -> None:
         self._organizations = organizations
+        self._revocations = revocations
         self._remembered = remembered
         self._now = now
         self._known: OrderedDict[bytes, PeerIdentity] = OrderedDict()
@@ -93,7 +100,7 @@ class Peers:
                 "this endpoint needs a certificate that was issued to a device by "
                 f"{signers.DEVICE_ENROLLMENT} or {signers.RENEWAL}"
             )
-        return Peer(found, await self._namespace(found), name)
+        return await self._let_in(found, name)
 
     async def enrollment(self, request: web.Request) -> Peer:
         """The holder of an enrolment certificate."""
@@ -102,12 +109,14 @@ class Peers:
             raise Unauthorized(
                 f"this endpoint needs a certificate that was issued by {signers.ENROLLMENT}"
             )
-        return Peer(found, await self._namespace(found), "")
+        return await self._let_in(found, "")
 
-    async def _namespace(self, found: PeerIdentity) -> str:
+    async def _let_in(self, found: PeerIdentity, device: str) -> Peer:
         if found.organization is None:
             raise BadRequest("no organization ID found in certificate")
-        return await self._organizations.namespace_of(found.organization)
+        namespace = await self._organizations.namespace_of(found.organization)
+        self._revocations.check(namespace, found)
+        return Peer(found, namespace, device)
 
     def _identity(self, request: web.Request) -> PeerIdentity:
         transport = request.transport

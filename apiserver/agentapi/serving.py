@@ -7,6 +7,7 @@ are remembered, and what follows is a future and a timer.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from aiohttp import web
 
@@ -15,14 +16,23 @@ from apiserver.agentapi import answers
 from apiserver.agentapi.deliveries import DEVICE, Deliveries, Found, Gone, Waiter
 from apiserver.agentapi.peers import Peer
 from apiserver.agentapi.presence import Presence
+from apiserver.pki.revocations import Revocations
 
 KNOWN = "knownRenderedVersion"
 
 
 class Serving:
-    def __init__(self, deliveries: Deliveries, presence: Presence, *, hold_s: float) -> None:
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        presence: Presence,
+        revocations: Revocations,
+        *,
+        hold_s: float,
+    ) -> None:
         self._deliveries = deliveries
         self._presence = presence
+        self._revocations = revocations
         self._hold_s = hold_s
 
     async def rendered(self, request: web.Request, peer: Peer) -> web.StreamResponse:
@@ -34,13 +44,15 @@ class Serving:
             if not found.delivery.rendered_version:
                 raise errors.Conflict("no rendered version for device")
             return answers.encoded(await self._deliveries.body(key, found))
-        waiter = self._deliveries.enter(key, known)
+        is_out = partial(self._revocations.is_revoked, peer.namespace, peer.identity)
+        waiter = self._deliveries.enter(key, known, is_out)
         try:
             # After `enter`: a change from here on finds the waiter.
             found = await self._deliveries.look(key, known)
             self._saw(found)
             if not found.is_news(known):
                 news = await self._wait(waiter)
+                self._revocations.check(peer.namespace, peer.identity)
                 if news is None:
                     return answers.nothing_new()
                 if isinstance(news, Gone):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from apiserver.auth import roles
 from apiserver.auth.chain import Authenticator, Evidence
@@ -17,6 +17,9 @@ from apiserver.auth.identity import AUTHENTICATED, Caller
 from apiserver.errors import Unauthorized
 
 USER_SIGNER = "homeport.dev/user"
+
+
+Said = TypeVar("Said", bound="Claims")
 
 
 class Claims(Protocol):
@@ -30,12 +33,15 @@ class Claims(Protocol):
     def groups(self) -> tuple[str, ...]: ...
 
 
-def by_certificate(claims_of: Callable[[bytes], Claims]) -> Authenticator:
-    """`claims_of` reads a certificate in DER, and raises ValueError for one that it can't read."""
+def by_certificate(
+    claims_of: Callable[[bytes], Said], check: Callable[[Said], None]
+) -> Authenticator:
+    """`claims_of` reads a certificate in DER, and raises ValueError for one that it can't read;
+    `check` raises Unauthorized for one that counts no more."""
 
     # Connections are kept open and certificates are few: reading each once is enough.
     @functools.lru_cache(maxsize=1024)
-    def caller_of(certificate: bytes) -> Caller | None:
+    def known(certificate: bytes) -> tuple[Said, Caller] | None:
         try:
             claims = claims_of(certificate)
         except ValueError:
@@ -43,19 +49,22 @@ def by_certificate(claims_of: Callable[[bytes], Claims]) -> Authenticator:
         if claims.signer != USER_SIGNER or not claims.common_name:
             return None
         groups = frozenset((*claims.groups, AUTHENTICATED))
-        return Caller(
+        caller = Caller(
             name=claims.common_name,
             groups=groups,
             role=roles.role_of(groups),
             source="certificate",
         )
+        return claims, caller
 
     async def authenticate(evidence: Evidence) -> Caller | None:
         if evidence.certificate is None:
             return None
-        caller = caller_of(evidence.certificate)
-        if caller is None:
+        found = known(evidence.certificate)
+        if found is None:
             raise Unauthorized("this client certificate is not one for users")
+        claims, caller = found
+        check(claims)
         return caller
 
     return authenticate

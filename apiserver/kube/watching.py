@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.client_exceptions import ClientConnectionResetError
 
-from apiserver.errors import StatusError, Timeout
+from apiserver.auth.chain import Evidence
+from apiserver.errors import StatusError, Timeout, Unauthorized
+from apiserver.kube.authenticating import evidence_of
 from apiserver.kube.face import FACE, Face
 from apiserver.kube.target import Target
 from apiserver.operations import WatchBatch, WatchOptions
@@ -142,8 +144,23 @@ async def _until_over(
             await asyncio.wait(awaited, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
             if request.transport is None or request.transport.is_closing() or outlet.is_stalled:
                 return
+            if await _is_revoked(request, face):
+                return
     finally:
         draining.cancel()
+
+
+async def _is_revoked(request: web.Request, face: Face) -> bool:
+    """Whether the certificate that the stream was opened with counts no more. Tokens are judged
+    once, at the request, as Kubernetes does."""
+    certificate = evidence_of(request).certificate
+    if certificate is None:
+        return False
+    try:
+        await face.authenticate(Evidence(certificate))
+    except Unauthorized:
+        return True
+    return False
 
 
 def _nobody_reads(problem: BaseException) -> bool:

@@ -78,6 +78,7 @@ RESOURCES = {
     "backlogs": KEPT,
     "backlogs/status": SEEN,
     "backlogs/following": SEEN,
+    "certificaterevocations": READABLE,
     "events": READABLE,
     "leases": READABLE,
     # In no organisation: for those whose role holds in all; others see their own (OWN). One always

@@ -21,6 +21,7 @@ from apiserver.auth.identity import ADMIN, Caller
 from apiserver.operations import Operations, WriteOptions
 from apiserver.pki import requests, signers
 from apiserver.pki.authority import Authority
+from apiserver.pki.revocations import Revocations
 from apiserver.store import Store
 from resources import registry
 from tests.fakes import agent_client
@@ -115,11 +116,13 @@ async def serving(
         authority = Authority.load_or_create(directory / "pki", now=utc_now)
         files = authority.server_files("agent-server", ["127.0.0.1", "localhost"])
         context = server_context(*files, authority.client_ca_pem)
-        app = create_agent_app(operations, authority, settings)
-        runner, port = await listen(app, "127.0.0.1", 0, context, settings)
-        try:
-            yield AgentService(operations, authority, f"https://127.0.0.1:{port}", directory)
-        finally:
-            await runner.cleanup()
+        revocations = Revocations(store)
+        async with revocations.followed():
+            app = create_agent_app(operations, authority, revocations, settings)
+            runner, port = await listen(app, "127.0.0.1", 0, context, settings)
+            try:
+                yield AgentService(operations, authority, f"https://127.0.0.1:{port}", directory)
+            finally:
+                await runner.cleanup()
     finally:
         await store.close()

@@ -59,6 +59,11 @@ def rollout(target: Json | None = None, **spec: Any) -> Json:
     return document | {"apiVersion": "homeport.dev/v1alpha1"}
 
 
+def revocation(**spec: Any) -> Json:
+    document = _document("CertificateRevocation", {"name": "wrong"}, spec)
+    return document | {"apiVersion": "homeport.dev/v1alpha1"}
+
+
 def app(app_type: str = "container", **fields: Any) -> Json:
     right: Json = {"name": "web", "appType": app_type}
     if not {"inline", "image", "catalogItemRef"} & fields.keys():
@@ -935,6 +940,18 @@ _OTHERS = [
         rollout({"policy": {"successThreshold": "101%"}}),
         "spec.target.policy.successThreshold",
     ),
+    Wrong("revocation-of-nothing", "CertificateRevocation", revocation(), "spec"),
+    Wrong(
+        "revocation-of-both", "CertificateRevocation", revocation(device="a", serial="1"), "either"
+    ),
+    Wrong("revocation-device", "CertificateRevocation", revocation(device="A b"), "spec.device"),
+    Wrong("revocation-serial", "CertificateRevocation", revocation(serial="0x1"), "spec.serial"),
+    Wrong(
+        "revocation-until",
+        "CertificateRevocation",
+        revocation(serial="1", until="2026-13-01T00:00:00Z"),
+        "spec.until",
+    ),
 ]
 
 _TEXTS = [
@@ -973,4 +990,6 @@ RIGHT: list[tuple[str, Json]] = [
     ("EnrollmentRequest", enrollment()),
     ("CertificateSigningRequest", csr()),
     ("Rollout", rollout(control={"paused": True, "retry": 1})),
+    ("CertificateRevocation", revocation(device="a")),
+    ("CertificateRevocation", revocation(serial="0A:ff", until="2036-01-01T00:00:00.5+02:00")),
 ]

@@ -88,6 +88,10 @@ class Claims:
 PROOF = Evidence(certificate=b"der")
 
 
+def counts(_: Claims) -> None:
+    """No certificate was revoked."""
+
+
 @pytest.mark.parametrize(
     ("groups", "role"),
     [
@@ -100,7 +104,7 @@ PROOF = Evidence(certificate=b"der")
 )
 async def test_groups_give_the_role(groups: tuple[str, ...], role: str) -> None:
     claims = replace(Claims(), groups=groups)
-    caller = await certificates.by_certificate(lambda _: claims)(PROOF)
+    caller = await certificates.by_certificate(lambda _: claims, counts)(PROOF)
     assert caller is not None
     assert (caller.name, caller.role) == ("admin", role)
     assert "system:authenticated" in caller.groups
@@ -121,7 +125,21 @@ async def test_certificates_of_other_signers_are_nobody_whatever_they_claim(
     claims: Claims,
 ) -> None:
     with pytest.raises(Unauthorized):
-        await certificates.by_certificate(lambda _: claims)(PROOF)
+        await certificates.by_certificate(lambda _: claims, counts)(PROOF)
+
+
+async def test_a_certificate_that_counts_no_more_is_refused_from_then_on() -> None:
+    revoked: list[str] = []
+
+    def check(claims: Claims) -> None:
+        if claims.common_name in revoked:
+            raise Unauthorized("revoked")
+
+    by_certificate = certificates.by_certificate(lambda _: Claims(), check)
+    assert await by_certificate(PROOF) is not None
+    revoked.append("admin")
+    with pytest.raises(Unauthorized):
+        await by_certificate(PROOF)
 
 
 async def test_a_certificate_that_can_not_be_read_is_refused() -> None:
@@ -129,11 +147,11 @@ async def test_a_certificate_that_can_not_be_read_is_refused() -> None:
         raise ValueError("cut")
 
     with pytest.raises(Unauthorized):
-        await certificates.by_certificate(unreadable)(PROOF)
+        await certificates.by_certificate(unreadable, counts)(PROOF)
 
 
 async def test_authenticators_are_asked_in_order() -> None:
-    by_certificate = certificates.by_certificate(lambda _: Claims())
+    by_certificate = certificates.by_certificate(lambda _: Claims(), counts)
     socket = always(Caller("controllers", role="controller"))
     first = await first_of(by_certificate, socket)(PROOF)
     second = await first_of(by_certificate, socket)(Evidence())
