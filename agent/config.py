@@ -130,6 +130,7 @@ class Settings:
     pull_timeout_s: float
     pull_retry_steps: int
     # Ours; other agents ignore them.
+    remove_after_enrollment: bool
     repair_interval_s: float
     start_grace_s: float
     stability_s: float
@@ -285,6 +286,7 @@ def _settings(
         or MAX_SYSTEM_INFO_TIMEOUT_S,
         pull_timeout_s=fields.duration(document, "pull-timeout", 600, least_s=0) or 600.0,
         pull_retry_steps=fields.integer(document, "pull-retry-steps", 6, least=0),
+        remove_after_enrollment=_is_removed(document),
         repair_interval_s=fields.duration(document, "repair-interval", 30, least_s=MIN_INTERVAL_S),
         start_grace_s=fields.duration(
             document, "application-start-grace", 30, least_s=MIN_INTERVAL_S
@@ -323,6 +325,13 @@ def _enrollment(document: Document, config_dir: str, data_dir: str) -> Service:
     certificate = _pem(shown, "client-certificate", at, config_dir) or certificate
     key = _pem(shown, "client-key", at, config_dir) or key
     return Service(server, authority, name, insecure, certificate, key)
+
+
+def _is_removed(document: Document) -> bool:
+    where = "enrollment-service"
+    shown = fields.mapping(fields.mapping(document, where), "authentication", at=f"{where}.")
+    at = f"{where}.authentication."
+    return fields.boolean(shown, "remove-after-enrollment", False, at=at)
 
 
 def _management(document: Document, config_dir: str, data_dir: str, enrollment: Service) -> Service:

@@ -113,6 +113,7 @@ class Contact:
             return
         if not self._is_connected:
             self._is_connected = True
+            self._enrolment.forget_credentials()
             self.on_connected()
         if isinstance(outcome, polling.Offered):
             if polling.annotations_of(outcome.device).get(polling.CONFLICT_PAUSED) == "true":

@@ -5,7 +5,9 @@ Rounds are repeated for ever, in this process, with a growing pause: a device in
 need a restart because nobody was in the office. Only an explicit denial ends it.
 
 Afterwards the enrolment credentials are not read again, unless the service forgets the device or
-its certificate has expired.
+its certificate has expired. `enrollment-service.authentication.remove-after-enrollment: true` has
+them removed, as befits a certificate that was made for this one device: by the time that it could
+be of use again it would have expired. One that is shared and part of an image has to stay.
 """
 
 from __future__ import annotations
@@ -151,6 +153,22 @@ class Enrolling:
             if error.status != ALREADY_THERE:
                 raise
 
+    def forget_credentials(self) -> None:
+        """Removes certificate and key where the configuration allows it and they are files of their
+        own. To be called when the service has answered the device's own certificate, and again
+        whenever it has: what a crash left is gone then."""
+        if not self._settings.remove_after_enrollment:
+            return
+        service = self._settings.enrollment
+        # The key first: of the two it is the secret.
+        for pem in (service.key, service.certificate):
+            try:
+                if not pem.data and self._world.stat(pem.path) is not None:
+                    self._world.shred(pem.path)
+                    log.info("enrolment credentials removed path=%s", pem.path)
+            except OSError as error:
+                log.warning("enrolment credentials stay path=%s: %s", pem.path, error)
+
     def _credentials(self) -> transport.Credentials:
         service = self._settings.enrollment
         try:
@@ -160,7 +178,10 @@ class Enrolling:
             raise transport.Unreachable(f"enrolment credentials cannot be read: {error}") from error
         if not certificate or not key:
             missing = service.certificate if not certificate else service.key
-            raise transport.Unreachable(f"no enrolment credentials: {missing.path} is missing")
+            why = f"no enrolment credentials: {missing.path} is missing"
+            if self._settings.remove_after_enrollment:
+                why += " (removed after an enrolment; provision new ones)"
+            raise transport.Unreachable(why)
         return identity.shown_to(service, self._world, certificate, key)
 
 

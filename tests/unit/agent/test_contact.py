@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -132,6 +133,59 @@ def test_an_enrolled_device_lives_without_its_enrolment_credentials(rig: agent_r
     assert again.offers.versions == ["5"]
     shown = len([s for s in rig.service.requests if s.peer == service.ENROLLMENT_CN])
     assert shown == shown_before
+
+
+def with_credentials_in_files(rig: agent_rig.Rig, **more: Any) -> tuple[str, str]:
+    """As a provisioning system lays them down; their paths."""
+    shown = rig.document["enrollment-service"]["authentication"]
+    paths = {}
+    for what in ("client-certificate", "client-key"):
+        paths[what] = f"/var/lib/flightctl/certs/{what}.pem"
+        rig.world.put(paths[what], base64.b64decode(shown.pop(f"{what}-data")), mode=0o600)
+    shown |= paths | more
+    return paths["client-certificate"], paths["client-key"]
+
+
+def test_credentials_in_files_go_when_the_devices_own_certificate_was_answered(
+    rig: agent_rig.Rig,
+) -> None:
+    paths = with_credentials_in_files(rig, **{"remove-after-enrollment": True})
+    settings = rig.settings()
+    who = rig.identity(settings)
+    subject = Subject(rig, who, settings)
+    there: list[bool] = []
+
+    def look() -> None:
+        there.append(all(rig.world.path(path).exists() for path in paths))
+
+    def approve() -> None:
+        look()
+        rig.service.approve(who.name)
+        # Enrolled, and then its first poll is refused: the credentials may be needed again.
+        rig.service.script(f"/devices/{who.name}/rendered", 503)
+
+    subject.run(approve, look, lambda: None)
+    assert there == [True, True]
+    assert [rig.world.path(path).exists() for path in paths] == [False, False]
+    # And so it lives on.
+    again = Subject(rig, rig.identity(rig.settings()), rig.settings())
+    again.run(lambda: None)
+    assert again.offers.versions == ["1"]
+
+
+def test_what_a_crash_left_of_them_goes_at_the_next_start(rig: agent_rig.Rig) -> None:
+    certificate, key = with_credentials_in_files(rig, **{"remove-after-enrollment": True})
+    rig.world.remove(key)
+    settings = rig.settings(**ENROLLED_SETTINGS)
+    Subject(rig, rig.admitted(settings), settings).run(lambda: None)
+    assert not rig.world.path(certificate).exists()
+
+
+def test_credentials_stay_unless_the_configuration_says_otherwise(rig: agent_rig.Rig) -> None:
+    paths = with_credentials_in_files(rig)
+    settings = rig.settings(**ENROLLED_SETTINGS)
+    Subject(rig, rig.admitted(settings), settings).run(lambda: None)
+    assert [rig.world.path(path).exists() for path in paths] == [True, True]
 
 
 def test_a_conflict_after_a_restore_asks_for_the_whole_status(
