@@ -467,8 +467,8 @@ class Operations:
                 yield WatchBatch([last])
         bookmarked = self._monotonic()
         told = cursor
+        step = await self._looks.look(kind, namespace, options, cursor)
         while True:
-            step = await self._looks.look(kind, namespace, options, cursor)
             if step.batch.events:
                 yield step.batch
             cursor = step.cursor
@@ -480,9 +480,11 @@ class Operations:
                 bookmarked, told = now, cursor
             if ending:
                 return
-            if step.caught_up:
-                next_s = min(deadline - now, max(0.05, bookmarked + options.bookmark_s - now))
-                await self.store.hub.wait(cursor, next_s)
+            if not step.caught_up:
+                step = await self._looks.look(kind, namespace, options, cursor)
+                continue
+            next_s = min(deadline - now, max(0.05, bookmarked + options.bookmark_s - now))
+            step = await self._looks.following(kind, namespace, options, cursor, next_s)
 
     # --- our own verbs --------------------------------------------------------------------
 
