@@ -21,6 +21,7 @@ TWO_FILES := --numprocesses=2 --dist=loadfile -p no:randomly
 setup: $(STAMP) ## everything onto a fresh machine
 	@tests/setup/system.sh
 	@tests/setup/identity.sh
+	@tests/setup/provisioning.sh
 
 $(STAMP): requirements.lock setup.cfg
 	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Homeport needs Python 3.11 or newer; set PY=/path/to/python3"; exit 1; }

@@ -22,7 +22,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from apiserver import approvals, credentials, housekeeping
+from apiserver import approvals, credentials, housekeeping, provisioning
 from apiserver.agentapi import app as agentapi
 from apiserver.auth import certificates, chain, claims
 from apiserver.auth.exchange import Logins
@@ -40,6 +40,7 @@ from apiserver.operations import DEFAULT_NAMESPACE, Operations, WriteOptions, Wr
 from apiserver.pki.authority import Authority
 from apiserver.pki.extensions import identity_of
 from apiserver.pki.revocations import Revocations
+from apiserver.provisioning import Addresses
 from apiserver.store import Store
 from resources.kind import Json
 from resources.registry import CERTIFICATE_SIGNING_REQUEST, ENROLLMENT_REQUEST, KINDS
@@ -62,6 +63,7 @@ class Decisions:
 
     operations: Operations
     authority: Authority
+    addresses: Addresses
 
     async def approve_enrollment(
         self, caller: Caller, namespace: str, name: str, approval: Json
@@ -73,6 +75,13 @@ class Decisions:
     async def sign_csr(self, caller: Caller, namespace: str, name: str, document: Json) -> Json:
         return await approvals.sign_csr(
             self.operations, self.authority, caller, namespace, name, document
+        )
+
+    async def enrollment_config(self, caller: Caller, namespace: str, name: str) -> Json:
+        return await self.operations.store.read(
+            lambda snapshot: provisioning.config_of(
+                snapshot, self.authority, self.addresses, namespace, name
+            )
         )
 
     async def create_csr(
@@ -106,9 +115,11 @@ def create_face(
     authority: Authority,
     authenticate: chain.Authenticator,
     logins: Logins | None = None,
+    addresses: Addresses | None = None,
 ) -> Face:
-    """The Kubernetes face over these operations, for callers that `authenticate` knows."""
-    decisions = Decisions(operations, authority)
+    """The Kubernetes face over these operations, for callers that `authenticate` knows. `addresses`
+    may be filled in later, when they are known."""
+    decisions = Decisions(operations, authority, addresses or Addresses())
     return Face(
         operations=operations,
         catalogue=Catalogue((*BUILTINS, *KINDS)),
@@ -194,8 +205,13 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
     by_certificate = certificates.by_certificate(
         identity_of, partial(revocations.check, DEFAULT_NAMESPACE)
     )
+    addresses = Addresses()
     face = create_face(
-        operations, authority, chain.first_of(by_certificate, tokens.authenticate), Logins(tokens)
+        operations,
+        authority,
+        chain.first_of(by_certificate, tokens.authenticate),
+        Logins(tokens),
+        addresses,
     )
     user, port = await _listen_users(settings, face, authority, certificate, key, stack)
     agents, agent_port = await _listen_agents(
@@ -206,11 +222,10 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
         trusted = replace(face, authenticate=chain.always(CONTROLLERS))
         runners.append(await _listen_controllers(settings.controllers_socket, trusted, stack))
 
-    url = settings.url or url_of(settings.listen[0], port)
-    agent_url = settings.agent_url or url_of(settings.agent_listen[0], agent_port)
-    await asyncio.to_thread(
-        credentials.ensure, settings.data, authority, url=url, agent_url=agent_url, now=utc_now
-    )
+    addresses.url = settings.url or url_of(settings.listen[0], port)
+    addresses.agent_url = settings.agent_url or url_of(settings.agent_listen[0], agent_port)
+    await asyncio.to_thread(credentials.ensure, settings.data, authority, addresses, now=utc_now)
+    url, agent_url = addresses.url, addresses.agent_url
     log.info("server started", url=url, agent_url=agent_url, data=str(settings.data))
     return Server(settings, url, agent_url, operations, tuple(runners), stack)
 

@@ -23,10 +23,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from apiserver import provisioning
 from apiserver.auth.certificates import USER_SIGNER
 from apiserver.operations import DEFAULT_NAMESPACE, DEFAULT_ORGANIZATION
 from apiserver.pki import requests, signers
 from apiserver.pki.authority import Authority
+from apiserver.provisioning import Addresses
 from resources.kind import Json
 
 ADMIN_NAME = "admin"
@@ -51,11 +53,11 @@ class Credential:
 
 
 def ensure(
-    data: Path, authority: Authority, *, url: str, agent_url: str, now: Callable[[], datetime]
+    data: Path, authority: Authority, addresses: Addresses, *, now: Callable[[], datetime]
 ) -> None:
     """Both files under `data`, as they should be now."""
-    _ensure_kubeconfig(data / KUBECONFIG, authority, url, now())
-    _ensure_agent_config(data / AGENT_CONFIG, authority, url, agent_url, now())
+    _ensure_kubeconfig(data / KUBECONFIG, authority, addresses.url, now())
+    _ensure_agent_config(data / AGENT_CONFIG, authority, addresses, now())
 
 
 def _ensure_kubeconfig(path: Path, authority: Authority, url: str, now: datetime) -> None:
@@ -94,7 +96,7 @@ def _entry(document: Json, part: str, key: str) -> Json:
 
 
 def _ensure_agent_config(
-    path: Path, authority: Authority, url: str, agent_url: str, now: datetime
+    path: Path, authority: Authority, addresses: Addresses, now: datetime
 ) -> None:
     document = _read(path)
     section: Json = document.setdefault("enrollment-service", {})
@@ -105,13 +107,11 @@ def _ensure_agent_config(
         signers.ENROLLMENT,
         ENROLLMENT_LIFETIME,
     )
-    shown |= {
-        "client-certificate-data": _base64(credential.certificate),
-        "client-key-data": _base64(credential.key),
-    }
+    made = provisioning.service(authority, addresses, credential.certificate, credential.key)
+    shown |= made["authentication"]
     service: Json = section.setdefault("service", {})
-    service |= {"server": agent_url, "certificate-authority-data": _base64(authority.server_ca_pem)}
-    section["enrollment-ui-endpoint"] = url
+    service |= made["service"]
+    section["enrollment-ui-endpoint"] = made["enrollment-ui-endpoint"]
     path.parent.mkdir(mode=0o700, exist_ok=True)
     _write(path, document)
 

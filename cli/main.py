@@ -14,7 +14,7 @@ import typer
 
 from cli import problems, words
 from cli.reaching import Verb, Verbs
-from cli.verbs import reading, rollout, service, session, writing
+from cli.verbs import certificate, reading, rollout, service, session, writing
 
 # By which a shell that completes our words says so; typer makes the name of the program's.
 COMPLETE = "_HOMEPORT_COMPLETE"
@@ -22,6 +22,10 @@ COMPLETE = "_HOMEPORT_COMPLETE"
 _VERBS: dict[str, Callable[..., None]] = {
     "up": service.up,
     **dict((*reading.VERBS, *writing.VERBS, *session.VERBS, *service.VERBS)),
+}
+_GROUPS = {
+    "rollout": (rollout.app, rollout.VERBS),
+    "certificate": (certificate.app, certificate.VERBS),
 }
 
 
@@ -43,12 +47,14 @@ def program(argv: Sequence[str] = ()) -> typer.Typer:
         # `up` alone has numbers and paths among its options.
         made.command(name, cls=None if name == "up" else Verb)(_VERBS[name])
     if first not in _VERBS:
-        made.add_typer(rollout.app, name="rollout")
+        for name, (group, _) in _GROUPS.items():
+            made.add_typer(group, name=name)
     return made
 
 
-for _name, _verb in rollout.VERBS:
-    rollout.app.command(_name, cls=Verb)(_verb)
+for _group, _verbs in _GROUPS.values():
+    for _name, _verb in _verbs:
+        _group.command(_name, cls=Verb)(_verb)
 
 
 def main() -> None:

@@ -38,6 +38,9 @@ _ELSEWHERE = {
     "ca": f"this signer is gone; use {ENROLLMENT}",
 }
 USAGES = ("clientAuth", "CA:false")
+# What an authority lives. Devices' own certificates get less and are not refused for asking; of an
+# enrolment certificate, which nothing renews, a person has to know how long it is good for.
+ENROLLMENT_DAYS_MAX = 3650
 
 
 _Values = Annotated[list[str], Field(json_schema_extra=ATOMIC)]
@@ -104,6 +107,10 @@ def _check(spec: Json) -> Complaints:
     expiration = spec.get("expirationSeconds")
     if isinstance(expiration, int) and expiration < 1:
         yield FieldError("spec.expirationSeconds", INVALID, "must be at least 1")
+    most_s = ENROLLMENT_DAYS_MAX * 86_400
+    if signer in (ENROLLMENT, "enrollment") and isinstance(expiration, int) and expiration > most_s:
+        detail = f"{ENROLLMENT} signs for {ENROLLMENT_DAYS_MAX} days ({most_s} seconds) at most"
+        yield FieldError("spec.expirationSeconds", INVALID, detail)
 
 
 def _request(request: str) -> str | None:

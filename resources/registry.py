@@ -176,7 +176,11 @@ CERTIFICATE_SIGNING_REQUEST = Kind(
     # Not csr: that is the short name of Kubernetes' own kind of this name.
     short_names=("fcsr",),
     categories=_CATEGORIES,
-    subresources=(_STATUS, Subresource("approval", ("get", "patch", "update"))),
+    subresources=(
+        _STATUS,
+        Subresource("approval", ("get", "patch", "update")),
+        Subresource("enrollmentconfig", ("get",), "EnrollmentConfig"),
+    ),
     columns=(
         Column("Signer", ".spec.signerName", description="Who is asked to sign."),
         Column("Requestor", ".spec.username", description="Who asked."),

@@ -71,6 +71,8 @@ ROLES: Mapping[str, Grants] = MappingProxyType(
             "namespaces": READ,
             "enrollmentrequests/approval": frozenset({"update", "patch"}),
             "certificatesigningrequests": READ | {"create", "update"},
+            # The reference leaves that out, and so its installers can't put a certificate to use.
+            "certificatesigningrequests/enrollmentconfig": frozenset({"get"}),
         },
     }
 )

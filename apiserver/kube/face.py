@@ -133,6 +133,8 @@ class Approvals(Protocol):
 
     async def sign_csr(self, caller: Caller, namespace: str, name: str, document: Json) -> Json: ...
 
+    async def enrollment_config(self, caller: Caller, namespace: str, name: str) -> Json: ...
+
 
 def utc_now() -> datetime:
     return datetime.now(UTC)

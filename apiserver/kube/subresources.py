@@ -79,6 +79,13 @@ async def _sign(request: web.Request, target: Target) -> web.StreamResponse:
     return await rendering.document(request, target.kind, signed, now=face.now(), warnings=warnings)
 
 
+async def _enrollment_config(request: web.Request, target: Target) -> web.StreamResponse:
+    """The agent's configuration with the certificate that was issued; its key is not ours."""
+    face = request.app[FACE]
+    config = await face.approvals.enrollment_config(target.caller, target.place, target.name)
+    return await rendering.plain(request, config)
+
+
 def _not_rehearsed(request: web.Request) -> options.WriteQuery:
     query = writing.write_query(request)
     if query.dry_run:
@@ -168,6 +175,7 @@ _HANDLERS: Mapping[tuple[str, str, str], Handler] = {
     ("EnrollmentRequest", "approval", "patch"): _approve,
     ("CertificateSigningRequest", "approval", "update"): _sign,
     ("CertificateSigningRequest", "approval", "patch"): _sign,
+    ("CertificateSigningRequest", "enrollmentconfig", "get"): _enrollment_config,
     ("Fleet", "bindings", "create"): _bind,
     ("Fleet", "progress", "get"): _progress,
     ("Device", "rendered", "get"): _rendered,

@@ -70,6 +70,7 @@ RESOURCES = {
     "certificatesigningrequests": Row(READ, READ, f"{READ} create update"),
     "certificatesigningrequests/status": SEEN,
     "certificatesigningrequests/approval": SEEN,
+    "certificatesigningrequests/enrollmentconfig": Row("get", "get", "get"),
     "authproviders": READABLE,
     "templateversions": KEPT,
     "templateversions/status": SEEN,

@@ -19,10 +19,13 @@ from agent import transport
 from apiserver import app as apiserver_app
 from apiserver.agentapi.app import create_agent_app
 from apiserver.auth.certificates import by_certificate
+from apiserver.operations import WriteOptions
 from apiserver.pki.extensions import identity_of
+from apiserver.pki.revocations import Revocations
+from resources.registry import CERTIFICATE_REVOCATION
 from tests.contract.test_authorization import ANYBODY, ROUTES
 from tests.fakes.agent_client import Agent, Connection
-from tests.fakes.agent_service import AgentService, serving
+from tests.fakes.agent_service import PERSON, AgentService, serving
 
 OPEN = {"POST /enrollmentrequests", "GET /enrollmentrequests/{name}"}
 PREFIX = "/api/v1"
@@ -69,7 +72,8 @@ async def test_it_opens_no_other_route_of_agents(service: AgentService) -> None:
         assert (await agent.enrol(factory)).code == 201
         await service.approve(agent.name)
         asked = 0
-        for route in create_agent_app(service.operations, service.authority).router.routes():
+        app = create_agent_app(service.operations, service.authority, Revocations(service.store))
+        for route in app.router.routes():
             assert route.resource is not None
             path = route.resource.canonical.removeprefix(PREFIX)
             if f"{route.method} {path}" in OPEN or route.method == "HEAD":
@@ -83,7 +87,7 @@ async def test_it_opens_no_other_route_of_agents(service: AgentService) -> None:
 
 async def test_it_opens_no_route_of_users(service: AgentService) -> None:
     face = apiserver_app.create_face(
-        service.operations, service.authority, by_certificate(identity_of)
+        service.operations, service.authority, by_certificate(identity_of, lambda _: None)
     )
     files = service.authority.server_files("user-server", ["127.0.0.1"])
     context = apiserver_app.user_context(*files, service.authority.client_ca_pem)
@@ -141,6 +145,29 @@ async def test_our_agent_says_so_too(service: AgentService) -> None:
 
     with pytest.raises(transport.Rejected, match="401: the client certificate has expired"):
         await asyncio.to_thread(ask)
+
+
+async def test_a_revoked_one_is_refused_within_seconds_and_the_others_go_on(
+    service: AgentService,
+) -> None:
+    lost = service.connection()
+    serial = identity_of(pem_to_der((service.directory / "some.crt").read_text())).serial
+    async with lost as factory, service.connection() as other:
+        agent = service.agent()
+        assert (await agent.enrol(factory)).code == 201
+        document = {"metadata": {"name": "lost-image"}, "spec": {"serial": f"{serial:x}"}}
+        await service.operations.create(
+            PERSON, CERTIFICATE_REVOCATION, "default", document, WriteOptions()
+        )
+        async with asyncio.timeout(5):
+            while (answer := await agent.enrol(factory)).code != 401:
+                await asyncio.sleep(0.1)
+        assert "was revoked" in answer.json["message"]
+        assert (await agent.enrol(other)).code == 409
+
+
+def pem_to_der(pem: str) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(pem[: pem.index("-----BEGIN", 1)])
 
 
 async def test_one_of_another_authority_does_not_even_connect(

@@ -52,5 +52,7 @@ def test_every_option_is_on_the_page_and_every_one_there_exists(command: str) ->
 
 
 def test_the_page_knows_no_command_that_is_not_there() -> None:
-    headings = re.findall(r"^## `homeport ((?:rollout )?[a-z-]+)", PAGE, re.MULTILINE)
+    headings = re.findall(
+        r"^## `homeport ((?:(?:rollout|certificate) )?[a-z-]+)", PAGE, re.MULTILINE
+    )
     assert sorted(headings) == sorted(COMMANDS)
