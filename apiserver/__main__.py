@@ -17,10 +17,17 @@ import uvloop
 
 from apiserver import app, config, credentials, logs, memory
 from apiserver.pki.authority import AuthorityDamaged
-from apiserver.store import StoreLocked, StoreTooNew, StoreUnavailable
+from apiserver.store import BadKeys, StoreLocked, StoreTooNew, StoreUnavailable
 
 # What a person can mend; everything else is a defect, and shows where.
-REFUSALS = (config.ConfigError, StoreLocked, StoreTooNew, StoreUnavailable, AuthorityDamaged)
+REFUSALS = (
+    config.ConfigError,
+    StoreLocked,
+    StoreTooNew,
+    StoreUnavailable,
+    BadKeys,
+    AuthorityDamaged,
+)
 
 
 def options() -> argparse.ArgumentParser:
@@ -33,6 +40,7 @@ def options() -> argparse.ArgumentParser:
     add("--agent-url", default="", help="https://HOST:PORT by which agents reach it")
     add("--database", default="", help="postgresql://USER@HOST/NAME instead of SQLite in --data")
     add("--auth-providers", type=Path, help="file of AuthProviders, whose users may come")
+    add("--encryption-keys", type=Path, help="file of the keys that secrets are encrypted with")
     return parser
 
 
@@ -61,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             agent_url=given.agent_url,
             database=given.database,
             auth_providers=given.auth_providers,
+            encryption_keys=given.encryption_keys,
         )
         uvloop.run(run(settings))
     except (*REFUSALS, OSError) as error:

@@ -22,7 +22,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from apiserver import approvals, credentials, housekeeping, provisioning
+from apiserver import approvals, credentials, housekeeping, provisioning, resealing
 from apiserver.agentapi import app as agentapi
 from apiserver.auth import certificates, chain, claims
 from apiserver.auth.exchange import Logins
@@ -166,7 +166,7 @@ class Server:
 
 async def serve(settings: Settings) -> Server:
     """Start both listeners. Raises ConfigError, StoreLocked, StoreTooNew, StoreUnavailable,
-    AuthorityDamaged."""
+    BadKeys, AuthorityDamaged."""
     async with AsyncExitStack() as stack:
         server = await _start(settings, stack)
         server._rest = stack.pop_all()
@@ -175,7 +175,7 @@ async def serve(settings: Settings) -> Server:
 
 async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = await Store.open(settings.database, data_dir=settings.data)
+    store = await Store.open(settings.database, data_dir=settings.data, key_file=settings.keys)
     stack.push_async_callback(store.close)
     authority = await asyncio.to_thread(
         Authority.load_or_create, settings.data / "pki", now=utc_now
@@ -193,6 +193,8 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
     )
     house = asyncio.create_task(housekeeping.keep_house(operations, utc_now), name="housekeeping")
     stack.push_async_callback(_ended, house)
+    sealed = asyncio.create_task(resealing.keep_sealed(store), name="resealing")
+    stack.push_async_callback(_ended, sealed)
 
     tokens = Tokens(
         store,

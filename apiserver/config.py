@@ -12,11 +12,14 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from apiserver.store import KeyFile
 from resources import kubeyaml, registry, validation
 from resources.kind import Json
 
 DEFAULT_LISTEN = "127.0.0.1:3443"
 DEFAULT_AGENT_LISTEN = "127.0.0.1:7443"
+# In the data directory; made at the first start.
+KEYS_FILE = "encryption-keys"
 # What the kernel allows as the path of a UNIX socket, less its terminating zero.
 SOCKET_PATH_BYTES_MAX = 107
 
@@ -31,11 +34,13 @@ class ConfigError(ValueError):
 class Settings:
     """`url` and `agent_url` are how others reach us, empty for what is listened on; `database` is a
     URL, empty for SQLite in `data`; without `controllers_socket` there is no such listener;
-    `providers` are AuthProviders, beside those that are made at run time."""
+    `providers` are AuthProviders, beside those that are made at run time; `keys` is the file of
+    encryption keys."""
 
     data: Path
     listen: Address
     agent_listen: Address
+    keys: KeyFile
     url: str = ""
     agent_url: str = ""
     database: str = ""
@@ -62,6 +67,7 @@ def settings_of(
     agent_url: str = "",
     database: str = "",
     auth_providers: Path | None = None,
+    encryption_keys: Path | None = None,
     with_controllers: bool = True,
 ) -> Settings:
     """The settings that options mean. Raises ConfigError."""
@@ -77,6 +83,7 @@ def settings_of(
         data=data,
         listen=address("--listen", listen),
         agent_listen=address("--agent-listen", agent_listen),
+        keys=KeyFile(encryption_keys) if encryption_keys else KeyFile(data / KEYS_FILE, True),
         url=_url("--url", url),
         agent_url=_url("--agent-url", agent_url),
         database=database,

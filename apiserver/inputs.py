@@ -31,7 +31,7 @@ def accept(tx: Transaction, parent: str, template: Json, inputs: Sequence[Json],
     if complaints:
         raise Invalid(complaints)
     pairs: list[tuple[str, str]] = []
-    bodies = contents.read(tx.connection, [found["manifest"] for found in inputs])
+    bodies = contents.read(tx.connection, tx.keys, [found["manifest"] for found in inputs])
     for number, found in enumerate(inputs):
         here, name = f"{path}.inputs[{number}].manifest", found["manifest"]
         if name not in bodies:
@@ -57,7 +57,7 @@ def load(snapshot: Snapshot, inputs: Sequence[Json]) -> Frozen:
     if not inputs:
         return manifest.NOTHING
     names = list(dict.fromkeys(found["manifest"] for found in inputs))
-    bodies = contents.read(snapshot.connection, names)
+    bodies = contents.read(snapshot.connection, snapshot.keys, names)
     files: dict[str, tuple[File, ...]] = {}
     for number, found in enumerate(inputs):
         here, name = f"inputs[{number}].manifest", found["manifest"]
@@ -67,7 +67,7 @@ def load(snapshot: Snapshot, inputs: Sequence[Json]) -> Frozen:
     every = [file for some in files.values() for file in some]
     if problem := manifest.check_whole((), sum(file.size for file in every)):
         raise Invalid([FieldError("inputs", INVALID, problem)])
-    blobs = contents.children(snapshot.connection, names)
+    blobs = contents.children(snapshot.connection, snapshot.keys, names)
     if any(file.digest not in blobs for file in every):
         # Somebody changed the list after it was accepted: only an administrator can.
         raise Invalid([FieldError("inputs", NOT_FOUND, "what they name is not kept here")])

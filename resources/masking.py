@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pydantic import BaseModel
@@ -45,9 +45,14 @@ def _secrets(node: Json, here: Path) -> Iterator[Path]:
 
 def masked(kind: Kind, document: Json) -> Json:
     """The document as it may be shown; itself if it holds no secret."""
+    return replaced_secrets(kind, document, lambda _secret, _path: MASK)
+
+
+def replaced_secrets(kind: Kind, document: Json, by: Callable[[Any, Path], Any]) -> Json:
+    """The document with `by` in the place of each secret; itself if it holds none."""
     for path in secret_paths(kind.model):
-        if _at(document, path):
-            document = _replaced(document, path, MASK)
+        if found := _at(document, path):
+            document = _replaced(document, path, by(found, path))
     return document
 
 

@@ -8,12 +8,15 @@ from apiserver.store.database import (
     StoreUnreachable,
 )
 from apiserver.store.hub import Hub
+from apiserver.store.keyfile import BadKeys, KeyFile
 from apiserver.store.sequencer import StoreBusy
 from apiserver.store.snapshot import Snapshot, Transaction
 from apiserver.store.store import Store
 
 __all__ = [
+    "BadKeys",
     "Hub",
+    "KeyFile",
     "Snapshot",
     "Store",
     "StoreBusy",

@@ -17,7 +17,9 @@ from sqlalchemy import Connection, bindparam, delete, exists, func, select, upda
 
 from apiserver.store.dialect import Dialect
 from apiserver.store.prepared import Prepared
+from apiserver.store.sealing import OVERHEAD_BYTES, PLAIN, Keyring, about_content
 from apiserver.store.tables import CONTENT, CONTENT_REF, DEVICE, HISTORY
+from resources import digest as digests
 
 CACHED_DOCUMENTS = 2_000
 CACHED_BYTES = 64 << 20
@@ -33,14 +35,18 @@ def _renewing(dialect: str) -> Any:
 
 
 _PUT = Prepared(_renewing)
-_BODY = Prepared(select(CONTENT.c.body).where(CONTENT.c.digest == bindparam("digest")))
+_STORED = (CONTENT.c.digest, CONTENT.c.sealed_by, CONTENT.c.body)
+_BODY = Prepared(select(*_STORED).where(CONTENT.c.digest == bindparam("digest")))
 
 
 class Documents:
     """The last documents read, by digest; shared by the reader threads. Bounded in number, and in
     the bytes that they were read from: a specification may hold megabytes of files."""
 
-    def __init__(self, limit: int = CACHED_DOCUMENTS, bytes_max: int = CACHED_BYTES) -> None:
+    def __init__(
+        self, keys: Keyring, limit: int = CACHED_DOCUMENTS, bytes_max: int = CACHED_BYTES
+    ) -> None:
+        self._keys = keys
         self._limit = limit
         self._bytes_max = bytes_max
         self._documents: OrderedDict[str, Any] = OrderedDict()
@@ -61,9 +67,9 @@ class Documents:
                 else:
                     missing.append(digest)
         if missing:
-            query = select(CONTENT.c.digest, CONTENT.c.body).where(CONTENT.c.digest.in_(missing))
+            query = select(*_STORED).where(CONTENT.c.digest.in_(missing))
             fresh = [
-                (row.digest, orjson.loads(row.body), len(row.body))
+                (row.digest, orjson.loads(_opened(self._keys, row)), len(row.body))
                 for row in connection.execute(query)
             ]
             found |= {digest: document for digest, document, _ in fresh}
@@ -80,34 +86,52 @@ class Documents:
                 self._bytes -= self._sizes.pop(dropped)
 
 
-def get(connection: Connection, digest: str) -> bytes | None:
+def get(connection: Connection, keys: Keyring, digest: str) -> bytes | None:
     found = _BODY.first(connection, {"digest": digest})
-    return None if found is None else bytes(found["body"])
+    if found is None:
+        return None
+    return keys.open(found["sealed_by"], bytes(found["body"]), about_content(digest))
 
 
-def put(connection: Connection, blobs: Mapping[str, bytes], now_s: int) -> None:
+def put(connection: Connection, keys: Keyring, blobs: Mapping[str, bytes], now_s: int) -> None:
     """Store blobs by digest; the same again renews its age, so no sweep takes it from under a
     writer."""
-    rows = ({"digest": digest, "body": b, "touched_at": now_s} for digest, b in blobs.items())
-    _PUT.run_many(connection, rows)
+    _PUT.run_many(connection, (_row(keys, each, now_s) for each in blobs.items()))
+
+
+def is_secret(digest: str) -> bool:
+    """Whether what has this digest is sealed."""
+    return digest.startswith(digests.KEYED_PREFIX)
+
+
+def _row(keys: Keyring, blob: tuple[str, bytes], now_s: int) -> dict[str, Any]:
+    digest, body = blob
+    sealed_by = PLAIN
+    if is_secret(digest):
+        sealed_by, body = keys.first, keys.seal(body, about_content(digest))
+    return {"digest": digest, "body": body, "touched_at": now_s, "sealed_by": sealed_by}
+
+
+def _opened(keys: Keyring, row: Any) -> bytes:
+    return keys.open(row.sealed_by, bytes(row.body), about_content(row.digest))
 
 
 def touch(connection: Connection, digest: str, now_s: int) -> int | None:
     """Renew the age of a blob. Its size, None when it is not there."""
-    size = select(func.length(CONTENT.c.body)).where(CONTENT.c.digest == digest)
-    found = connection.execute(size).scalar()
-    if found is not None:
-        renewed = update(CONTENT).where(CONTENT.c.digest == digest).values(touched_at=now_s)
-        connection.execute(renewed)
-    return found
+    size = select(func.length(CONTENT.c.body).label("size"), CONTENT.c.sealed_by)
+    found = connection.execute(size.where(CONTENT.c.digest == digest)).one_or_none()
+    if found is None:
+        return None
+    connection.execute(update(CONTENT).where(CONTENT.c.digest == digest).values(touched_at=now_s))
+    return int(found.size) - (0 if found.sealed_by == PLAIN else OVERHEAD_BYTES)
 
 
-def read(connection: Connection, wanted: Sequence[str]) -> dict[str, bytes]:
+def read(connection: Connection, keys: Keyring, wanted: Sequence[str]) -> dict[str, bytes]:
     """Of these digests, the bytes of those that are there."""
     found: dict[str, bytes] = {}
     for some in _chunks(wanted):
-        query = select(CONTENT.c.digest, CONTENT.c.body).where(CONTENT.c.digest.in_(some))
-        found |= {row.digest: bytes(row.body) for row in connection.execute(query)}
+        query = select(*_STORED).where(CONTENT.c.digest.in_(some))
+        found |= {row.digest: _opened(keys, row) for row in connection.execute(query)}
     return found
 
 
@@ -140,14 +164,14 @@ def unrefer(connection: Connection, parent: str) -> None:
     connection.execute(delete(CONTENT_REF).where(CONTENT_REF.c.parent == parent))
 
 
-def children(connection: Connection, parents: Sequence[str]) -> dict[str, bytes]:
+def children(connection: Connection, keys: Keyring, parents: Sequence[str]) -> dict[str, bytes]:
     """digest → bytes of all that these parents point at, in one statement however many."""
     query = (
-        select(CONTENT.c.digest, CONTENT.c.body)
+        select(*_STORED)
         .join(CONTENT_REF, CONTENT_REF.c.child == CONTENT.c.digest)
         .where(CONTENT_REF.c.parent.in_(list(parents)))
     )
-    return {row.digest: bytes(row.body) for row in connection.execute(query)}
+    return {row.digest: _opened(keys, row) for row in connection.execute(query)}
 
 
 def sweep(connection: Connection, now_s: int) -> int:

@@ -15,12 +15,13 @@ from uuid import uuid4
 import orjson
 from sqlalchemy import Connection, Text, cast, func, insert, literal_column, select, update
 
-from apiserver.store import commits, contents, devices, objects, watchrule
+from apiserver.store import commits, contents, devices, keys, objects, sealing, watchrule
 from apiserver.store.contents import Documents
 from apiserver.store.dialect import CHANNEL, Dialect
 from apiserver.store.prepared import Prepared
+from apiserver.store.sealing import Keyring
 from apiserver.store.tables import CHANGE, COUNTER, DEVICE, META, OBJECT
-from resources import digest
+from resources import digest, masking
 from resources.kind import Json, Kind
 from resources.selectors import EVERYTHING, FieldSelector, LabelSelector
 
@@ -66,20 +67,24 @@ def timestamp(moment: datetime) -> str:
 class Snapshot:
     """One consistent state of the store."""
 
-    def __init__(self, connection: Connection, dialect: Dialect, documents: Documents) -> None:
+    def __init__(
+        self, connection: Connection, dialect: Dialect, documents: Documents, keys: Keyring
+    ) -> None:
         self.connection = connection
         self.dialect = dialect
         self.documents = documents
+        self.keys = keys
         meta = _META.first(connection, {})
         assert meta is not None, "made when the store was opened"
         self.version: int = meta["version"]
         self.compacted: int = meta["compacted"]
         self.store_uid: str = meta["store_uid"]
-        self._content_key = bytes.fromhex(meta["content_key"])
+        self._content_key: str = meta["content_key"]
 
     def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         if not is_device(kind):
-            return objects.get(self.connection, kind, namespace, name)
+            found = objects.get(self.connection, kind, namespace, name)
+            return found and self._opened(kind, found)
         row = devices.row_by_name(self.connection, namespace, name)
         return None if row is None else self._devices(kind, [row])[0]
 
@@ -97,7 +102,7 @@ class Snapshot:
         read = self.connection, kind
         where: dict[str, Any] = {"labels": labels, "fields": fields, "after": after, "limit": limit}
         if not is_device(kind):
-            return objects.page(*read, namespace, **where)
+            return [self._opened(kind, found) for found in objects.page(*read, namespace, **where)]
         return self._devices(kind, devices.page(self.connection, namespace, **where))
 
     def count(self, kind: Kind, namespace: str | None) -> int:
@@ -113,7 +118,8 @@ class Snapshot:
     def current(self, kind: Kind, uids: Iterable[str]) -> dict[str, tuple[Json, watchrule.Current]]:
         """uid → the object and what selectors see of it, of those that there are."""
         if not is_device(kind):
-            found = objects.by_uids(self.connection, kind, uids)
+            read = objects.by_uids(self.connection, kind, uids)
+            found = {uid: self._opened(kind, document) for uid, document in read.items()}
             fields = {uid: objects.fields_of(kind, document) for uid, document in found.items()}
         else:
             rows = devices.rows_by_uid(self.connection, uids)
@@ -124,11 +130,14 @@ class Snapshot:
 
     def content(self, name: str) -> bytes | None:
         """The blob under the digest `name`."""
-        return contents.get(self.connection, name)
+        return contents.get(self.connection, self.keys, name)
 
     def digest_of(self, blob: bytes, *, is_secret: bool = False) -> str:
         """What `blob` is stored under here. A secret's digest depends on this store's key."""
-        return digest.keyed(self._content_key, blob) if is_secret else digest.of_bytes(blob)
+        if not is_secret:
+            return digest.of_bytes(blob)
+        about = sealing.about_key(self.store_uid)
+        return digest.keyed(bytes.fromhex(self.keys.opened_text(self._content_key, about)), blob)
 
     def changes(
         self, kind: Kind, namespace: str | None, after: int, limit: int
@@ -171,6 +180,9 @@ class Snapshot:
             found.setdefault(row.fleet, {}).setdefault(row.dimension, {})[row.state] = row.n
         return found
 
+    def _opened(self, kind: Kind, document: Json) -> Json:
+        return self.keys.opened(kind, document["metadata"]["uid"], document)
+
     def _devices(self, kind: Kind, rows: Iterable[Any]) -> Sequence[Json]:
         return devices.documents_of(self.connection, self.documents, kind, rows)
 
@@ -183,11 +195,12 @@ class Transaction(Snapshot):
         connection: Connection,
         dialect: Dialect,
         documents: Documents,
+        keys: Keyring,
         *,
         now: datetime,
         before_finish: Callable[[Transaction, str], None],
     ) -> None:
-        super().__init__(connection, dialect, documents)
+        super().__init__(connection, dialect, documents, keys)
         self.now = now
         self.writes = 0
         self._started_at = self.version
@@ -195,6 +208,7 @@ class Transaction(Snapshot):
         self._log: list[dict[str, Any]] = []
         self._counts: Tally[CounterKey] = Tally()
         self._moved_backlogs: set[str] = set()
+        self._is_key_named = False
 
     @property
     def now_s(self) -> int:
@@ -216,7 +230,7 @@ class Transaction(Snapshot):
         assert not is_device(kind), "devices are written by devices.save"
         version = self.next_version()
         values = objects.values_of(kind, document, version)
-        objects.write(self.connection, kind, values, new=True)
+        objects.write(self.connection, kind, self._sealed(kind, values), new=True)
         objects.write_labels(self.connection, values, new=True)
         objects.write_owners(self.connection, document, new=True)
         if kind.kind == "Fleet":
@@ -233,7 +247,7 @@ class Transaction(Snapshot):
             return old
         version = self.next_version()
         values = objects.values_of(kind, new, version)
-        objects.write(self.connection, kind, values, new=False)
+        objects.write(self.connection, kind, self._sealed(kind, values), new=False)
         was = objects.values_of(kind, old, 0)
         if was["labels"] != values["labels"]:
             objects.write_labels(self.connection, values, new=False)
@@ -271,7 +285,8 @@ class Transaction(Snapshot):
             objects.write_fleet_selector(self.connection, document, gone=True)
         values = objects.values_of(kind, document, version)
         old = values["labels"], objects.dumps(objects.fields_of(kind, document))
-        body = objects.dumps(last)
+        # Shown to watchers; what is secret in it ends here.
+        body = objects.dumps(masking.masked(kind, last))
         self.log_change(version, _key(values), "DELETED", old=old, new=None, body=body)
         return last
 
@@ -284,7 +299,9 @@ class Transaction(Snapshot):
     def put_contents(self, blobs: Mapping[str, bytes]) -> None:
         """Store blobs under the digests that `digest_of` gave."""
         self.writes += 1
-        contents.put(self.connection, blobs, self.now_s)
+        if any(contents.is_secret(name) for name in blobs):
+            self._name_key()
+        contents.put(self.connection, self.keys, blobs, self.now_s)
 
     def touch_content(self, name: str) -> int | None:
         """Renew the age of a blob; its size, None when it is not there."""
@@ -324,6 +341,20 @@ class Transaction(Snapshot):
                 "at": self.now_s,
             }
         )
+
+    def _sealed(self, kind: Kind, values: dict[str, Any]) -> dict[str, Any]:
+        """The row, with its secrets sealed."""
+        if not masking.secret_paths(kind.model) or values["spec"] is None:
+            return values
+        self._name_key()
+        part = {"spec": orjson.loads(values["spec"])}
+        return values | {"spec": objects.dumps(self.keys.sealed(kind, values["uid"], part)["spec"])}
+
+    def _name_key(self) -> None:
+        """Before something is sealed: another process may have seen that none needs our key."""
+        if not self._is_key_named and self.keys.first != sealing.PLAIN:
+            keys.name(self.connection, self.keys, self.store_uid)
+        self._is_key_named = True
 
     def tally(self, key: CounterKey, by: int) -> None:
         self._counts[key] += by

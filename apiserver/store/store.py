@@ -13,10 +13,12 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, insert, select, update
 
-from apiserver.store import commits, leases
+from apiserver.store import commits, keys, leases, sealing
 from apiserver.store.contents import Documents
 from apiserver.store.database import Database, StoreUnavailable
 from apiserver.store.hub import Hub
+from apiserver.store.keyfile import KeyFile
+from apiserver.store.sealing import Keyring
 from apiserver.store.sequencer import Sequencer
 from apiserver.store.snapshot import Snapshot, Transaction
 from apiserver.store.sqlite import SqliteDatabase
@@ -38,11 +40,12 @@ def _no_backlog(_tx: Transaction, _namespace: str) -> None:
 class Store:
     """Opened by one process; on SQLite by one process only."""
 
-    def __init__(self, database: Database, version: int, clock: Clock) -> None:
+    def __init__(self, database: Database, version: int, keyring: Keyring, clock: Clock) -> None:
         self.hub = Hub(version)
         self.database = database
         self._clock = clock
-        self._documents = Documents()
+        self._keys = keyring
+        self._documents = Documents(keyring)
         self._writer = str(uuid4())
         self._backlog_hook: BacklogHook = _no_backlog
         self._sequencer = Sequencer(
@@ -52,19 +55,32 @@ class Store:
 
     @classmethod
     async def open(
-        cls, url: str = "", *, data_dir: Path | None = None, clock: Clock = utc_now
+        cls,
+        url: str = "",
+        *,
+        data_dir: Path | None = None,
+        key_file: KeyFile | None = None,
+        clock: Clock = utc_now,
     ) -> Store:
-        """Open the database at `url`, or `data_dir/homeport.db`. Migrates it first.
+        """Open the database at `url`, or `data_dir/homeport.db`. Migrates it first. Without
+        `key_file` nothing is encrypted, and what is cannot be read.
 
-        Raises StoreLocked, StoreTooNew, StoreUnavailable.
+        Raises StoreLocked, StoreTooNew, StoreUnavailable, BadKeys.
         """
-        return await cls.over(await open_database(url, data_dir), clock=clock)
+        database = await open_database(url, data_dir)
+        try:
+            return await cls.over(database, key_file=key_file, clock=clock)
+        except BaseException:
+            await database.close()
+            raise
 
     @classmethod
-    async def over(cls, database: Database, *, clock: Clock = utc_now) -> Store:
+    async def over(
+        cls, database: Database, *, key_file: KeyFile | None = None, clock: Clock = utc_now
+    ) -> Store:
         """A store over an open database; tests bring one that dies where they want."""
-        version = await database.transact(_ensure_meta)
-        store = cls(database, version, clock)
+        version, keyring = await database.transact(lambda c: _unlocked_meta(c, key_file))
+        store = cls(database, version, keyring, clock)
         store._sequencer.start()
         follow = database.follow(store.hub.publish)
         store._follower = asyncio.get_running_loop().create_task(follow, name="store-follower")
@@ -75,8 +91,8 @@ class Store:
         self._backlog_hook = hook
 
     async def read(self, query: Callable[[Snapshot], T]) -> T:
-        dialect, documents = self.database.dialect, self._documents
-        return await self.database.read(lambda c: query(Snapshot(c, dialect, documents)))
+        dialect, documents, keyring = self.database.dialect, self._documents, self._keys
+        return await self.database.read(lambda c: query(Snapshot(c, dialect, documents, keyring)))
 
     async def write(self, mutation: Callable[[Transaction], T], *, dry_run: bool = False) -> T:
         """The result of `mutation`, after its commit. `mutation` may run twice; it must have no
@@ -127,6 +143,7 @@ class Store:
             connection,
             self.database.dialect,
             self._documents,
+            self._keys,
             now=self._clock(),
             before_finish=self._backlog_hook,
         )
@@ -148,13 +165,18 @@ async def open_database(url: str, data_dir: Path | None) -> Database:
     return await asyncio.to_thread(SqliteDatabase, path)
 
 
-def _ensure_meta(connection: Connection) -> int:
-    key = secrets.token_hex(32)
-    found = connection.execute(select(META.c.version)).scalar()
+def _unlocked_meta(connection: Connection, key_file: KeyFile | None) -> tuple[int, Keyring]:
+    """The version of the store and its keys. Nothing is written before the keys are right."""
+    found = connection.execute(select(META)).one_or_none()
+    uid = str(uuid4()) if found is None else found.store_uid
+    keyring = keys.unlocked(connection, key_file, uid)
+    if found is not None and found.content_key:
+        return int(found.version), keyring
+    key = keyring.sealed_text(secrets.token_hex(32), sealing.about_key(uid))
     if found is not None:
         # A store that is older than the key.
-        connection.execute(update(META).where(META.c.content_key == "").values(content_key=key))
-        return int(found)
-    first = {"id": 1, "store_uid": str(uuid4()), "version": 0, "compacted": 0, "content_key": key}
+        connection.execute(update(META).values(content_key=key))
+        return int(found.version), keyring
+    first = {"id": 1, "store_uid": uid, "version": 0, "compacted": 0, "content_key": key}
     connection.execute(insert(META), first | {"event_version": 0})
-    return 0
+    return 0, keyring

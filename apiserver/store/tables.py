@@ -38,10 +38,18 @@ class StoreMeta(SQLModel, table=True):
     version: int = _big()
     compacted: int = _big()
     event_version: int = _big()
-    # In hexadecimal: what digests of secrets are keyed with. It never changes, or they would.
+    # Hexadecimal, sealed: what digests of secrets are keyed with. It never changes, or they would.
     content_key: str = _text(default="")
     # Of the authority whose certificates the devices of this store have: SHA-256 of its key.
     authority: str = _text(default="")
+
+
+class EncryptionKey(SQLModel, table=True):
+    """A key that values need, and a value that only the right one opens. See `keys`."""
+
+    __tablename__ = "encryption_key"
+    name: str = _text(key=True)
+    canary: str = _text()
 
 
 class CommitMark(SQLModel, table=True):
@@ -251,7 +259,18 @@ class Content(SQLModel, table=True):
     digest: str = _text(key=True)
     body: bytes = Field(default=b"", sa_column=Column(LargeBinary, nullable=False))
     touched_at: int = _big()
-    __table_args__ = (Index("content_by_age", "touched_at"),)
+    # The key by which a secret is sealed; empty for what is plain.
+    sealed_by: str = _text(default="")
+    __table_args__ = (
+        Index("content_by_age", "touched_at"),
+        Index(
+            "content_by_key",
+            "sealed_by",
+            "digest",
+            sqlite_where=text("digest < 'hmac-sha256;'"),
+            postgresql_where=text("digest < 'hmac-sha256;'"),
+        ),
+    )
 
 
 class ContentRef(SQLModel, table=True):
@@ -335,6 +354,7 @@ def table(model: type[SQLModel]) -> Table:
 
 
 META = table(StoreMeta)
+ENCRYPTION_KEY = table(EncryptionKey)
 COMMIT = table(CommitMark)
 OBJECT = table(ObjectRow)
 OBJECT_LABEL = table(ObjectLabel)

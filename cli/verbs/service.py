@@ -25,6 +25,9 @@ def up(
     auth_providers: Annotated[
         Path | None, typer.Option(help="File of AuthProviders, whose users may come.")
     ] = None,
+    encryption_keys: Annotated[
+        Path | None, typer.Option(help="File of the keys that secrets are encrypted with.")
+    ] = None,
     poll: Annotated[
         float, typer.Option(min=1, max=86400, help="Seconds between looks at outside sources.")
     ] = 5.0,
@@ -50,6 +53,7 @@ def up(
             agent_url=agent_url,
             database=database,
             auth_providers=auth_providers,
+            encryption_keys=encryption_keys,
             sources=service.sources(data, poll, host_kubeconfig, access, known_hosts),
         )
     )

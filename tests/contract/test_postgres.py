@@ -18,9 +18,10 @@ from sqlalchemy import Connection
 from apiserver import app, refusing
 from apiserver.agentapi.deliveries import Deliveries, Found
 from apiserver.agentapi.settings import AgentApiSettings
-from apiserver.config import ConfigError, Settings, settings_of
+from apiserver.config import KEYS_FILE, ConfigError, Settings, settings_of
 from apiserver.operations import Operations
 from apiserver.store import (
+    BadKeys,
     Store,
     StoreLocked,
     StoreTooNew,
@@ -190,9 +191,13 @@ async def test_an_authority_that_devices_do_not_know_is_refused(url: str, tmp_pa
 
     first = await app.serve(settings("first"))
     try:
+        with pytest.raises(BadKeys, match="put it there, from another server"):
+            await app.serve(settings("stranger"))
+        for name in ("stranger", "copy"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            shutil.copy(tmp_path / "first" / KEYS_FILE, tmp_path / name)
         with pytest.raises(ConfigError, match="put the pki directory of the server"):
             await app.serve(settings("stranger"))
-        (tmp_path / "copy").mkdir()
         shutil.copytree(tmp_path / "first" / "pki", tmp_path / "copy" / "pki")
         second = await app.serve(settings("copy"))
         await second.stop()

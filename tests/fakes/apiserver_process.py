@@ -18,7 +18,9 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
+from apiserver.config import KEYS_FILE
 from apiserver.pki.authority import Authority
+from apiserver.store import KeyFile
 from tests.fakes import balancer
 
 # Others may need the machine too.
@@ -115,9 +117,12 @@ class Replicas:
     def __enter__(self) -> Replicas:
         # Made here, so that all can start at once; an operator copies it from the first server.
         Authority.load_or_create(self.directory / "pki", now=lambda: datetime.now(UTC))
+        keys = self.directory / KEYS_FILE
+        KeyFile(keys).make()
         for which in range(self.number):
             self.data(which).mkdir(mode=0o700)
             shutil.copytree(self.directory / "pki", self.data(which) / "pki")
+            shutil.copy(keys, self.data(which) / keys.name)
         started = [self.launch(which) for which in range(self.number)]
         try:
             for which, process in enumerate(started):
