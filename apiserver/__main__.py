@@ -39,6 +39,7 @@ def options() -> argparse.ArgumentParser:
     add("--url", default="", help="https://HOST:PORT by which users reach it")
     add("--agent-url", default="", help="https://HOST:PORT by which agents reach it")
     add("--database", default="", help="postgresql://USER@HOST/NAME instead of SQLite in --data")
+    add("--signers", type=Path, help="file of who signs certificates, if not we")
     add("--auth-providers", type=Path, help="file of AuthProviders, whose users may come")
     add("--encryption-keys", type=Path, help="file of the keys that secrets are encrypted with")
     return parser
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             database=given.database,
             auth_providers=given.auth_providers,
             encryption_keys=given.encryption_keys,
+            signers=given.signers,
         )
         uvloop.run(run(settings))
     except (*REFUSALS, OSError) as error:

@@ -12,6 +12,7 @@ import errno
 import importlib.metadata
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from apiserver import approvals, credentials, housekeeping, provisioning, resealing
+from apiserver import approvals, credentials, housekeeping, provisioning, resealing, signing
 from apiserver.agentapi import app as agentapi
 from apiserver.auth import certificates, chain, claims
 from apiserver.auth.exchange import Logins
@@ -39,6 +40,7 @@ from apiserver.kube.face import Face, utc_now
 from apiserver.operations import DEFAULT_NAMESPACE, Operations, WriteOptions, Written
 from apiserver.pki.authority import Authority
 from apiserver.pki.extensions import identity_of
+from apiserver.pki.issuing import Issuing, issuing_of
 from apiserver.pki.revocations import Revocations
 from apiserver.provisioning import Addresses
 from apiserver.store import Store
@@ -59,28 +61,28 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """The decisions that end in a certificate, bound to the authority that signs."""
+    """The decisions that end in a certificate, bound to who signs."""
 
     operations: Operations
-    authority: Authority
+    issuing: Issuing
     addresses: Addresses
 
     async def approve_enrollment(
         self, caller: Caller, namespace: str, name: str, approval: Json
     ) -> Json | None:
         return await approvals.approve_enrollment(
-            self.operations, self.authority, caller, namespace, name, approval
+            self.operations, self.issuing, caller, namespace, name, approval
         )
 
     async def sign_csr(self, caller: Caller, namespace: str, name: str, document: Json) -> Json:
         return await approvals.sign_csr(
-            self.operations, self.authority, caller, namespace, name, document
+            self.operations, self.issuing, caller, namespace, name, document
         )
 
     async def enrollment_config(self, caller: Caller, namespace: str, name: str) -> Json:
         return await self.operations.store.read(
             lambda snapshot: provisioning.config_of(
-                snapshot, self.authority, self.addresses, namespace, name
+                snapshot, self.issuing.authority, self.addresses, namespace, name
             )
         )
 
@@ -88,7 +90,7 @@ class Decisions:
         self, caller: Caller, namespace: str, document: Json, options: WriteOptions
     ) -> Written:
         return await approvals.create_csr(
-            self.operations, self.authority, caller, namespace, document, options
+            self.operations, self.issuing, caller, namespace, document, options
         )
 
     async def create_enrollment(
@@ -112,14 +114,14 @@ def create_operations(store: Store) -> Operations:
 
 def create_face(
     operations: Operations,
-    authority: Authority,
+    issuing: Issuing,
     authenticate: chain.Authenticator,
     logins: Logins | None = None,
     addresses: Addresses | None = None,
 ) -> Face:
     """The Kubernetes face over these operations, for callers that `authenticate` knows. `addresses`
     may be filled in later, when they are known."""
-    decisions = Decisions(operations, authority, addresses or Addresses())
+    decisions = Decisions(operations, issuing, addresses or Addresses())
     return Face(
         operations=operations,
         catalogue=Catalogue((*BUILTINS, *KINDS)),
@@ -195,10 +197,14 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
     stack.push_async_callback(_ended, house)
     sealed = asyncio.create_task(resealing.keep_sealed(store), name="resealing")
     stack.push_async_callback(_ended, sealed)
+    session = await stack.enter_async_context(aiohttp.ClientSession(trust_env=True))
+    issuing = issuing_of(authority, settings.signers, session)
+    waiting = signing.Signing(operations, issuing, now=utc_now, monotonic=time.monotonic)
+    stack.push_async_callback(_ended, asyncio.create_task(waiting.keep(), name="signing"))
 
     tokens = Tokens(
         store,
-        await stack.enter_async_context(aiohttp.ClientSession(trust_env=True)),
+        session,
         tuple(claims.provider_of(each, is_ours=True) for each in settings.providers),
     )
     revocations = Revocations(store)
@@ -210,14 +216,14 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
     addresses = Addresses()
     face = create_face(
         operations,
-        authority,
+        issuing,
         chain.first_of(by_certificate, tokens.authenticate),
         Logins(tokens),
         addresses,
     )
     user, port = await _listen_users(settings, face, authority, certificate, key, stack)
     agents, agent_port = await _listen_agents(
-        settings, operations, authority, revocations, certificate, key, stack
+        settings, operations, issuing, revocations, certificate, key, stack
     )
     runners = [user, agents]
     if settings.controllers_socket is not None:
@@ -258,15 +264,15 @@ async def _listen_users(
 async def _listen_agents(
     settings: Settings,
     operations: Operations,
-    authority: Authority,
+    issuing: Issuing,
     revocations: Revocations,
     certificate: Path,
     key: Path,
     stack: AsyncExitStack,
 ) -> tuple[web.AppRunner, int]:
     host, port = settings.agent_listen
-    context = agentapi.server_context(certificate, key, authority.client_ca_pem)
-    app = agentapi.create_agent_app(operations, authority, revocations)
+    context = agentapi.server_context(certificate, key, issuing.client_ca_pem)
+    app = agentapi.create_agent_app(operations, issuing, revocations)
     with _port_errors("--agent-listen", host, port):
         runner, bound = await agentapi.listen(app, host, port, context)
     stack.push_async_callback(runner.cleanup)

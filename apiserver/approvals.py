@@ -4,6 +4,9 @@ The invariant: whatever says "approved" is committed together with what follows 
 and the approval of its request are one transaction, so no crash leaves one without the other.
 Signing happens before the transaction, on a snapshot; the transaction refuses if the request is no
 longer the one that was signed. A certificate that was made for nothing is thrown away unseen.
+
+Where the signer is outside there is no certificate yet: the request says that it waits, and what
+`order_of` makes of it is all that the signer will be asked.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ from uuid import UUID
 from apiserver import bindings, errors, showing
 from apiserver.auth.identity import Caller
 from apiserver.operations import Operations, WriteOptions, Written
-from apiserver.pki import requests, revocations, signers
-from apiserver.pki.authority import Authority
+from apiserver.pki import requests, revocations, signers, waiting
 from apiserver.pki.extensions import PeerIdentity
+from apiserver.pki.issuing import Issuing
+from apiserver.pki.orders import Order
 from apiserver.pki.requests import Refused, SigningRequest
+from apiserver.pki.signers import Grant
 from apiserver.store import Snapshot, Transaction
 from resources import conditions, enrollment, registry
 from resources.errors import Invalid
@@ -36,6 +41,7 @@ ORGANIZATION = registry.by_kind("Organization")
 APPROVAL = "approval"
 
 _NO_TPM = "the device did not prove its identity by a TPM"
+_NOT_ASKED = "Approved; its signer is outside and will be asked."
 _UNREPORTED_VERSIONS = (None, "", "0")
 
 
@@ -56,7 +62,7 @@ def verify_enrollment(document: Json, *, is_agent: bool) -> None:
 
 async def approve_enrollment(
     operations: Operations,
-    authority: Authority,
+    issuing: Issuing,
     caller: Caller,
     namespace: str,
     name: str,
@@ -75,7 +81,7 @@ async def approve_enrollment(
     )
     if not approval["approved"]:
         return await operations.store.write(lambda tx: _deny(tx, caller, namespace, name))
-    certificate = _sign_enrollment(authority, request, organization)
+    certificate = _sign_enrollment(issuing, request, organization)
 
     def approve(tx: Transaction) -> Json:
         current = _pending(tx, namespace, name)
@@ -127,17 +133,26 @@ def _deny(tx: Transaction, caller: Caller, namespace: str, name: str) -> None:
     tx.update(ENROLLMENT_REQUEST, request, request | {"status": status})
 
 
-def _sign_enrollment(authority: Authority, request: Json, organization: UUID) -> str:
+def _sign_enrollment(issuing: Issuing, request: Json, organization: UUID) -> bytes | None:
+    """None: its signer is outside. Raises BadRequest."""
     name = request["metadata"]["name"]
-    pem = request["spec"]["csr"].encode()
     try:
-        parsed = requests.parse(pem)
-        signers.verify_enrollment(parsed, name, is_agent=False)
-        return _issue(authority, parsed, signers.DEVICE_ENROLLMENT, name, organization).decode()
+        parsed, granted = _granted_enrollment(request, organization)
     except Refused as refused:
         raise errors.BadRequest(
             f"the request can't be signed: {refused}", kind=ENROLLMENT_REQUEST, name=name
         ) from refused
+    return issuing.issue(parsed, granted)
+
+
+def _granted_enrollment(request: Json, organization: UUID) -> tuple[SigningRequest, Grant]:
+    name = request["metadata"]["name"]
+    parsed = requests.parse(request["spec"]["csr"].encode())
+    signers.verify_enrollment(parsed, name, is_agent=False)
+    granted = signers.grant(
+        signers.DEVICE_ENROLLMENT, parsed, name=name, organization=organization, peer=None
+    )
+    return parsed, granted
 
 
 def _given(approval: Json, request: Json, caller: Caller, now: str) -> Json:
@@ -153,14 +168,17 @@ def _given(approval: Json, request: Json, caller: Caller, now: str) -> Json:
     }
 
 
-def _approved_status(request: Json, given: Json, certificate: str, now: str) -> Json:
+def _approved_status(request: Json, given: Json, certificate: bytes | None, now: str) -> Json:
     status = dict(request.get("status") or {})
     pending = [c for c in status.get("conditions") or () if c.get("type") != "Denied"]
     message = f"Approved by {given['approvedBy']}."
     status["conditions"] = conditions.set_condition(
         pending, "Approved", conditions.TRUE, "ManuallyApproved", message, now
     )
-    return status | {"approval": given, "certificate": certificate}
+    status["approval"] = given
+    if certificate is None:
+        return waiting.started(status, request["metadata"]["generation"], _NOT_ASKED, now)
+    return status | {"certificate": certificate.decode()}
 
 
 def _device(request: Json, labels: Json) -> Json:
@@ -192,7 +210,7 @@ def _device(request: Json, labels: Json) -> Json:
 
 async def create_csr(
     operations: Operations,
-    authority: Authority,
+    issuing: Issuing,
     caller: Caller,
     namespace: str,
     document: Json,
@@ -210,7 +228,7 @@ async def create_csr(
     name = str(document["metadata"].get("name") or "")
     request = _verified(document, peer)
     organization = await operations.store.read(lambda s: organization_of(s, namespace))
-    outcome = _sign_csr(authority, document, request, organization, peer)
+    outcome = _sign_csr(issuing, document, request, organization, peer)
 
     def create(tx: Transaction) -> Written:
         if peer is not None:
@@ -219,7 +237,8 @@ async def create_csr(
         body = document | {"spec": spec}
         stored = operations.insert_in(tx, caller, SIGNING_REQUEST, body, namespace)
         metadata = stored["metadata"] | ({"owner": f"Device/{device}"} if device else {})
-        ready = stored | {"metadata": metadata, "status": _csr_status({}, outcome, tx.timestamp)}
+        status = _csr_status({}, outcome, stored["metadata"]["generation"], tx.timestamp)
+        ready = stored | {"metadata": metadata, "status": status}
         made = operations.update_in(tx, caller, SIGNING_REQUEST, stored, ready)
         return showing.answered(tx, SIGNING_REQUEST, made, None, options, warnings)
 
@@ -229,7 +248,7 @@ async def create_csr(
 
 async def sign_csr(
     operations: Operations,
-    authority: Authority,
+    issuing: Issuing,
     caller: Caller,
     namespace: str,
     name: str,
@@ -244,8 +263,9 @@ async def sign_csr(
     outcome: _Outcome | None = None
     if decision["type"] == "Approved":
         try:
-            parsed = _verified(request, None, is_decision=True)
-            outcome = _sign_csr(authority, request, parsed, organization, None)
+            peer = _asker(request)
+            parsed = _verified(request, peer)
+            outcome = _sign_csr(issuing, request, parsed, organization, peer)
         except errors.BadRequest as refused:
             outcome = _Outcome(failure=refused.message)
 
@@ -265,7 +285,8 @@ async def sign_csr(
             tx.timestamp,
         )
         if outcome is not None:
-            status = _csr_status(status, outcome, tx.timestamp)
+            generation = current["metadata"]["generation"]
+            status = _csr_status(status, outcome, generation, tx.timestamp)
         ready = current | {"status": status}
         return operations.update_in(tx, caller, SIGNING_REQUEST, current, ready)
 
@@ -274,9 +295,9 @@ async def sign_csr(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What signing gave: a certificate (PEM), why not, or neither where a person must decide."""
+    """What signing gave: a certificate (PEM), why not, or neither where the signer is outside."""
 
-    certificate: bytes = b""
+    certificate: bytes | None = None
     failure: str = ""
 
 
@@ -287,48 +308,59 @@ def _qualified(document: Json) -> Json:
     return document
 
 
-def _verified(
-    document: Json, peer: PeerIdentity | None, *, is_decision: bool = False
-) -> SigningRequest:
+def _verified(document: Json, peer: PeerIdentity | None) -> SigningRequest:
     spec = document["spec"]
-    name = str(document["metadata"].get("name") or "")
     try:
         request = requests.parse(base64.b64decode(_text(spec.get("request"))))
         signers.verify_usages(spec.get("usages") or ())
-        if not is_decision or spec["signerName"] not in signers.AGENT_SIGNERS:
-            signers.verify(spec["signerName"], request, peer)
+        signers.verify(spec["signerName"], request, peer)
     except (Refused, ValueError) as refused:
+        name = str(document["metadata"].get("name") or "")
         raise errors.BadRequest(
             f"spec.request: {refused}", kind=SIGNING_REQUEST, name=name
         ) from refused
     return request
 
 
+def _asker(document: Json) -> PeerIdentity | None:
+    """The device that made a request that is stored; None for a person. The service alone writes
+    owners."""
+    kind, _, device = str(document["metadata"].get("owner") or "").partition("/")
+    if kind != DEVICE.kind or not device:
+        return None
+    name = signers.DEVICE_PREFIX + device
+    return PeerIdentity(signers.DEVICE_ENROLLMENT, None, name, name, 0)
+
+
 def _sign_csr(
-    authority: Authority,
+    issuing: Issuing,
     document: Json,
     request: SigningRequest,
     organization: UUID,
     peer: PeerIdentity | None,
 ) -> _Outcome:
-    spec = document["spec"]
-    name = str(document["metadata"].get("name") or request.common_name)
     try:
-        certificate = _issue(
-            authority,
-            request,
-            spec["signerName"],
-            name,
-            organization,
-            peer=peer,
-            expiration_s=spec.get("expirationSeconds"),
-        )
+        granted = _granted_csr(document, request, organization, peer)
+        return _Outcome(certificate=issuing.issue(request, granted))
     except Refused as refused:
         return _Outcome(failure=str(refused))
-    return _Outcome(certificate=certificate)
 
 
-def _csr_status(status: Json, outcome: _Outcome, now: str) -> Json:
+def _granted_csr(
+    document: Json, request: SigningRequest, organization: UUID, peer: PeerIdentity | None
+) -> Grant:
+    spec = document["spec"]
+    return signers.grant(
+        spec["signerName"],
+        request,
+        name=str(document["metadata"].get("name") or request.common_name),
+        organization=organization,
+        peer=peer,
+        expiration_s=spec.get("expirationSeconds"),
+    )
+
+
+def _csr_status(status: Json, outcome: _Outcome, generation: int, now: str) -> Json:
     said = status.get("conditions")
     if not conditions.is_true(said, "Approved"):
         message = "Approved automatically: its signer asks nobody."
@@ -338,16 +370,18 @@ def _csr_status(status: Json, outcome: _Outcome, now: str) -> Json:
             said, "Failed", conditions.TRUE, "SigningFailed", outcome.failure, now
         )
         return status | {"conditions": said}
-    kept = [c for c in said or () if c.get("type") != "Failed"]
+    if outcome.certificate is None:
+        return waiting.started(status | {"conditions": said}, generation, _NOT_ASKED, now)
+    kept = [c for c in said or () if c.get("type") not in ("Failed", waiting.CONDITION)]
     return status | {
         "conditions": kept,
         "certificate": base64.b64encode(outcome.certificate).decode(),
     }
 
 
-def _check_device(tx: Transaction, namespace: str, name: str) -> None:
+def _check_device(snapshot: Snapshot, namespace: str, name: str) -> None:
     """A certificate is no proof that the device is still one of ours."""
-    device = tx.get(DEVICE, namespace, name)
+    device = snapshot.get(DEVICE, namespace, name)
     if device is None:
         raise errors.Unauthorized("the device of this certificate does not exist")
     if conditions.get(device["status"].get("conditions"), "DeviceDecommissioning") is not None:
@@ -395,31 +429,39 @@ def organization_of(snapshot: Snapshot, namespace: str) -> UUID:
     return UUID(found["metadata"]["uid"])
 
 
-def _issue(
-    authority: Authority,
-    request: SigningRequest,
-    signer: str,
-    name: str,
-    organization: UUID,
-    *,
-    peer: PeerIdentity | None = None,
-    expiration_s: int | None = None,
-) -> bytes:
-    granted = signers.grant(
-        signer,
-        request,
-        name=name,
-        organization=organization,
-        peer=peer,
-        expiration_s=expiration_s,
-    )
-    return authority.issue_client(
-        request,
-        common_name=granted.common_name,
-        signer=granted.signer,
-        organization=granted.organization,
-        fingerprint=granted.fingerprint,
-        lifetime=granted.lifetime,
+def order_of(snapshot: Snapshot, document: Json, now: float) -> Order:
+    """What a signer outside is asked for a request that is approved and waits. Judged again, as
+    when it was approved. Raises Refused."""
+    metadata, spec = document["metadata"], document["spec"]
+    namespace = metadata["namespace"]
+    if not waiting.is_as_approved(document):
+        raise Refused("it was changed after it was approved")
+    organization = organization_of(snapshot, namespace)
+    if document["kind"] == ENROLLMENT_REQUEST.kind:
+        device = metadata["name"]
+        parsed, granted = _granted_enrollment(document, organization)
+        requester = document["status"].get("approval", {}).get("approvedBy")
+    else:
+        peer = _asker(document)
+        device = "" if peer is None else signers.device_of(peer)
+        try:
+            parsed = _verified(document, peer)
+            if device:
+                _check_device(snapshot, namespace, device)
+        except errors.StatusError as refused:
+            raise Refused(refused.message) from refused
+        granted = _granted_csr(document, parsed, organization, peer)
+        requester = spec.get("username")
+    if device and revocations.is_barred(snapshot, namespace, device, now):
+        raise Refused("the device's certificates are revoked")
+    return Order(
+        uid=metadata["uid"],
+        kind=document["kind"],
+        namespace=namespace,
+        name=metadata["name"],
+        request=parsed,
+        granted=granted,
+        requester=_text(requester),
     )
 
 

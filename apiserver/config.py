@@ -6,12 +6,14 @@ opened, with the name of the option.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import yaml
 
+from apiserver.pki import signerfile
 from apiserver.store import KeyFile
 from resources import kubeyaml, registry, validation
 from resources.kind import Json
@@ -35,7 +37,8 @@ class Settings:
     """`url` and `agent_url` are how others reach us, empty for what is listened on; `database` is a
     URL, empty for SQLite in `data`; without `controllers_socket` there is no such listener;
     `providers` are AuthProviders, beside those that are made at run time; `keys` is the file of
-    encryption keys."""
+    encryption keys; `signers` says who signs certificates, by purpose, where that is not the
+    built-in authority."""
 
     data: Path
     listen: Address
@@ -46,6 +49,7 @@ class Settings:
     database: str = ""
     controllers_socket: Path | None = None
     providers: tuple[Json, ...] = ()
+    signers: Mapping[str, signerfile.Signer] = field(default_factory=dict)
 
     def server_names(self) -> list[str]:
         """The names and addresses that the server certificate is for."""
@@ -68,6 +72,7 @@ def settings_of(
     database: str = "",
     auth_providers: Path | None = None,
     encryption_keys: Path | None = None,
+    signers: Path | None = None,
     with_controllers: bool = True,
 ) -> Settings:
     """The settings that options mean. Raises ConfigError."""
@@ -89,6 +94,7 @@ def settings_of(
         database=database,
         controllers_socket=socket,
         providers=_providers(auth_providers) if auth_providers else (),
+        signers=_signers(signers) if signers else {},
     )
     if settings.listen == settings.agent_listen and settings.listen[1]:
         raise ConfigError("--listen and --agent-listen must differ: users and agents meet apart")
@@ -127,6 +133,17 @@ def _providers(file: Path) -> tuple[Json, ...]:
             raise ConfigError(f"{option}: {file}: two are called {name}")
         names.add(name)
     return tuple(found)
+
+
+def _signers(file: Path) -> Mapping[str, signerfile.Signer]:
+    try:
+        found = signerfile.read(file)
+        for signer in found.values():
+            if signer.trust_file is not None:
+                signerfile.trust(signer.trust_file)
+    except signerfile.SignerFileError as error:
+        raise ConfigError(f"--signers: {error}") from error
+    return found
 
 
 def _url(option: str, text: str) -> str:

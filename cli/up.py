@@ -43,6 +43,7 @@ def run(
     database: str,
     auth_providers: Path | None,
     encryption_keys: Path | None,
+    signers: Path | None,
     sources: Settings,
 ) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code: 1 with one line on standard error for
@@ -58,6 +59,7 @@ def run(
             database=database,
             auth_providers=auth_providers,
             encryption_keys=encryption_keys,
+            signers=signers,
         )
         uvloop.run(_serve(settings, sources))
     except (*REFUSALS, OSError) as error:  # a TimeoutError of the controllers is one too

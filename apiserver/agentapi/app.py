@@ -29,7 +29,7 @@ from apiserver.agentapi.serving import Serving
 from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.errors import Unauthorized
 from apiserver.operations import Operations
-from apiserver.pki.authority import Authority
+from apiserver.pki.issuing import Issuing
 from apiserver.pki.revocations import Revocations
 
 # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python has no name for.
@@ -43,7 +43,7 @@ log = structlog.get_logger()
 
 def create_agent_app(
     operations: Operations,
-    authority: Authority,
+    issuing: Issuing,
     revocations: Revocations,
     settings: AgentApiSettings = DEFAULTS,
     *,
@@ -56,13 +56,18 @@ def create_agent_app(
     presence = Presence(store, settings, now=now)
     deliveries = Deliveries(store, settings)
     revocations.on_change.append(deliveries.show_out)
-    remembered = settings.remembered_certificates
-    peers = Peers(Organizations(store), revocations, remembered=remembered, now=now)
+    peers = Peers(
+        Organizations(store),
+        issuing.identity_of,
+        revocations,
+        remembered=settings.remembered_certificates,
+        now=now,
+    )
     doors = _Doors(peers, settings)
     serving = Serving(deliveries, presence, revocations, hold_s=settings.hold_s)
     reporting = Reporting(store, presence)
     enrolling = Enrolling(operations)
-    certificates = Certificates(operations, authority, deliveries, presence)
+    certificates = Certificates(operations, issuing, deliveries, presence)
 
     app = web.Application(middlewares=[middleware.answer], client_max_size=settings.body_bytes_max)
     add = app.router.add_route

@@ -15,7 +15,7 @@ from apiserver.agentapi.peers import Peer
 from apiserver.agentapi.presence import Presence
 from apiserver.approvals import SIGNING_REQUEST
 from apiserver.operations import Operations, WriteOptions
-from apiserver.pki.authority import Authority
+from apiserver.pki.issuing import Issuing
 from resources.kind import Json
 
 # Fields that newer agents add to a request mean nothing to the signers that we have.
@@ -26,12 +26,12 @@ class Certificates:
     def __init__(
         self,
         operations: Operations,
-        authority: Authority,
+        issuing: Issuing,
         deliveries: Deliveries,
         presence: Presence,
     ) -> None:
         self._operations = operations
-        self._authority = authority
+        self._issuing = issuing
         self._deliveries = deliveries
         self._presence = presence
 
@@ -45,7 +45,7 @@ class Certificates:
         await self._saw(peer)
         written = await approvals.create_csr(
             self._operations,
-            self._authority,
+            self._issuing,
             peer.caller,
             peer.namespace,
             document,

@@ -19,7 +19,7 @@ from aiohttp import web
 from apiserver.auth import identity
 from apiserver.auth.identity import Caller
 from apiserver.errors import BadRequest, Forbidden, TooManyRequests, Unauthorized
-from apiserver.pki import extensions, signers
+from apiserver.pki import signers
 from apiserver.pki.extensions import PeerIdentity, Unreadable
 from apiserver.pki.revocations import Revocations
 from apiserver.store import Snapshot, Store
@@ -75,17 +75,20 @@ def _pairs(snapshot: Snapshot) -> tuple[int, dict[UUID, str]]:
 
 
 class Peers:
-    """Reads certificates of connections."""
+    """Reads certificates of connections. `identity_of` says what a certificate proves, or raises
+    Unreadable."""
 
     def __init__(
         self,
         organizations: Organizations,
+        identity_of: Callable[[bytes], PeerIdentity],
         revocations: Revocations,
         *,
         remembered: int,
         now: Callable[[], float],
     ) -> None:
         self._organizations = organizations
+        self._identity_of = identity_of
         self._revocations = revocations
         self._remembered = remembered
         self._now = now
@@ -129,7 +132,7 @@ class Peers:
         found = self._known.get(key)
         if found is None:
             try:
-                found = extensions.identity_of(der)
+                found = self._identity_of(der)
             except Unreadable as error:
                 raise Unauthorized(f"the client certificate can't be used: {error}") from error
             self._known[key] = found

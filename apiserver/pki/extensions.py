@@ -134,7 +134,7 @@ def identity_of(cert_der: bytes) -> PeerIdentity:
         extensions = certificate.extensions
         with long_names():
             subject = certificate.subject
-    except ValueError as error:
+    except (ValueError, x509.DuplicateExtension) as error:
         raise Unreadable(f"the certificate can't be read: {error}") from error
     groups = _texts(subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME))
     return PeerIdentity(

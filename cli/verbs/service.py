@@ -28,6 +28,9 @@ def up(
     encryption_keys: Annotated[
         Path | None, typer.Option(help="File of the keys that secrets are encrypted with.")
     ] = None,
+    signers: Annotated[
+        Path | None, typer.Option(help="File that says who signs certificates, if not we.")
+    ] = None,
     poll: Annotated[
         float, typer.Option(min=1, max=86400, help="Seconds between looks at outside sources.")
     ] = 5.0,
@@ -54,6 +57,7 @@ def up(
             database=database,
             auth_providers=auth_providers,
             encryption_keys=encryption_keys,
+            signers=signers,
             sources=service.sources(data, poll, host_kubeconfig, access, known_hosts),
         )
     )

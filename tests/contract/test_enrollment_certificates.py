@@ -72,7 +72,7 @@ async def test_it_opens_no_other_route_of_agents(service: AgentService) -> None:
         assert (await agent.enrol(factory)).code == 201
         await service.approve(agent.name)
         asked = 0
-        app = create_agent_app(service.operations, service.authority, Revocations(service.store))
+        app = create_agent_app(service.operations, service.issuing, Revocations(service.store))
         for route in app.router.routes():
             assert route.resource is not None
             path = route.resource.canonical.removeprefix(PREFIX)
@@ -87,7 +87,7 @@ async def test_it_opens_no_other_route_of_agents(service: AgentService) -> None:
 
 async def test_it_opens_no_route_of_users(service: AgentService) -> None:
     face = apiserver_app.create_face(
-        service.operations, service.authority, by_certificate(identity_of, lambda _: None)
+        service.operations, service.issuing, by_certificate(identity_of, lambda _: None)
     )
     files = service.authority.server_files("user-server", ["127.0.0.1"])
     context = apiserver_app.user_context(*files, service.authority.client_ca_pem)

@@ -4,23 +4,27 @@ of the operations."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import aiohttp
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from apiserver import approvals
+from apiserver import approvals, signing
 from apiserver.agentapi.app import create_agent_app, listen, server_context
 from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.auth.identity import ADMIN, Caller
 from apiserver.operations import Operations, WriteOptions
-from apiserver.pki import requests, signers
+from apiserver.pki import requests, signerfile, signers
 from apiserver.pki.authority import Authority
+from apiserver.pki.issuing import Issuing, issuing_of
 from apiserver.pki.revocations import Revocations
 from apiserver.store import Store
 from resources import registry
@@ -44,6 +48,7 @@ class AgentService:
     authority: Authority
     url: str
     directory: Path
+    issuing: Issuing
 
     @property
     def store(self) -> Store:
@@ -74,7 +79,7 @@ class AgentService:
     async def approve(self, name: str, **approval: Any) -> Json | None:
         body = {"approved": True, "labels": {}} | approval
         return await approvals.approve_enrollment(
-            self.operations, self.authority, PERSON, "default", name, body
+            self.operations, self.issuing, PERSON, "default", name, body
         )
 
     async def admitted(self, agent: Agent, **spec: Any) -> Connection:
@@ -107,22 +112,39 @@ class AgentService:
 
 @asynccontextmanager
 async def serving(
-    directory: Path, settings: AgentApiSettings = DEFAULTS, *, database: str = ""
+    directory: Path,
+    settings: AgentApiSettings = DEFAULTS,
+    *,
+    database: str = "",
+    signers_file: Path | None = None,
 ) -> AsyncIterator[AgentService]:
-    store = await Store.open(database, data_dir=directory)
-    try:
+    async with AsyncExitStack() as stack:
+        store = await Store.open(database, data_dir=directory)
+        stack.push_async_callback(store.close)
         operations = Operations(store)
         await operations.prepare()
         authority = Authority.load_or_create(directory / "pki", now=utc_now)
+        issuing = Issuing(authority)
+        if signers_file is not None:
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            issuing = issuing_of(authority, signerfile.read(signers_file), session)
+            stack.push_async_callback(_ended, _signing(operations, issuing))
         files = authority.server_files("agent-server", ["127.0.0.1", "localhost"])
-        context = server_context(*files, authority.client_ca_pem)
+        context = server_context(*files, issuing.client_ca_pem)
         revocations = Revocations(store)
-        async with revocations.followed():
-            app = create_agent_app(operations, authority, revocations, settings)
-            runner, port = await listen(app, "127.0.0.1", 0, context, settings)
-            try:
-                yield AgentService(operations, authority, f"https://127.0.0.1:{port}", directory)
-            finally:
-                await runner.cleanup()
-    finally:
-        await store.close()
+        await stack.enter_async_context(revocations.followed())
+        app = create_agent_app(operations, issuing, revocations, settings)
+        runner, port = await listen(app, "127.0.0.1", 0, context, settings)
+        stack.push_async_callback(runner.cleanup)
+        yield AgentService(operations, authority, f"https://127.0.0.1:{port}", directory, issuing)
+
+
+def _signing(operations: Operations, issuing: Issuing) -> asyncio.Task[None]:
+    work = signing.Signing(operations, issuing, now=utc_now, monotonic=time.monotonic)
+    return asyncio.get_running_loop().create_task(work.keep())
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

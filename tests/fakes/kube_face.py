@@ -20,6 +20,7 @@ from apiserver.auth.chain import Evidence
 from apiserver.auth.identity import Caller
 from apiserver.kube.face import Face, utc_now
 from apiserver.pki.authority import Authority
+from apiserver.pki.issuing import Issuing
 from apiserver.store import Store
 from resources.kind import Json
 
@@ -90,7 +91,7 @@ async def running(data: Path, **changes: Any) -> AsyncIterator[Rig]:
     operations = app.create_operations(store)
     await operations.prepare()
     authority = Authority.load_or_create(data / "pki", now=utc_now)
-    face = replace(app.create_face(operations, authority, by_header), **changes)
+    face = replace(app.create_face(operations, Issuing(authority), by_header), **changes)
     client = TestClient(TestServer(app.create_user_app(face)))
     await client.start_server()
     try:

@@ -19,6 +19,7 @@ from apiserver.operations import Operations, WriteOptions
 from apiserver.pki import signers
 from apiserver.pki.authority import Authority
 from apiserver.pki.extensions import identity_of
+from apiserver.pki.issuing import Issuing
 from apiserver.store import Store
 from resources import registry
 from tests.fakes.agent_client import device_status, fingerprint, signing_request
@@ -34,7 +35,7 @@ DEVICE = registry.by_kind("Device")
 class Office:
     def __init__(self, operations: Operations, authority: Authority) -> None:
         self.operations = operations
-        self.authority = authority
+        self.issuing = Issuing(authority)
 
     async def ask(self, **spec: Any) -> None:
         """An EnrollmentRequest as it is in the store."""
@@ -49,7 +50,7 @@ class Office:
     async def approve(self, **approval: Any) -> Json | None:
         return await approvals.approve_enrollment(
             self.operations,
-            self.authority,
+            self.issuing,
             PERSON,
             "default",
             NAME,
@@ -75,7 +76,7 @@ class Office:
             | spec,
         }
         written = await approvals.create_csr(
-            self.operations, self.authority, PERSON, "default", document, WriteOptions()
+            self.operations, self.issuing, PERSON, "default", document, WriteOptions()
         )
         return written.document
 
@@ -83,7 +84,7 @@ class Office:
         said = [{"type": decision, "status": "True"} for decision in decisions]
         return await approvals.sign_csr(
             self.operations,
-            self.authority,
+            self.issuing,
             PERSON,
             "default",
             name,
@@ -288,5 +289,5 @@ async def test_what_is_no_request_is_no_decision(office: Office, document: Any) 
     await office.create_csr(common_name="another")
     with pytest.raises(errors.BadRequest, match="either"):
         await approvals.sign_csr(
-            office.operations, office.authority, PERSON, "default", "mine", document
+            office.operations, office.issuing, PERSON, "default", "mine", document
         )

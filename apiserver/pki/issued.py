@@ -1,0 +1,157 @@
+"""What came back from a signer outside, measured against what was ordered. Pure.
+
+The invariant: a certificate that passes opens exactly the doors that were approved, for the key
+that was approved. Who signs outside is trusted to keep its own key, and not to be right: a wrong
+key, another's name, or extensions that were left out are refused here and not at the door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from apiserver.pki import extensions
+from apiserver.pki.extensions import Unreadable
+from apiserver.pki.orders import Order
+from apiserver.pki.signers import SERVER_SVC
+
+PEM_BYTES_MAX = 128 * 1024
+# Clocks of signers run ahead.
+SKEW = timedelta(minutes=5)
+# Signers round up. What lives longer than it was to could outlive its own revocation.
+LONGER = timedelta(days=1)
+_SHORTEST = timedelta(minutes=1)
+
+
+class Unfit(ValueError):
+    """A certificate that is not what was ordered; the text says what to change at the signer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """The authorities that sign leaves outside: each may be the direct issuer of one, since a
+    device shows its leaf alone."""
+
+    authorities: tuple[x509.Certificate, ...]
+
+    @property
+    def pem(self) -> bytes:
+        parts = [each.public_bytes(serialization.Encoding.PEM) for each in self.authorities]
+        return b"".join(parts)
+
+    def has_issued(self, certificate: x509.Certificate) -> bool:
+        """Whether one of them is its direct issuer."""
+        return any(_is_issued_by(certificate, authority) for authority in self.authorities)
+
+
+def trust_of(pem: bytes) -> Trust:
+    """The authorities in a bundle. Raises Unfit for what is none."""
+    found = _certificates(pem)
+    for certificate in found:
+        if not _is_authority(certificate):
+            name = certificate.subject.rfc4514_string()
+            raise Unfit(f"{name!r} is not the certificate of an authority")
+    return Trust(tuple(found))
+
+
+def leaf_of(pem: bytes, order: Order, trust: Trust, *, now: datetime) -> bytes:
+    """The certificate that was ordered, alone, in PEM. Raises Unfit."""
+    leaf = _certificates(pem)[0]
+    if _spki(leaf.public_key()) != _spki(order.request.public_key):
+        raise Unfit("the certificate is for another key than the request's")
+    if leaf.not_valid_before_utc > now + SKEW:
+        raise Unfit(f"the certificate is not valid before {leaf.not_valid_before_utc:%FT%TZ}")
+    if leaf.not_valid_after_utc < now + _SHORTEST:
+        raise Unfit(f"the certificate expired at {leaf.not_valid_after_utc:%FT%TZ}")
+    if leaf.not_valid_after_utc > now + order.granted.lifetime + LONGER:
+        wanted = f"{order.granted.lifetime.total_seconds():.0f} s"
+        raise Unfit(f"the certificate is valid for longer than the {wanted} that were asked for")
+    if not trust.has_issued(leaf):
+        raise Unfit(
+            f"the certificate's issuer, {leaf.issuer.rfc4514_string()!r}, is not in trustFile; "
+            "devices show no intermediate certificates, so the direct issuer must be there"
+        )
+    if _is_authority(leaf):
+        raise Unfit("the certificate is that of an authority")
+    _check_purposes(leaf, order)
+    _check_identity(leaf, order)
+    return leaf.public_bytes(serialization.Encoding.PEM)
+
+
+def _certificates(pem: bytes) -> Sequence[x509.Certificate]:
+    if len(pem) > PEM_BYTES_MAX:
+        raise Unfit("the certificates are too large")
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise Unfit(f"no certificate can be read: {error}") from error
+
+
+def _spki(key: CertificatePublicKeyTypes) -> bytes:
+    return key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    if certificate.issuer != issuer.subject:
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except Exception:  # cryptography raises ValueError, TypeError and InvalidSignature here
+        return False
+    return True
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except x509.ExtensionNotFound:
+        return False
+    except (ValueError, x509.DuplicateExtension) as error:
+        raise Unfit(f"the certificate's extensions can't be read: {error}") from error
+    return found.value.ca
+
+
+def _check_purposes(leaf: x509.Certificate, order: Order) -> None:
+    wanted = {"clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH}
+    if order.granted.signer == SERVER_SVC:
+        wanted["serverAuth"] = ExtendedKeyUsageOID.SERVER_AUTH
+    try:
+        found = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        raise Unfit("the certificate has no extended key usage; it must have clientAuth") from None
+    if missing := [name for name, oid in wanted.items() if oid not in found]:
+        raise Unfit(f"the certificate's extended key usage lacks {', '.join(missing)}")
+
+
+def _check_identity(leaf: x509.Certificate, order: Order) -> None:
+    granted = order.granted
+    try:
+        found = extensions.identity_of(leaf.public_bytes(serialization.Encoding.DER))
+    except Unreadable as error:
+        raise Unfit(str(error)) from error
+    pairs = (
+        ("common name", granted.common_name, found.common_name),
+        (f"extension {extensions.SIGNER.dotted_string}", granted.signer, found.signer),
+        (
+            f"extension {extensions.ORGANIZATION.dotted_string}",
+            "" if granted.organization is None else str(granted.organization),
+            "" if found.organization is None else str(found.organization),
+        ),
+        (
+            f"extension {extensions.FINGERPRINT.dotted_string}",
+            granted.fingerprint or "",
+            found.fingerprint,
+        ),
+    )
+    for what, wanted, is_there in pairs:
+        if wanted != is_there:
+            said = repr(is_there) if is_there else "missing"
+            raise Unfit(f"the certificate's {what} must be {wanted!r}, and is {said}")

@@ -1,0 +1,370 @@
+"""Certificates from a signer outside, over real TLS on both sides: the small HTTP signer behind the
+service, agents in front of it, a process that is killed in between."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiohttp
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from apiserver import approvals
+from apiserver.approvals import ENROLLMENT_REQUEST, SIGNING_REQUEST
+from apiserver.builtins.events import STORED as EVENT
+from apiserver.operations import ListOptions, WriteOptions
+from apiserver.pki import pacing, requests, signers
+from resources import conditions
+from tests.fakes import agent_client, agent_service, http_signer
+from tests.fakes.agent_client import Agent, Connection
+from tests.fakes.agent_service import PERSON, AgentService
+from tests.fakes.http_signer import HttpSigner
+
+Json = dict[str, Any]
+PURPOSES = ("enrollment", "management")
+
+
+@pytest.fixture
+async def signer(tmp_path: Path) -> AsyncIterator[HttpSigner]:
+    async with http_signer.running(tmp_path / "outside") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shape of the back-off is a unit test's; here nobody waits for it."""
+    monkeypatch.setattr(pacing, "FIRST_S", 0.05)
+    monkeypatch.setattr(pacing, "UNAVAILABLE_S_MAX", 0.2)
+    monkeypatch.setattr(pacing, "UNUSABLE_S_MAX", 0.2)
+
+
+def written(directory: Path, signer: HttpSigner, *purposes: str, **more: Any) -> Path:
+    file = directory / "signers.yaml"
+    each = signer.configuration(**more)
+    file.write_text(yaml.safe_dump({purpose: each for purpose in purposes or PURPOSES}))
+    return file
+
+
+@asynccontextmanager
+async def serving(directory: Path, file: Path, database: str = "") -> AsyncIterator[AgentService]:
+    async with agent_service.serving(directory, database=database, signers_file=file) as service:
+        yield service
+
+
+@pytest.fixture
+async def service(
+    tmp_path: Path, signer: HttpSigner, database_url: str
+) -> AsyncIterator[AgentService]:
+    async with serving(tmp_path, written(tmp_path, signer), database_url) as running:
+        yield running
+
+
+async def until(what: Callable[[], Awaitable[Any]], timeout_s: float = 20.0) -> Any:
+    async with asyncio.timeout(timeout_s):
+        while not (found := await what()):
+            await asyncio.sleep(0.05)
+        return found
+
+
+async def request_of(service: AgentService, agent: Agent) -> Json:
+    return await service.operations.get(PERSON, ENROLLMENT_REQUEST, "default", agent.name)
+
+
+def condition(document: Json, kind: str = "Issued") -> Json:
+    return conditions.get(document["status"]["conditions"], kind) or {}
+
+
+async def reason_is(service: AgentService, agent: Agent, reason: str) -> Json:
+    async def look() -> Json:
+        found = await request_of(service, agent)
+        return found if condition(found).get("reason") == reason else {}
+
+    found: Json = await until(look)
+    return found
+
+
+async def events(service: AgentService) -> list[tuple[str, str]]:
+    page = await service.operations.list(PERSON, EVENT, "default", ListOptions())
+    return [(each["spec"]["reason"], each["spec"]["type"]) for each in page.items]
+
+
+async def approved(service: AgentService, factory: Connection) -> Agent:
+    agent = service.agent()
+    assert (await agent.enrol(factory)).code == 201
+    assert await service.approve(agent.name)
+    return agent
+
+
+async def test_a_device_gets_its_certificate_from_outside_and_comes_with_it(
+    service: AgentService, signer: HttpSigner
+) -> None:
+    async with service.connection(signer=signers.ENROLLMENT) as factory:
+        agent = await approved(service, factory)
+        async with asyncio.timeout(20):
+            pem = await agent.wait_for_certificate(factory)
+    leaf = x509.load_pem_x509_certificate(pem.encode())
+    assert leaf.issuer == signer.authority.subject
+    assert pem.count("BEGIN CERTIFICATE") == 1
+    async with agent.connection(pem) as managed:
+        assert (await agent.poll(managed)).code == 200
+    order = signer.seen[0]
+    assert order["requester"] == {
+        "username": "ada",
+        "kind": "EnrollmentRequest",
+        "namespace": "default",
+        "name": agent.name,
+    }
+    document = await request_of(service, agent)
+    assert condition(document)["status"] == "True"
+    assert condition(document, "Approved")["status"] == "True"
+    assert ("CertificateIssued", "Normal") in await events(service)
+
+
+async def test_a_device_renews_outside_and_an_enrolment_certificate_comes_from_there(
+    service: AgentService, signer: HttpSigner
+) -> None:
+    async with service.connection() as factory:
+        agent = await approved(service, factory)
+        pem = await agent.wait_for_certificate(factory)
+    async with agent.connection(pem) as managed:
+        made = await managed.send("POST", "/certificatesigningrequests", json=agent.renewal_body())
+        assert made.code == 201
+        assert "certificate" not in made.json["status"]
+        name = made.json["metadata"]["name"]
+
+        async def look() -> Json:
+            answer = await managed.send("GET", f"/certificatesigningrequests/{name}")
+            return answer.json["status"].get("certificate") and answer.json
+
+        renewed = await until(look)
+    order = signer.seen[-1]
+    assert order["signerName"] == signers.RENEWAL
+    assert order["commonName"] == f"device:{agent.name}"
+    async with agent.connection(base64.b64decode(renewed["status"]["certificate"]).decode()) as new:
+        assert (await agent.poll(new)).code == 200
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    csr = agent_client.signing_request(key, "client-enrollment-line")
+    document = {
+        "metadata": {"name": "line"},
+        "spec": {
+            "request": base64.b64encode(csr.encode()).decode(),
+            "signerName": "enrollment",
+            "usages": ["clientAuth", "CA:false"],
+            "expirationSeconds": 86_400,
+        },
+    }
+    await approvals.create_csr(
+        service.operations, service.issuing, PERSON, "default", document, WriteOptions()
+    )
+
+    async def issued() -> Json:
+        found = await service.operations.get(PERSON, SIGNING_REQUEST, "default", "line")
+        return found["status"].get("certificate") and found
+
+    given = base64.b64decode((await until(issued))["status"]["certificate"])
+    assert signer.seen[-1]["expirationSeconds"] == 86_400
+    file = service.directory / "line.pem"
+    file.write_bytes(given + agent_client.key_pem(key))
+    async with Connection(service.url, service.authority.server_ca_pem, file) as factory:
+        assert (await service.agent().enrol(factory)).code == 201
+
+
+async def test_a_signer_that_takes_its_time_is_asked_again(
+    service: AgentService, signer: HttpSigner
+) -> None:
+    signer.mode = http_signer.SLOW
+    async with service.connection() as factory:
+        agent = await approved(service, factory)
+        found = await reason_is(service, agent, "SigningPending")
+        await until(lambda: _async(len(signer.seen) >= 2))
+        found = await request_of(service, agent)
+        assert "a person looks at it" in condition(found)["message"]
+        assert condition(found)["status"] == "False"
+        version = found["metadata"]["resourceVersion"]
+        asked = len(signer.seen)
+        await until(lambda: _async(len(signer.seen) > asked))
+        again = await request_of(service, agent)
+        assert again["metadata"]["resourceVersion"] == version, "the same wait makes no version"
+        signer.mode = http_signer.ISSUE
+        async with asyncio.timeout(20):
+            await agent.wait_for_certificate(factory)
+    assert len({order["uid"] for order in signer.seen}) == 1
+
+
+async def test_a_refusal_is_final_and_in_the_signers_words(
+    service: AgentService, signer: HttpSigner
+) -> None:
+    signer.mode = http_signer.REFUSE
+    async with service.connection() as factory:
+        agent = await approved(service, factory)
+
+        async def failed() -> Json:
+            found = await request_of(service, agent)
+            return found if condition(found, "Failed") else {}
+
+        found = await until(failed)
+        assert condition(found, "Failed")["reason"] == "SigningFailed"
+        assert condition(found, "Failed")["message"] == "not one of our machines"
+        assert not condition(found)
+        asked = len(signer.seen)
+        await asyncio.sleep(0.5)
+        assert len(signer.seen) == asked == 1
+    assert ("SigningFailed", "Warning") in await events(service)
+
+
+@pytest.mark.parametrize("mode", [http_signer.DOWN, http_signer.FORBID])
+async def test_a_signer_that_is_down_is_said_so_and_asked_again(
+    service: AgentService, signer: HttpSigner, mode: str
+) -> None:
+    signer.mode, signer.retry_after = mode, "0"
+    async with service.connection() as factory:
+        first, second = await approved(service, factory), await approved(service, factory)
+        for agent in (first, second):
+            found = await reason_is(service, agent, "SignerUnavailable")
+            said = condition(found)
+            assert said["status"] == "Unknown"
+            assert f"since {said['lastTransitionTime'][:10]}" in said["message"]
+            assert "next at " in said["message"]
+            assert not condition(found, "Failed")
+        signer.mode = http_signer.ISSUE
+        async with asyncio.timeout(20):
+            await first.wait_for_certificate(factory)
+            await second.wait_for_certificate(factory)
+
+
+async def test_a_signer_that_is_not_there_is_found_when_it_comes(
+    tmp_path: Path, signer: HttpSigner
+) -> None:
+    async with http_signer.listening(signer) as port:
+        file = written(tmp_path, signer)
+    async with serving(tmp_path, file) as service, service.connection() as factory:
+        agent = await approved(service, factory)
+        found = await reason_is(service, agent, "SignerUnavailable")
+        assert f"localhost:{port}" in condition(found)["message"]
+        async with http_signer.listening(signer, port), asyncio.timeout(20):
+            await agent.wait_for_certificate(factory)
+
+
+@pytest.mark.parametrize(
+    ("mode", "why"),
+    [
+        (http_signer.GARBAGE, "no certificate can be read"),
+        (http_signer.WRONG_KEY, "another key"),
+        (http_signer.EXPIRED, "expired"),
+        (http_signer.BARE, "extension 1.3.6.1.4.1.99999.1.1 must be"),
+    ],
+)
+async def test_an_answer_that_is_no_good_is_not_stored(
+    tmp_path: Path, signer: HttpSigner, mode: str, why: str
+) -> None:
+    signer.mode = mode
+    file = written(tmp_path, signer)
+    async with serving(tmp_path, file) as service, service.connection() as factory:
+        agent = await approved(service, factory)
+        found = await reason_is(service, agent, "SignerAnswerUnusable")
+        assert why in condition(found)["message"]
+        assert "certificate" not in found["status"]
+        # Repaired at the other end, nobody has to do anything here.
+        signer.mode = http_signer.ISSUE
+        signer.forget()
+        async with asyncio.timeout(20):
+            await agent.wait_for_certificate(factory)
+
+
+async def test_an_authority_outside_opens_only_the_doors_that_it_is_for(
+    tmp_path: Path, signer: HttpSigner
+) -> None:
+    """Whoever has its key can write any extension: of management it may not make an enroller."""
+    async with serving(tmp_path, written(tmp_path, signer, "management")) as service:
+        wanted = {"uid": "1", "expirationSeconds": 3600, "commonName": "client-enrollment-x"}
+        key = ec.generate_private_key(ec.SECP256R1())
+        csr = agent_client.signing_request(key, "client-enrollment-x")
+        good = service.authority.issue_client(
+            requests.parse(csr.encode()),
+            common_name="client-enrollment-x",
+            signer=signers.ENROLLMENT,
+            organization=UUID(int=0),
+            fingerprint=None,
+            lifetime=timedelta(days=1),
+        )
+        copied = [
+            {"oid": each.oid.dotted_string, "der": each.value.value.hex()}
+            for each in x509.load_pem_x509_certificate(good).extensions
+            if isinstance(each.value, x509.UnrecognizedExtension)
+        ]
+        forged = signer.sign(wanted | {"request": csr, "extensions": copied}).encode()
+        for pem, code in ((good, 201), (forged, 401)):
+            file = tmp_path / "forged.pem"
+            file.write_bytes(pem + agent_client.key_pem(key))
+            async with Connection(service.url, service.authority.server_ca_pem, file) as factory:
+                answer = await service.agent().enrol(factory)
+                assert answer.code == code, answer
+        assert "its issuer, 'CN=outside-ca', is not one for" in answer.json["message"]
+
+
+async def test_what_is_changed_after_its_approval_is_not_signed(
+    tmp_path: Path, signer: HttpSigner
+) -> None:
+    signer.mode, signer.retry_after = http_signer.DOWN, "0"
+    file = written(tmp_path, signer)
+    async with serving(tmp_path, file) as service, service.connection() as factory:
+        agent = await approved(service, factory)
+        await reason_is(service, agent, "SignerUnavailable")
+        another = agent_client.signing_request(ec.generate_private_key(ec.SECP256R1()), agent.name)
+        await service.operations.patch(
+            PERSON,
+            ENROLLMENT_REQUEST,
+            "default",
+            agent.name,
+            lambda old: old | {"spec": old["spec"] | {"csr": another}},
+            WriteOptions(),
+        )
+        signer.mode = http_signer.ISSUE
+
+        async def failed() -> Json:
+            return condition(await request_of(service, agent), "Failed")
+
+        assert "changed after it was approved" in (await until(failed))["message"]
+        assert not signer.signed
+
+
+async def test_what_waits_is_signed_here_when_nobody_signs_outside_any_more(
+    tmp_path: Path, signer: HttpSigner
+) -> None:
+    """Given up, the outside authority is trusted for as long as the file names it."""
+    file = written(tmp_path, signer)
+    async with serving(tmp_path, file) as service, service.connection() as factory:
+        early = await approved(service, factory)
+        theirs = await early.wait_for_certificate(factory)
+        signer.mode = http_signer.SLOW
+        late = await approved(service, factory)
+        await reason_is(service, late, "SigningPending")
+    trust = signer.configuration()["trustFile"]
+    file.write_text(yaml.safe_dump({"management": {"type": "built-in", "trustFile": trust}}))
+    async with serving(tmp_path, file) as service, service.connection() as factory:
+        late.url = early.url = service.url
+        async with asyncio.timeout(20):
+            ours = await late.wait_for_certificate(factory)
+        for agent, pem in ((early, theirs), (late, ours)):
+            async with agent.connection(pem) as managed:
+                assert (await agent.poll(managed)).code == 200
+    file.write_text("management: {type: built-in}")
+    async with serving(tmp_path, file) as service:
+        early.url = service.url
+        async with early.connection(theirs) as managed:
+            with pytest.raises((aiohttp.ClientError, OSError)):
+                await early.poll(managed)
+
+
+async def _async(value: bool) -> bool:
+    return value
