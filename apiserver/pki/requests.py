@@ -67,7 +67,12 @@ def parse(pem: bytes) -> SigningRequest:
             common_name=extensions.common_name_of(subject),
             organization=extensions.organization_of(csr.extensions),
         )
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+    except (
+        ValueError,
+        UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+    ) as error:
         raise Refused(f"the CSR can't be read: {error}") from error
     if not signed:
         raise Refused("the CSR's signature does not match its key")

@@ -93,6 +93,12 @@ def _forged() -> str:
     return f"{lines[0]}\n{body}{lines[-1]}\n"
 
 
+def _version_3() -> str:
+    lines = KNOWN.strip().splitlines()
+    der = base64.b64decode("".join(lines[1:-1])).replace(b"\x02\x01\x00", b"\x02\x01\x02", 1)
+    return f"{lines[0]}\n{base64.b64encode(der).decode()}\n{lines[-1]}\n"
+
+
 def _two_names() -> str:
     key = ec.generate_private_key(ec.SECP256R1())
     return signing_request(key, "a", x509.NameAttribute(NameOID.COMMON_NAME, "b"))
@@ -109,6 +115,7 @@ def _two_names() -> str:
         pytest.param("AQABAAAA", "TPM", id="a TPM's bundle"),
         pytest.param(KNOWN + " " * 70_000, "too large", id="too large"),
         pytest.param(_forged(), "signature", id="forged"),
+        pytest.param(_version_3(), "not a valid CSR version", id="of a version that there is not"),
         pytest.param(_two_names(), "several common names", id="two common names"),
         pytest.param(_weak(), "2048 bits", id="weak RSA"),
         pytest.param(_strange(), "must be ECDSA", id="DSA"),
