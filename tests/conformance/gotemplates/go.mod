@@ -1,0 +1,3 @@
+module homeport.dev/tests/gotemplates
+
+go 1.21
