@@ -1,7 +1,8 @@
 """`python -m apiserver`: the API server as a process of its own.
 
 Says on standard error what is wrong when it can't start, and one line beginning with `ready` on
-standard output when it serves. SIGTERM and SIGINT drain.
+standard output when it serves. SIGTERM and SIGINT drain. `python -m apiserver ca` is about the
+certificate authority of a server (`ca`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import uvloop
 
-from apiserver import app, config, credentials, logs, memory
+from apiserver import app, ca, config, credentials, logs, memory
 from apiserver.pki.authority import AuthorityDamaged
 from apiserver.store import BadKeys, StoreLocked, StoreTooNew, StoreUnavailable
 
@@ -59,7 +60,10 @@ async def run(settings: config.Settings) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = options().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == [ca.WORD]:
+        return ca.main(words[1:])
+    given = options().parse_args(words)
     logs.configure()
     try:
         settings = config.settings_of(

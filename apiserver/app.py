@@ -15,8 +15,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import aiohttp
@@ -39,9 +38,10 @@ from apiserver.kube import routes
 from apiserver.kube.face import Face, utc_now
 from apiserver.operations import DEFAULT_NAMESPACE, Operations, WriteOptions, Written
 from apiserver.pki.authority import Authority
-from apiserver.pki.extensions import identity_of
+from apiserver.pki.extensions import PeerIdentity, identity_of
 from apiserver.pki.issuing import Issuing, issuing_of
 from apiserver.pki.revocations import Revocations
+from apiserver.pki.rotation import Rotation
 from apiserver.provisioning import Addresses
 from apiserver.store import Store
 from resources.kind import Json
@@ -166,6 +166,45 @@ class Server:
         await self._rest.aclose()
 
 
+@dataclass(slots=True)
+class Site:
+    """What both listeners show and trust, and the files that say how to reach them. All of it
+    follows the authority while the server runs."""
+
+    settings: Settings
+    issuing: Issuing
+    addresses: Addresses = field(default_factory=Addresses)
+    users: ssl.SSLContext = field(init=False)
+    agents: ssl.SSLContext = field(init=False)
+
+    async def open(self) -> None:
+        files = await self._server_files()
+        self.users = user_context(*files, self.issuing.authority.client_ca_pem)
+        self.agents = agentapi.server_context(*files, self.issuing.client_ca_pem)
+
+    async def put_in_force(self) -> None:
+        """For connections to come. What is trusted no more is refused at each request, so nothing
+        has to be taken out of a context, which OpenSSL would not allow."""
+        files = await self._server_files()
+        for context in (self.users, self.agents):
+            context.load_verify_locations(cadata=self.issuing.authority.client_ca_pem.decode())
+            context.load_cert_chain(*files)
+        await self.write_credentials()
+
+    async def write_credentials(self) -> None:
+        await asyncio.to_thread(
+            credentials.ensure,
+            self.settings.data,
+            self.issuing.authority,
+            self.addresses,
+            now=utc_now,
+        )
+
+    async def _server_files(self) -> tuple[Path, Path]:
+        names = self.settings.server_names()
+        return await asyncio.to_thread(self.issuing.authority.server_files, "server", names)
+
+
 async def serve(settings: Settings) -> Server:
     """Start both listeners. Raises ConfigError, StoreLocked, StoreTooNew, StoreUnavailable,
     BadKeys, AuthorityDamaged."""
@@ -190,15 +229,17 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
         )
     operations = create_operations(store)
     await operations.prepare()
-    certificate, key = await asyncio.to_thread(
-        authority.server_files, "server", settings.server_names()
-    )
     house = asyncio.create_task(housekeeping.keep_house(operations, utc_now), name="housekeeping")
     stack.push_async_callback(_ended, house)
     sealed = asyncio.create_task(resealing.keep_sealed(store), name="resealing")
     stack.push_async_callback(_ended, sealed)
     session = await stack.enter_async_context(aiohttp.ClientSession(trust_env=True))
     issuing = issuing_of(authority, settings.signers, session)
+    site = Site(settings, issuing)
+    rotation = Rotation(store, authority, utc_now, site.put_in_force)
+    # What other servers made while this one was down is trusted before the first request.
+    await rotation.share()
+    await site.open()
     waiting = signing.Signing(operations, issuing, now=utc_now, monotonic=time.monotonic)
     stack.push_async_callback(_ended, asyncio.create_task(waiting.keep(), name="signing"))
 
@@ -209,31 +250,33 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
     )
     revocations = Revocations(store)
     await stack.enter_async_context(revocations.followed())
+
     # Users' certificates are all of the first organisation: the server itself gives them out.
-    by_certificate = certificates.by_certificate(
-        identity_of, partial(revocations.check, DEFAULT_NAMESPACE)
-    )
-    addresses = Addresses()
+    def check(identity: PeerIdentity) -> None:
+        authority.check(identity.issuer)
+        revocations.check(DEFAULT_NAMESPACE, identity)
+
+    by_certificate = certificates.by_certificate(identity_of, check)
     face = create_face(
         operations,
         issuing,
         chain.first_of(by_certificate, tokens.authenticate),
         Logins(tokens),
-        addresses,
+        site.addresses,
     )
-    user, port = await _listen_users(settings, face, authority, certificate, key, stack)
-    agents, agent_port = await _listen_agents(
-        settings, operations, issuing, revocations, certificate, key, stack
-    )
+    user, port = await _listen_users(settings, face, site, stack)
+    app = agentapi.create_agent_app(operations, issuing, revocations)
+    agents, agent_port = await _listen_agents(settings, app, site, stack)
     runners = [user, agents]
     if settings.controllers_socket is not None:
         trusted = replace(face, authenticate=chain.always(CONTROLLERS))
         runners.append(await _listen_controllers(settings.controllers_socket, trusted, stack))
 
-    addresses.url = settings.url or url_of(settings.listen[0], port)
-    addresses.agent_url = settings.agent_url or url_of(settings.agent_listen[0], agent_port)
-    await asyncio.to_thread(credentials.ensure, settings.data, authority, addresses, now=utc_now)
-    url, agent_url = addresses.url, addresses.agent_url
+    url = settings.url or url_of(settings.listen[0], port)
+    agent_url = settings.agent_url or url_of(settings.agent_listen[0], agent_port)
+    site.addresses.url, site.addresses.agent_url = url, agent_url
+    await site.write_credentials()
+    await stack.enter_async_context(rotation.kept())
     log.info("server started", url=url, agent_url=agent_url, data=str(settings.data))
     return Server(settings, url, agent_url, operations, tuple(runners), stack)
 
@@ -245,36 +288,22 @@ async def _ended(task: asyncio.Task[None]) -> None:
 
 
 async def _listen_users(
-    settings: Settings,
-    face: Face,
-    authority: Authority,
-    certificate: Path,
-    key: Path,
-    stack: AsyncExitStack,
+    settings: Settings, face: Face, site: Site, stack: AsyncExitStack
 ) -> tuple[web.AppRunner, int]:
     runner = await _runner(create_user_app(face), stack)
     host, port = settings.listen
-    context = user_context(certificate, key, authority.client_ca_pem)
     with _port_errors("--listen", host, port):
-        await web.TCPSite(runner, host, port, ssl_context=context, backlog=1024).start()
+        await web.TCPSite(runner, host, port, ssl_context=site.users, backlog=1024).start()
     bound: int = runner.addresses[0][1]
     return runner, bound
 
 
 async def _listen_agents(
-    settings: Settings,
-    operations: Operations,
-    issuing: Issuing,
-    revocations: Revocations,
-    certificate: Path,
-    key: Path,
-    stack: AsyncExitStack,
+    settings: Settings, app: web.Application, site: Site, stack: AsyncExitStack
 ) -> tuple[web.AppRunner, int]:
     host, port = settings.agent_listen
-    context = agentapi.server_context(certificate, key, issuing.client_ca_pem)
-    app = agentapi.create_agent_app(operations, issuing, revocations)
     with _port_errors("--agent-listen", host, port):
-        runner, bound = await agentapi.listen(app, host, port, context)
+        runner, bound = await agentapi.listen(app, host, port, site.agents)
     stack.push_async_callback(runner.cleanup)
     return runner, bound
 

@@ -152,8 +152,7 @@ def _kept(holder: Json, authority: Authority, now: datetime) -> Credential | Non
         certificate = base64.b64decode(holder["client-certificate-data"])
         key = base64.b64decode(holder["client-key-data"])
         found = x509.load_pem_x509_certificate(certificate)
-        found.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.client_ca_pem))
-        if found.not_valid_after_utc - now < RENEWAL:
+        if not authority.has_issued(found) or found.not_valid_after_utc - now < RENEWAL:
             return None
     except Exception:  # absent, cut or another authority's: in each case a new one is due
         return None

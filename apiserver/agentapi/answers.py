@@ -7,6 +7,7 @@ store that found no row raises that.
 
 from __future__ import annotations
 
+import base64
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -32,6 +33,8 @@ VERSION: Final = "v1beta1"
 VERSION_HEADER: Final = "Flightctl-API-Version"
 SUPPORTED_HEADER: Final = "Flightctl-API-Versions-Supported"
 BASE: Final = "/api/v1"
+# Ours, for agents of ours: seconds within which the device should renew its certificate.
+RENEW_WITHIN_HEADER: Final = "Homeport-Renew-Within"
 
 # The reference says 400 where Kubernetes has finer codes.
 _AS_BAD_REQUEST = (Unprocessable, UnsupportedMediaType)
@@ -46,6 +49,15 @@ class WrongVersion(Exception):
 def document(body: Json, *, status: int = 200) -> web.Response:
     """A resource."""
     return encoded(orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE), status=status)
+
+
+def with_authorities(body: Json, pem: bytes) -> Json:
+    """With what the device is to trust our servers by, where it is given a certificate. A field of
+    ours, which other agents pass over."""
+    status = body.get("status") or {}
+    if not status.get("certificate"):
+        return body
+    return body | {"status": status | {"caBundle": base64.b64encode(pem).decode()}}
 
 
 def encoded(body: bytes, *, status: int = 200) -> web.Response:

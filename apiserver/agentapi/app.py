@@ -22,13 +22,14 @@ from apiserver.agentapi.certificates import Certificates
 from apiserver.agentapi.deliveries import Deliveries
 from apiserver.agentapi.enrolling import Enrolling
 from apiserver.agentapi.middleware import Handler, PeerHandler
-from apiserver.agentapi.peers import Organizations, Peers, Shares
+from apiserver.agentapi.peers import Organizations, Peer, Peers, Shares
 from apiserver.agentapi.presence import Presence
 from apiserver.agentapi.reporting import Reporting
 from apiserver.agentapi.serving import Serving
 from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.errors import Unauthorized
 from apiserver.operations import Operations
+from apiserver.pki.authority import Authority, Standing
 from apiserver.pki.issuing import Issuing
 from apiserver.pki.revocations import Revocations
 
@@ -58,15 +59,15 @@ def create_agent_app(
     revocations.on_change.append(deliveries.show_out)
     peers = Peers(
         Organizations(store),
-        issuing.identity_of,
+        issuing,
         revocations,
         remembered=settings.remembered_certificates,
         now=now,
     )
-    doors = _Doors(peers, settings)
+    doors = _Doors(peers, issuing.authority, settings)
     serving = Serving(deliveries, presence, revocations, hold_s=settings.hold_s)
     reporting = Reporting(store, presence)
-    enrolling = Enrolling(operations)
+    enrolling = Enrolling(operations, issuing.authority)
     certificates = Certificates(operations, issuing, deliveries, presence)
 
     app = web.Application(middlewares=[middleware.answer], client_max_size=settings.body_bytes_max)
@@ -123,8 +124,9 @@ class _Tasks:
 class _Doors:
     """Who may enter which endpoint."""
 
-    def __init__(self, peers: Peers, settings: AgentApiSettings) -> None:
+    def __init__(self, peers: Peers, authority: Authority, settings: AgentApiSettings) -> None:
         self._peers = peers
+        self._authority = authority
         self._shares = Shares()
         self._settings = settings
 
@@ -146,7 +148,7 @@ class _Doors:
             peer = await self._peers.device(request)
             middleware.negotiate(request)
             with self._shares.taken(peer.device, most):
-                return await handler(request, peer)
+                return self._told(peer, await handler(request, peer))
 
         return enter
 
@@ -159,9 +161,15 @@ class _Doors:
                 raise Unauthorized("the client certificate is another device's")
             middleware.negotiate(request)
             with self._shares.taken(peer.device, most):
-                return await handler(request, peer)
+                return self._told(peer, await handler(request, peer))
 
         return enter
+
+    def _told(self, peer: Peer, answer: web.StreamResponse) -> web.StreamResponse:
+        """With the word that another certificate is due; agents of others pass it over."""
+        if self._authority.standing(peer.identity.issuer) is Standing.OLDER:
+            answer.headers[answers.RENEW_WITHIN_HEADER] = str(self._settings.renew_within_s)
+        return answer
 
 
 def server_context(certificate: Path, key: Path, client_ca_pem: bytes) -> ssl.SSLContext:

@@ -52,7 +52,7 @@ class Certificates:
             _LENIENT,
             peer=peer.identity,
         )
-        return answers.document(_shown(written.document), status=201)
+        return answers.document(self._shown(written.document), status=201)
 
     async def get(self, request: web.Request, peer: Peer) -> web.StreamResponse:
         await self._saw(peer)
@@ -60,7 +60,10 @@ class Certificates:
         found = await self._operations.get(peer.caller, SIGNING_REQUEST, peer.namespace, name)
         if found["metadata"].get("owner") != f"Device/{peer.device}":
             raise errors.Unauthorized("a device may read its own requests only")
-        return answers.document(_shown(found))
+        return answers.document(self._shown(found))
+
+    def _shown(self, document: Json) -> Json:
+        return answers.with_authorities(_shown(document), self._issuing.authority.server_ca_pem)
 
     async def _saw(self, peer: Peer) -> None:
         try:

@@ -15,6 +15,7 @@ from apiserver.agentapi import answers, bodies
 from apiserver.agentapi.peers import Peer
 from apiserver.approvals import ENROLLMENT_REQUEST
 from apiserver.operations import Operations
+from apiserver.pki.authority import Authority
 from resources import validation
 from resources.errors import Invalid
 from resources.kind import Json
@@ -23,8 +24,9 @@ _API_VERSIONS: Final = frozenset({"", answers.VERSION, answers.API_VERSION})
 
 
 class Enrolling:
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, authority: Authority) -> None:
         self._operations = operations
+        self._authority = authority
 
     async def create(self, request: web.Request, peer: Peer) -> web.StreamResponse:
         document = _own_parts(await bodies.read_object(request))
@@ -40,7 +42,9 @@ class Enrolling:
     async def get(self, request: web.Request, peer: Peer) -> web.StreamResponse:
         name = request.match_info["name"]
         found = await self._operations.get(peer.caller, ENROLLMENT_REQUEST, peer.namespace, name)
-        return answers.document(_shown(found))
+        return answers.document(
+            answers.with_authorities(_shown(found), self._authority.server_ca_pem)
+        )
 
 
 def _own_parts(body: Json) -> Json:

@@ -21,6 +21,7 @@ from apiserver.auth.identity import Caller
 from apiserver.errors import BadRequest, Forbidden, TooManyRequests, Unauthorized
 from apiserver.pki import signers
 from apiserver.pki.extensions import PeerIdentity, Unreadable
+from apiserver.pki.issuing import Issuing
 from apiserver.pki.revocations import Revocations
 from apiserver.store import Snapshot, Store
 from resources import registry
@@ -75,20 +76,19 @@ def _pairs(snapshot: Snapshot) -> tuple[int, dict[UUID, str]]:
 
 
 class Peers:
-    """Reads certificates of connections. `identity_of` says what a certificate proves, or raises
-    Unreadable."""
+    """Reads certificates of connections; `issuing` says what they prove."""
 
     def __init__(
         self,
         organizations: Organizations,
-        identity_of: Callable[[bytes], PeerIdentity],
+        issuing: Issuing,
         revocations: Revocations,
         *,
         remembered: int,
         now: Callable[[], float],
     ) -> None:
         self._organizations = organizations
-        self._identity_of = identity_of
+        self._issuing = issuing
         self._revocations = revocations
         self._remembered = remembered
         self._now = now
@@ -118,6 +118,7 @@ class Peers:
         if found.organization is None:
             raise BadRequest("no organization ID found in certificate")
         namespace = await self._organizations.namespace_of(found.organization)
+        self._issuing.authority.check(found.issuer)
         self._revocations.check(namespace, found)
         return Peer(found, namespace, device)
 
@@ -132,7 +133,7 @@ class Peers:
         found = self._known.get(key)
         if found is None:
             try:
-                found = self._identity_of(der)
+                found = self._issuing.identity_of(der)
             except Unreadable as error:
                 raise Unauthorized(f"the client certificate can't be used: {error}") from error
             self._known[key] = found

@@ -1,22 +1,19 @@
 """The service's own certificate authority: a root, and under it the signer of client certificates.
 
 Two keys, since what the root signs (servers) and what the client signer signs (whoever may call)
-are trusted by different people: the agent listener trusts the client signer alone.
+are trusted by different people: the agent listener trusts the client signers alone.
 
-Files are written key first, certificate last, each at once and durably. A key without its
-certificate (a crash at the first start, or a careless hand) gets a new certificate of the same
-name, under which everything that the key ever signed is still good. A client signer without its
-root is refused: a new root would strand every device.
+There may be several generations of both (`generations`): the latest whose time has come signs, the
+older ones are trusted until they end. A server's certificate comes with its root's certificates by
+the older roots, so that who knows only an older one trusts it too.
 """
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import ipaddress
-import os
-import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -27,82 +24,105 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from apiserver.pki import extensions, requests, signers
+from apiserver.errors import Unauthorized
+from apiserver.pki import extensions, generations, requests, signers
+from apiserver.pki.generations import BACKDATED, AuthorityDamaged, Generation, Pair
 
-CA_LIFETIME = timedelta(days=3650)
+__all__ = ["Authority", "AuthorityDamaged", "Standing"]
+
 SERVER_LIFETIME = timedelta(days=730)
-# A server certificate is replaced at a start this long before its end.
+# A server certificate is replaced this long before its end.
 SERVER_RENEWAL = timedelta(days=90)
-# Devices' clocks run behind; the reference allows one second.
-BACKDATED = timedelta(seconds=1)
-
-ROOT_NAME = "flightctl-ca"
-CLIENT_SIGNER_NAME = "flightctl-client-signer-ca"
 
 Clock = Callable[[], datetime]
 
 
-class AuthorityDamaged(Exception):
-    """Files of the authority are missing or don't fit together; only a person can mend that."""
+class Standing(enum.Enum):
+    """What a certificate's issuer is to us: the one that signs, one that did and is trusted, one
+    that is trusted no more, or none of ours."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
-
-    @property
-    def pem(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
+    CURRENT = "current"
+    OLDER = "older"
+    ENDED = "ended"
+    FOREIGN = "foreign"
 
 
 class Authority:
     """Signs for the whole life of a store; the keys are in its data directory."""
 
-    def __init__(self, directory: Path, root: _Pair, client_signer: _Pair, now: Clock) -> None:
-        self._directory = directory
-        self._root = root
-        self._client_signer = client_signer
+    def __init__(self, directory: Path, known: Sequence[Generation], now: Clock) -> None:
+        self.directory = directory
         self._now = now
+        self._take(known)
 
     @classmethod
     def load_or_create(cls, directory: Path, *, now: Clock) -> Authority:
         """The authority in `directory`, made at the first start. Raises AuthorityDamaged."""
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        has_root = (directory / "ca.key").exists()
-        if not has_root and (directory / "client-signer.key").exists():
-            raise AuthorityDamaged(
-                f"{directory} has a client signer but no ca.key; restore it from a backup"
-            )
-        root = _load(directory, "ca")
-        if root is None:
-            root = _create_ca(ROOT_NAME, _key(directory, "ca"), None, now())
-            _write(directory / "ca.crt", root.pem)
-        client_signer = _load(directory, "client-signer")
-        if client_signer is None:
-            key = _key(directory, "client-signer")
-            client_signer = _create_ca(CLIENT_SIGNER_NAME, key, root, now())
-            _write(directory / "client-signer.crt", client_signer.pem)
-        _check_chain(directory, root, client_signer, now())
-        return cls(directory, root, client_signer, now)
+        made = cls(directory, generations.load_or_create(directory, now()), now)
+        if made.signing.ends_at <= now():
+            raise AuthorityDamaged(f"the authority in {directory} has expired")
+        return made
+
+    def reload(self) -> None:
+        """Look at the directory again. Raises AuthorityDamaged, and then nothing has changed."""
+        self._take(generations.load_or_create(self.directory, self._now()))
+
+    def _take(self, known: Sequence[Generation]) -> None:
+        self.generations = tuple(known)
+        self._by_issuer = {each.client_signer.key_id: each for each in known}
+
+    @property
+    def signing(self) -> Generation:
+        now = self._now()
+        return [each for each in self.generations if each.signs_from <= now][-1]
+
+    def standing(self, issuer: str) -> Standing:
+        """Of the issuer that a certificate names (`PeerIdentity.issuer`). It is asked for each
+        request: a handshake was made once, and its connection may last."""
+        found = self._by_issuer.get(issuer)
+        if found is None:
+            # Each of ours names its issuer's key; one that bears the name alone was not made here.
+            is_posing = issuer == generations.CLIENT_SIGNER_NAME
+            return Standing.ENDED if is_posing else Standing.FOREIGN
+        if found.ends_at <= self._now():
+            return Standing.ENDED
+        return Standing.OLDER if found.number < self.signing.number else Standing.CURRENT
+
+    def check(self, issuer: str) -> None:
+        """Raises Unauthorized for one that is trusted no more."""
+        if self.standing(issuer) is Standing.ENDED:
+            raise Unauthorized("who signed the client certificate is trusted no more")
 
     @property
     def client_ca_pem(self) -> bytes:
-        """What a listener trusts client certificates by: the client signer, not the root."""
-        return self._client_signer.pem
+        """What a listener trusts client certificates by: the client signers, not the roots."""
+        return b"".join(each.client_signer.pem for each in self._trusted())
+
+    def has_issued(self, certificate: x509.Certificate) -> bool:
+        """Whether the generation that signs now has signed it, as a client's."""
+        return generations.is_issued_by(certificate, self.signing.client_signer.certificate)
 
     @property
     def fingerprint(self) -> str:
-        """Of the key under which client certificates are signed: SHA-256, in hexadecimal."""
-        public = self._client_signer.certificate.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        """Of the first key under which client certificates were signed: SHA-256, in hexadecimal."""
+        public = (
+            self.generations[0]
+            .client_signer.certificate.public_key()
+            .public_bytes(
+                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
         )
         return hashlib.sha256(public).hexdigest()
 
     @property
     def server_ca_pem(self) -> bytes:
-        """What clients trust our servers by."""
-        return self._root.pem
+        """What clients trust our servers by: the root that signs, and those that are to follow."""
+        number = self.signing.number
+        return b"".join(each.root.pem for each in self._trusted() if each.number >= number)
+
+    def _trusted(self) -> list[Generation]:
+        now = self._now()
+        return [each for each in self.generations if each.ends_at > now]
 
     def issue_client(
         self,
@@ -139,42 +159,45 @@ class Authority:
             if text:
                 unrecognized = x509.UnrecognizedExtension(oid, extensions.encode(text))
                 builder = builder.add_extension(unrecognized, critical=False)
-        return _sign(builder, self._client_signer)
+        return _sign(builder, self.signing.client_signer)
 
     def issue_server(self, names: Iterable[str]) -> tuple[bytes, bytes]:
-        """A new key and its certificate for these host names and addresses: (certificate, key)."""
+        """A new key and its certificates for these host names and addresses: (chain, key)."""
+        root = self.signing.root
         listed = list(dict.fromkeys(names))
         assert listed, "a server certificate for no name"
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, listed[0][:64])])
         builder = (
-            self._leaf(subject, key.public_key(), SERVER_LIFETIME, self._root)
+            self._leaf(subject, key.public_key(), SERVER_LIFETIME, root)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(
                 x509.SubjectAlternativeName([_general_name(name) for name in listed]),
                 critical=False,
             )
         )
-        return _sign(builder, self._root), _key_pem(key)
+        return _sign(builder, root) + self.signing.cross, generations.key_pem(key)
 
     def server_files(self, stem: str, names: Iterable[str]) -> tuple[Path, Path]:
         """Paths of certificate and key of the server `stem`, for libraries that read files. Kept
         between starts while the names are the same and the end is far."""
         wanted = list(dict.fromkeys(names))
-        certificate, key = self._directory / f"{stem}.crt", self._directory / f"{stem}.key"
+        certificate, key = self.directory / f"{stem}.crt", self.directory / f"{stem}.key"
         if not self._still_good(stem, wanted):
             cert_pem, key_pem = self.issue_server(wanted)
-            _write(key, key_pem)
-            _write(certificate, cert_pem)
+            generations.write(key, key_pem)
+            generations.write(certificate, cert_pem)
         return certificate, key
 
     def _still_good(self, stem: str, names: list[str]) -> bool:
         try:
-            pair = _load(self._directory, stem)
+            pair = generations.load_pair(self.directory, stem)
         except AuthorityDamaged:
             # A crash between the two files. Nobody pins a server's key: it is made anew.
             return False
-        if pair is None or not _is_issued_by(pair.certificate, self._root.certificate):
+        if pair is None or not generations.is_issued_by(
+            pair.certificate, self.signing.root.certificate
+        ):
             return False
         if pair.certificate.not_valid_after_utc - self._now() < SERVER_RENEWAL:
             return False
@@ -186,9 +209,9 @@ class Authority:
         subject: x509.Name,
         key: CertificatePublicKeyTypes,
         lifetime: timedelta,
-        issuer: _Pair | None = None,
+        issuer: Pair | None = None,
     ) -> x509.CertificateBuilder:
-        issuer = issuer or self._client_signer
+        issuer = issuer or self.signing.client_signer
         now = self._now()
         # A leaf that outlives its authority would only look valid.
         end = min(now + lifetime, issuer.certificate.not_valid_after_utc)
@@ -201,14 +224,9 @@ class Authority:
             .not_valid_before(now - BACKDATED)
             .not_valid_after(end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(ca=False), critical=True)
-            .add_extension(_issuer_key(issuer), critical=False)
+            .add_extension(generations.key_usage(ca=False), critical=True)
+            .add_extension(generations.issuer_key(issuer), critical=False)
         )
-
-
-def _issuer_key(issuer: _Pair) -> x509.AuthorityKeyIdentifier:
-    known = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(known.value)
 
 
 def _alternative_names(
@@ -229,122 +247,6 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        key_encipherment=not ca,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        content_commitment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _create_ca(
-    name: str, key: ec.EllipticCurvePrivateKey, issuer: _Pair | None, now: datetime
-) -> _Pair:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    path_length = 1 if issuer is None else 0
-    end = now + CA_LIFETIME
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject if issuer is None else issuer.certificate.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATED)
-        .not_valid_after(end if issuer is None else min(end, _end_of(issuer)))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-        .add_extension(_key_usage(ca=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    )
-    if issuer is not None:
-        builder = builder.add_extension(_issuer_key(issuer), critical=False)
-    signing_key = key if issuer is None else issuer.key
-    return _Pair(builder.sign(signing_key, hashes.SHA256()), key)
-
-
-def _end_of(pair: _Pair) -> datetime:
-    return pair.certificate.not_valid_after_utc
-
-
-def _sign(builder: x509.CertificateBuilder, issuer: _Pair) -> bytes:
+def _sign(builder: x509.CertificateBuilder, issuer: Pair) -> bytes:
     certificate = builder.sign(issuer.key, hashes.SHA256())
     return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except Exception:  # cryptography raises ValueError, TypeError and InvalidSignature here
-        return False
-    return True
-
-
-def _check_chain(directory: Path, root: _Pair, client_signer: _Pair, now: datetime) -> None:
-    if not _is_issued_by(client_signer.certificate, root.certificate):
-        raise AuthorityDamaged(f"client-signer.crt in {directory} was not signed by its ca.crt")
-    for name, pair in (("ca.crt", root), ("client-signer.crt", client_signer)):
-        if _end_of(pair) <= now:
-            raise AuthorityDamaged(f"{name} in {directory} has expired")
-
-
-def _load(directory: Path, stem: str) -> _Pair | None:
-    path = directory / f"{stem}.crt"
-    if not path.exists():
-        return None
-    try:
-        loaded = x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise AuthorityDamaged(f"{path} can't be read: {error}") from error
-    secret = _read_key(directory / f"{stem}.key")
-    if secret.public_key() != loaded.public_key():
-        raise AuthorityDamaged(f"{stem}.crt and {stem}.key in {directory} don't belong together")
-    return _Pair(loaded, secret)
-
-
-def _key(directory: Path, stem: str) -> ec.EllipticCurvePrivateKey:
-    """The key in the directory; made, and durable, if there is none."""
-    path = directory / f"{stem}.key"
-    if not path.exists():
-        key = ec.generate_private_key(ec.SECP256R1())
-        _write(path, _key_pem(key))
-        return key
-    return _read_key(path)
-
-
-def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
-        raise AuthorityDamaged(f"{path} can't be read: {error}") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise AuthorityDamaged(f"{path} is not an ECDSA key")
-    return key
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-
-
-def _write(path: Path, content: bytes) -> None:
-    """At once, durably, for the owner's eyes only."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    parent = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)

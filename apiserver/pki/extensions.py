@@ -45,6 +45,8 @@ class PeerIdentity:
     common_name: str
     serial: int
     groups: tuple[str, ...] = ()
+    # The key identifier of who signed it, in hexadecimal; its name where it has none.
+    issuer: str = ""
     # Unix seconds. A handshake checks it once, but a connection may outlive it by years.
     expires_at: float = math.inf
 
@@ -144,5 +146,14 @@ def identity_of(cert_der: bytes) -> PeerIdentity:
         common_name=common_name_of(subject),
         serial=certificate.serial_number,
         groups=tuple(groups),
+        issuer=_issuer(certificate, extensions),
         expires_at=certificate.not_valid_after_utc.timestamp(),
     )
+
+
+def _issuer(certificate: x509.Certificate, extensions: x509.Extensions) -> str:
+    try:
+        found = extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return common_name_of(certificate.issuer)
+    return (found.key_identifier or b"").hex() or common_name_of(certificate.issuer)

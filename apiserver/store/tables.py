@@ -337,6 +337,16 @@ class Lease(SQLModel, table=True):
     expires_at: float = Field(default=0.0, sa_column=Column(Float, nullable=False))
 
 
+class AuthorityRow(SQLModel, table=True):
+    """A generation of the certificate authority, for the other processes. See `pki.rotation`."""
+
+    __tablename__ = "authority"
+    number: int = _big(key=True)
+    fingerprint: str = _text()
+    sealed: str = _text()
+    trusted_until: str | None = _text(nullable=True)
+
+
 class Audit(SQLModel, table=True):
     __tablename__ = "audit"
     id: int = Field(default=None, sa_column=Column(BigInteger, primary_key=True))
@@ -370,6 +380,7 @@ CONTENT_REF = table(ContentRef)
 CHANGE = table(Change)
 EVENT = table(EventRow)
 LEASE = table(Lease)
+AUTHORITY = table(AuthorityRow)
 
 # Tables of one connection, in which set changes gather the rows that they affect: name → columns.
 SCRATCH = {

@@ -1,0 +1,179 @@
+"""Rotation of the authority: a new generation is made, shared, and signs when all have it.
+
+Theory of operation. A new generation is decided in the store, in one transaction: the first row of
+a number counts, whichever process wrote it. The row is sealed under the root key of the generation
+before, which every process of this authority has; who reads only the database learns nothing. Each
+process looks every LOOK_S, writes to its own directory what that lacks, and trusts it from then on.
+It begins to sign at a moment that the row says, the same for all, and later than all have looked.
+
+Who may begin one: this task, when the generation that signs has less than a third of its life left;
+and a person, by a file in the directory, which `python -m apiserver ca` writes. The file names the
+number that is wanted, so that a crash between the deed and the removal of the file does it once.
+
+Devices need not know a new root before it is used: the server's certificate comes with the root's
+certificates by all older roots (`generations.follow`). They are given the new root with their next
+certificate, and told to fetch that soon while theirs is of an older generation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import structlog
+
+from apiserver.pki import generations
+from apiserver.pki.authority import Authority
+from apiserver.pki.generations import Generation
+from apiserver.store import Store, authorities
+
+LOOK_S = 2.0
+# Until a new generation signs: every process looks many times before.
+OVERLAP_S = 60.0
+# A year is the life of a device's certificate; the older generation must outlive the last of them.
+ROTATE_BEFORE_END = generations.CA_LIFETIME / 3
+# How often certificates of servers and of the administrator are looked at without another cause.
+REFRESH_S = 3600.0
+
+WANTED, ENDED = "rotate", "end"
+
+log = structlog.get_logger()
+
+
+class Rotation:
+    """Keeps the authority of this process as the store has it. `put_in_force` is called when
+    something changed, from the start on, and now and then."""
+
+    def __init__(
+        self,
+        store: Store,
+        authority: Authority,
+        now: Callable[[], datetime],
+        put_in_force: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._authority = authority
+        self._now = now
+        self._put_in_force = put_in_force
+        self._in_force: object = None
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Until the block ends."""
+        keeping = asyncio.create_task(self._keep(), name="rotation")
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                await self.look()
+            except Exception:  # the next look tries again; what is in force stays so
+                log.error("authority could not be kept", exc_info=True)
+
+    async def look(self) -> None:
+        """One round."""
+        await self.share()
+        await self._do_what_is_wanted()
+        if self._authority.signing.ends_at - self._now() < ROTATE_BEFORE_END:
+            await self.rotate(OVERLAP_S)
+        due = int(self._now().timestamp() // REFRESH_S)
+        state = (self._authority.signing.number, self._authority.client_ca_pem, due)
+        if state != self._in_force:
+            await self._put_in_force()
+            self._in_force = state
+
+    async def rotate(self, overlap_s: float, number: int = 0) -> None:
+        """Make the generation `number`, or the next; nothing if it is there, or if one that was
+        made before has not begun to sign."""
+        known, now = self._authority.generations, self._now()
+        last = known[-1]
+        if last.signs_from > now or (number and last.number >= number):
+            return
+        signs_from = now + timedelta(seconds=overlap_s)
+        made = await asyncio.to_thread(generations.follow, known, signs_from, now)
+        await self._tell(made, last)
+        # Whoever was first: it is in the store now, and comes from there.
+        await self.share()
+        log.info("authority rotated", generation=made.number, signs_from=signs_from.isoformat())
+
+    async def share(self) -> None:
+        """What the store has, into the directory, and the other way round. Raises
+        AuthorityDamaged."""
+        rows = await self._store.read(authorities.all_of)
+        is_changed = False
+        for row in rows:
+            is_changed |= await asyncio.to_thread(self._take, row)
+        if is_changed:
+            await asyncio.to_thread(self._authority.reload)
+        before: Generation | None = None
+        for each in self._authority.generations:
+            if each.number not in {row.number for row in rows}:
+                await self._tell(each, before)
+            before = each
+
+    async def _tell(self, made: Generation, before: Generation | None) -> bool:
+        sealed = generations.seal(made, before) if before else ""
+        row = made.number, made.root.key_id, sealed
+        return await self._store.write(lambda tx: authorities.add(tx, *row))
+
+    def _take(self, row: authorities.Shared) -> bool:
+        """Whether the directory lacked something of it."""
+        directory = self._authority.directory
+        ours = {each.number: each for each in self._authority.generations}.get(row.number)
+        if ours is None:
+            if not generations.place(directory, row.number).exists():
+                before = generations.load_or_create(directory, self._now())[-1]
+                generations.unseal(row.sealed, before, directory)
+            return True
+        if ours.root.key_id != row.fingerprint:
+            raise generations.AuthorityDamaged(
+                f"generation {row.number} of the authority in {directory} is not the one in the "
+                "database; put the pki directory of a server that has that in its place"
+            )
+        if row.trusted_until and ours.trusted_until is None:
+            file = generations.place(directory, row.number) / generations.TRUSTED_UNTIL
+            generations.write(file, row.trusted_until.encode())
+            return True
+        return False
+
+    async def _do_what_is_wanted(self) -> None:
+        wanted = _asked(self._authority.directory / WANTED)
+        if wanted is not None:
+            number, overlap_s = wanted
+            await self.rotate(overlap_s, int(number))
+            (self._authority.directory / WANTED).unlink(missing_ok=True)
+        ended = _asked(self._authority.directory / ENDED)
+        if ended is not None:
+            await self._end(int(ended[0]))
+            (self._authority.directory / ENDED).unlink(missing_ok=True)
+
+    async def _end(self, number: int) -> None:
+        if number >= self._authority.signing.number:
+            log.error("a generation that signs can't be ended", generation=number)
+            return
+        at = self._now().isoformat()
+        await self._store.write(lambda tx: authorities.end(tx, number, at))
+        await self.share()
+        log.info("authority ended", generation=number)
+
+
+def _asked(path: Path) -> tuple[float, float] | None:
+    """The two numbers in a file that a person's command wrote."""
+    try:
+        first, second = path.read_text().split()
+        return float(first), float(second)
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        log.error("file removed: it is no request", path=str(path))
+        path.unlink(missing_ok=True)
+        return None
