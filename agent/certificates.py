@@ -1,9 +1,14 @@
 """Renewal of the management certificate, long before it ends and with the same key.
 
 Due after two thirds of its life, give or take a tenth, so that a fleet enrolled in one hour does
-not come back in one hour. Level-triggered: each `step` looks at the certificate in use and does at
-most one thing; what was under way before a restart is simply begun again, and the service keeps
-both requests. A certificate that is refused or unusable changes nothing.
+not come back in one hour; and when the service says so, because another authority signs now, at a
+moment of our own within the time that it gives. Level-triggered: each `step` looks at the
+certificate in use and does at most one thing; what was under way before a restart is simply begun
+again, and the service keeps both requests. The new certificate is used once a request with it was
+answered; one that is refused or unusable changes nothing.
+
+The key stays, since it is who the device is: its name is made of it, and a device that must enrol
+again does so under its old name.
 
 An expired certificate cannot renew itself; see `contact` for what happens then.
 """
@@ -48,6 +53,14 @@ class Renewing:
         self._pending = ""
         self._next_at = 0.0
         self._delay_s = 0.0
+        self._hurried_at: float | None = None
+
+    def hurry(self, within_s: float | None) -> None:
+        """What the service said with its last answer; None = nothing, and so it is not due."""
+        if within_s is None:
+            self._hurried_at = None
+        elif self._hurried_at is None:
+            self._hurried_at = self._world.monotonic() + self._world.random() * within_s
 
     def due_at(self, certificate: identity.Certificate) -> float:
         """Seconds since 1970."""
@@ -56,16 +69,17 @@ class Renewing:
     def step(self) -> bool:
         """Does what is due; True = another certificate is in use now."""
         certificate = self._identity.certificate
-        if certificate is None or self._world.now().timestamp() < self.due_at(certificate):
+        if certificate is None or not self._is_due(certificate):
             return False
         if self._world.monotonic() < self._next_at:
             return False
         try:
-            pem = self._look() if self._pending else self._ask()
+            document = self._look() if self._pending else self._ask()
+            pem = judged(document)
             if pem is None:
                 self._again(certificate, "not signed yet")
                 return False
-            facts = self._identity.install(pem)
+            facts = self._identity.renew(pem)
         except (_Denied, identity.Unusable) as error:
             log.error("certificate not renewed: %s", error)
             self._pending = ""
@@ -77,10 +91,17 @@ class Renewing:
             self._again(certificate, str(error))
             return False
         self._pending, self._delay_s, self._next_at = "", 0.0, 0.0
+        self._hurried_at = None
+        self._identity.learn(authorities_in(document["status"]))
         log.info("certificate renewed serial=%s until=%s", facts.serial, facts.not_after_text)
         return True
 
-    def _ask(self) -> str | None:
+    def _is_due(self, certificate: identity.Certificate) -> bool:
+        hurried_at = self._hurried_at
+        is_hurried = hurried_at is not None and self._world.monotonic() >= hurried_at
+        return is_hurried or self._world.now().timestamp() >= self.due_at(certificate)
+
+    def _ask(self) -> Any:
         name = f"{self._identity.name}-{int(self._world.random() * 2**32):08x}"
         request = base64.b64encode(self._identity.request().encode()).decode()
         document = {
@@ -91,11 +112,12 @@ class Renewing:
         }
         answer = self._client.request("POST", "/certificatesigningrequests", body=document)
         self._pending = name
-        return judged(answer.document) or self._look()
+        is_signed = judged(answer.document) is not None
+        return answer.document if is_signed else self._look()
 
-    def _look(self) -> str | None:
+    def _look(self) -> Any:
         path = f"/certificatesigningrequests/{quote(self._pending, safe='')}"
-        return judged(self._client.get(path).document)
+        return self._client.get(path).document
 
     def _again(self, certificate: identity.Certificate, why: str) -> None:
         first = self._shortest(certificate, RETRY_S)
@@ -131,3 +153,12 @@ def judged(document: Any) -> str | None:
         return base64.b64decode(raw, validate=True).decode("ascii")
     except (binascii.Error, UnicodeDecodeError) as error:
         raise identity.Unusable(f"not base64 of PEM: {error}") from error
+
+
+def authorities_in(status: Json) -> bytes:
+    """What the service says is to be trusted as itself, PEM; empty where it says nothing."""
+    raw = status.get("caBundle")
+    try:
+        return base64.b64decode(raw, validate=True) if isinstance(raw, str) else b""
+    except binascii.Error:
+        return b""

@@ -98,7 +98,9 @@ class Contact:
         path = f"/devices/{quote(self._identity.name, safe='')}/rendered"
         query = {"knownRenderedVersion": poll.known} if poll.known else None
         try:
-            return poll.answered(self.client.get(path, query, timeout_s=polling.TIMEOUT_S))
+            answer = self.client.get(path, query, timeout_s=polling.TIMEOUT_S)
+            self._renewing.hurry(answer.renew_within_s)
+            return poll.answered(answer)
         except transport.ServiceError as error:
             return poll.failed(error)
 

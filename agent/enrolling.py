@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from agent import config, identity, labels, transport, world
+from agent import certificates, config, identity, labels, transport, world
 
 log = logging.getLogger("agent.enrolling")
 
@@ -43,7 +43,10 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
+    """A certificate, and the authorities of the service, if it names them."""
+
     pem: str
+    authorities: bytes = b""
 
 
 class Enrolling:
@@ -115,11 +118,14 @@ class Enrolling:
         try:
             facts = self._identity.install(verdict.pem)
         except identity.Unusable as error:
+            # Asked anew: a service of ours opens the request again when its certificate expired.
+            self._is_asked = False
             return Pending(
-                f"approved, but {error}; delete the device and the enrolment request "
-                f"{self._identity.name} to let it enrol again"
+                f"approved, but {error}; if this stays so, delete the device and the enrolment "
+                f"request {self._identity.name} to let it enrol again"
             )
         self._is_asked = False
+        self._identity.learn(verdict.authorities)
         log.info("enrolled name=%s until=%s", self._identity.name, facts.not_after_text)
         return None
 
@@ -182,7 +188,7 @@ class Enrolling:
             if self._settings.remove_after_enrollment:
                 why += " (removed after an enrolment; provision new ones)"
             raise transport.Unreachable(why)
-        return identity.shown_to(service, self._world, certificate, key)
+        return self._identity.shown_to(service, certificate, key)
 
 
 def judged(document: Any) -> Pending | Granted:
@@ -207,4 +213,4 @@ def judged(document: Any) -> Pending | Granted:
     pem = status.get("certificate")
     if not isinstance(pem, str) or not pem.strip():
         return Pending("approved, waiting for the certificate")
-    return Granted(pem)
+    return Granted(pem, certificates.authorities_in(status))

@@ -4,7 +4,8 @@ The invariants:
 - A key that cannot be used is never overwritten without a copy beside it; and while a certificate
   says that the device is enrolled, not even then: a new key is a new device, and whether that is
   wanted is for a person to say.
-- `certs/agent.crt` is replaced by a certificate that fits the key, atomically, or not at all.
+- `certs/agent.crt` is replaced by a certificate that fits the key, atomically, or not at all; a
+  renewed one only after the service has answered a request that was made with it.
 - What other threads see (`credentials`) is made from one immutable certificate and one key.
 """
 
@@ -18,12 +19,12 @@ import posixpath
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent import config, errors, transport, world
+from agent import authorities, config, errors, transport, world
 
 log = logging.getLogger("agent.identity")
 
@@ -31,6 +32,8 @@ Json = dict[str, Any]
 Ask = Callable[[Json], Json]
 
 CHILD_TIMEOUT_S = 60.0
+PROOF_TIMEOUT_S = 30.0
+UNAUTHORIZED = 401
 COMPONENT = "identity"
 
 
@@ -71,6 +74,7 @@ class Identity:
         self._certificate_path = settings.management.certificate.path
         self._csr_path = f"{settings.certs_dir}/agent.csr"
         self._key = b""
+        self.authorities = authorities.Authorities(where, f"{settings.certs_dir}/authorities.json")
         self.name = ""
         self.certificate: Certificate | None = None
 
@@ -96,7 +100,19 @@ class Identity:
         certificate = self.certificate
         if certificate is None:
             raise transport.Unreachable("this device has no management certificate")
-        return shown_to(self._settings.management, self._world, certificate.pem, self._key)
+        return self.shown_to(self._settings.management, certificate.pem, self._key)
+
+    def shown_to(
+        self, service: config.Service, certificate: bytes, key: bytes
+    ) -> transport.Credentials:
+        """Credentials for `service`. Raises Unreachable if its authority can't be read."""
+        return transport.Credentials(
+            authority=self.authorities.of(service),
+            certificate=certificate,
+            key=key,
+            server_name=service.server_name,
+            insecure=service.insecure,
+        )
 
     def request(self) -> str:
         """A certificate request for the key, PEM."""
@@ -110,10 +126,52 @@ class Identity:
 
     def install(self, pem: str) -> Certificate:
         """Takes a granted certificate into use. Raises Unusable, and then nothing has changed."""
+        return self._use(self._fresh(pem))
+
+    def renew(self, pem: str) -> Certificate:
+        """The same, once the service has answered a request with it: until then, and if it never
+        does, the one in use stays. Raises Unusable, ServiceError, and then nothing has changed."""
+        facts = self._fresh(pem)
+        shown = replace(self.credentials(), certificate=facts.pem)
+        if (refused := self._asked_service(shown)) is not None:
+            raise Unusable(f"the service refuses the certificate that it gave: {refused}")
+        return self._use(facts)
+
+    def learn(self, pem: bytes) -> None:
+        """Trust these authorities of the service from now on, if it can be reached under them."""
+        service = self._settings.management
+        try:
+            if not self.authorities.is_news(service, pem):
+                return
+            self._asked_service(replace(self.credentials(), authority=pem))
+            self.authorities.keep(service, pem)
+        except (transport.ServiceError, OSError, UnicodeDecodeError) as error:
+            log.warning("authorities of the service not taken: %s", error)
+            return
+        log.info("authorities of the service taken")
+
+    def _asked_service(self, shown: transport.Credentials) -> str | None:
+        """Why the service refuses these credentials; None = it does not. On a connection of its
+        own; only the head of the answer is read. Raises Unreachable, Throttled."""
+        client = transport.Client(self._settings.management.server, lambda: shown)
+        path = f"/devices/{self.name}/rendered"
+        try:
+            client.request("GET", path, timeout_s=PROOF_TIMEOUT_S, want_body=False)
+        except transport.Rejected as error:
+            # Anything but 401 is about the device, which the service has recognised.
+            return str(error) if error.status == UNAUTHORIZED else None
+        finally:
+            client.close()
+        return None
+
+    def _fresh(self, pem: str) -> Certificate:
         facts = self._inspect(pem.encode())
         if facts.is_expired(self._world.now()):
             raise Unusable(f"the certificate expired at {facts.not_after_text}")
-        self._write(self._certificate_path, pem.encode())
+        return facts
+
+    def _use(self, facts: Certificate) -> Certificate:
+        self._write(self._certificate_path, facts.pem)
         self._world.remove(self._csr_path)
         self.certificate = facts
         return facts
@@ -192,28 +250,6 @@ class Identity:
     def _write(self, path: str, data: bytes) -> None:
         uid, gid = self._world.uid_of("root"), self._world.gid_of("root")
         self._world.write(path, data, mode=0o600, uid=uid or 0, gid=gid or 0)
-
-
-def shown_to(
-    service: config.Service, where: world.World, certificate: bytes, key: bytes
-) -> transport.Credentials:
-    """Credentials for `service`. An authority that is named but not there is never replaced by the
-    system's: raises Unreachable, and the next request looks again."""
-    try:
-        authority = service.authority.load(where)
-    except OSError as error:
-        raise transport.Unreachable(f"the certificate authority cannot be read: {error}") from error
-    if service.authority and not authority:
-        raise transport.Unreachable(
-            f"no certificate authority: {service.authority.path} is missing"
-        )
-    return transport.Credentials(
-        authority=authority,
-        certificate=certificate,
-        key=key,
-        server_name=service.server_name,
-        insecure=service.insecure,
-    )
 
 
 def ask_child(question: Json) -> Json:

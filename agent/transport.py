@@ -34,6 +34,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 API_VERSION = "v1beta1"
 API_PREFIX = "/api/v1"
+RENEW_WITHIN = "Homeport-Renew-Within"
 CONNECT_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 60.0
 # A rendered device carries its files; a request's body is at most a status.
@@ -88,10 +89,12 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A 2xx. `document` is None where the answer has no JSON body."""
+    """A 2xx. `document` is None where the answer has no JSON body; `renew_within_s` where the
+    service wants this device's certificate renewed."""
 
     status: int
     document: Any = None
+    renew_within_s: float | None = None
 
 
 class Client:
@@ -346,10 +349,11 @@ def _load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
 
 def _judged(status: int, response: http.client.HTTPResponse, raw: bytes) -> Answer:
     if 200 <= status < 300:
+        renew_within_s = _seconds(response.getheader(RENEW_WITHIN))
         if not raw.strip():
-            return Answer(status)
+            return Answer(status, None, renew_within_s)
         try:
-            return Answer(status, json.loads(raw))
+            return Answer(status, json.loads(raw), renew_within_s)
         except (ValueError, RecursionError) as error:
             raise Unreachable(f"the answer is not JSON: {error}") from error
     body = raw.decode(errors="replace")
@@ -369,9 +373,12 @@ def _message(body: str) -> str:
 
 def _retry_after(value: str | None) -> float:
     """Only the form in seconds: a date would need a clock that agrees with the service's."""
-    if value is None or not value.strip().isdigit():
-        return 0.0
-    return min(float(value.strip()), RETRY_AFTER_S_MAX)
+    return min(_seconds(value) or 0.0, RETRY_AFTER_S_MAX)
+
+
+def _seconds(value: str | None) -> float | None:
+    text = (value or "").strip()
+    return float(text) if text.isascii() and text.isdigit() else None
 
 
 def _unreachable(error: Exception) -> Unreachable:

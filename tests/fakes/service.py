@@ -134,6 +134,8 @@ class Service:
     hold_s: float = 0.5
     lifetime: timedelta = timedelta(days=365)
     signs_at_once: bool = True
+    # What it says of its authorities with each certificate: ours does, flightctl's does not.
+    bundle: bytes = b""
     # Closes each connection after an answer, without having said so: as a restart looks.
     hangs_up: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -265,6 +267,8 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
                 pem = service.authority.sign(csr, f"device:{name!s}", lifetime=service.lifetime)
                 status["conditions"] = [{"type": "Approved", "status": "True"}]
                 status["certificate"] = base64.b64encode(pem).decode()
+                if service.bundle:
+                    status["caBundle"] = base64.b64encode(service.bundle).decode()
             return 201, document
 
         def _answer(self, status: int, body: Json | str | None, headers: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from agent import certificates, identity, transport
 from tests.fakes import agent_rig
 from tests.fakes.clocked_world import START
+from tests.fakes.service import Authority
 
 DAY_S = 86400.0
 
@@ -123,8 +125,6 @@ def test_a_certificate_of_another_key_is_not_taken(renewal: Renewal) -> None:
     before = renewal.serial
     renewal.rig.world.elapsed_s = 245 * DAY_S
     pem, _ = renewal.rig.service.authority.pair("device:other")
-    import base64
-
     status = {
         "conditions": [{"type": "Approved", "status": "True"}],
         "certificate": base64.b64encode(pem).decode(),
@@ -132,6 +132,111 @@ def test_a_certificate_of_another_key_is_not_taken(renewal: Renewal) -> None:
     renewal.rig.service.script("/certificatesigningrequests", 201, {"status": status})
     assert not renewal.subject.step()
     assert renewal.serial == before
+
+
+def test_a_certificate_that_the_service_refuses_is_not_used(renewal: Renewal) -> None:
+    before = renewal.serial
+    renewal.rig.world.elapsed_s = 245 * DAY_S
+    renewal.rig.service.script(f"/devices/{renewal.who.name}/rendered", 401, "not this one")
+    assert not renewal.subject.step()
+    assert renewal.serial == before
+    stored = renewal.rig.world.read("/var/lib/flightctl/certs/agent.crt")
+    assert stored == renewal.who.credentials().certificate
+    renewal.rig.world.elapsed_s += certificates.REFUSED_S + 10
+    renewal.rig.service.lifetime = timedelta(days=730)
+    assert renewal.subject.step()
+    assert renewal.serial != before
+
+
+def test_the_old_certificate_stays_until_a_request_with_the_new_one_was_answered(
+    renewal: Renewal,
+) -> None:
+    before = renewal.serial
+    renewal.rig.world.elapsed_s = 245 * DAY_S
+    renewal.rig.service.lifetime = timedelta(days=730)
+    renewal.rig.service.script(f"/devices/{renewal.who.name}/rendered", 503, "restarting")
+    assert not renewal.subject.step()
+    assert renewal.serial == before
+    renewal.rig.world.elapsed_s += certificates.RETRY_S * 1.2
+    assert renewal.subject.step()
+    assert renewal.serial != before
+    assert renewal.asked() == 1, "the one that was signed is proved again"
+
+
+@pytest.mark.parametrize(("chance", "seconds"), [(0.0, 0.0), (0.5, 1800.0)])
+def test_a_service_whose_authority_changed_is_heard_within_its_time(
+    rig: agent_rig.Rig, chance: float, seconds: float
+) -> None:
+    rig.world.chance = chance
+    made = Renewal(rig)
+    before = made.serial
+    made.subject.hurry(3600.0)
+    if seconds:
+        assert not made.subject.step()
+        rig.world.elapsed_s += seconds - 1
+        made.subject.hurry(3600.0)
+        assert not made.subject.step()
+        rig.world.elapsed_s += 1
+    assert made.subject.step()
+    assert made.serial != before
+    assert not made.subject.step(), "once"
+    made.subject.hurry(3600.0)
+    made.subject.hurry(None)
+    rig.world.elapsed_s += 3600
+    assert not made.subject.step()
+    made.client.close()
+
+
+# --- authorities of the service ---------------------------------------------------------------
+
+
+def renewed(renewal: Renewal, bundle: bytes) -> None:
+    renewal.rig.service.bundle = bundle
+    renewal.rig.service.lifetime = timedelta(days=730)
+    renewal.subject.hurry(0.0)
+    assert renewal.subject.step()
+
+
+def test_authorities_that_come_with_a_certificate_are_trusted_from_then_on(
+    renewal: Renewal,
+) -> None:
+    service = renewal.rig.service
+    bundle = service.authority.pem + Authority("next").pem
+    renewed(renewal, bundle)
+    assert renewal.who.credentials().authority == bundle
+    again = renewal.rig.identity(renewal.rig.settings())
+    assert again.credentials().authority == bundle, "after a restart too"
+    enrolment = renewal.rig.settings().enrollment
+    shown = again.shown_to(enrolment, b"", b"")
+    assert shown.authority == bundle, "and where it would enrol again"
+
+
+@pytest.mark.parametrize("bundle", [Authority("stranger").pem, b"not PEM", b"\xff"])
+def test_authorities_under_which_the_service_can_not_be_reached_are_not_taken(
+    renewal: Renewal, bundle: bytes
+) -> None:
+    trusted, before = renewal.who.credentials().authority, renewal.serial
+    renewed(renewal, bundle)
+    assert renewal.serial != before, "the certificate is good all the same"
+    assert renewal.who.credentials().authority == trusted
+    assert renewal.rig.identity(renewal.rig.settings()).credentials().authority == trusted
+
+
+def test_another_authority_in_the_configuration_counts_at_once(renewal: Renewal) -> None:
+    renewed(renewal, renewal.rig.service.authority.pem + Authority("next").pem)
+    other = Authority("another service").pem
+    service = renewal.rig.document["enrollment-service"]["service"]
+    service["certificate-authority-data"] = base64.b64encode(other).decode()
+    assert renewal.rig.identity(renewal.rig.settings()).credentials().authority == other
+    del service["certificate-authority-data"]
+    assert renewal.rig.identity(renewal.rig.settings()).credentials().authority == b""
+
+
+def test_a_file_of_authorities_that_is_damaged_is_passed_over(renewal: Renewal) -> None:
+    trusted = renewal.who.credentials().authority
+    for damaged in (b"", b"{", b"[]", b'{"insteadOf": 1, "pem": 2}', b"\xff"):
+        renewal.rig.world.put("/var/lib/flightctl/certs/authorities.json", damaged)
+        assert renewal.rig.identity(renewal.rig.settings()).credentials().authority == trusted
 
 
 def test_a_short_life_has_short_pauses(rig: agent_rig.Rig) -> None:

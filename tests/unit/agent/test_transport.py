@@ -81,6 +81,16 @@ def test_204_has_no_document(service: services.Service, connect: Connect) -> Non
     assert connect().get("/x") == transport.Answer(204)
 
 
+@pytest.mark.parametrize(
+    ("said", "seconds"), [("60", 60.0), ("0", 0.0), ("", None), ("soon", None), ("-1", None)]
+)
+def test_the_service_says_within_which_time_to_renew(
+    service: services.Service, connect: Connect, said: str, seconds: float | None
+) -> None:
+    service.script("/x", 204, "", {transport.RENEW_WITHIN: said})
+    assert connect().get("/x").renew_within_s == seconds
+
+
 @pytest.mark.parametrize("status", [400, 401, 404, 409, 500, 502])
 def test_a_refusal_has_status_and_message(
     service: services.Service, connect: Connect, status: int
