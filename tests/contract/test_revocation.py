@@ -33,6 +33,12 @@ async def service(tmp_path: Path, database_url: str) -> AsyncIterator[AgentServi
         yield running
 
 
+@pytest.fixture
+def shared_url(new_database: Callable[[str], str]) -> str:
+    """Here, since a database is made outside of any loop."""
+    return new_database("postgresql")
+
+
 async def revoke(service: AgentService, namespace: str = "default", **spec: Any) -> str:
     document = {"metadata": {"generateName": "r-"}, "spec": spec}
     written = await service.operations.create(
@@ -150,13 +156,10 @@ async def left(service: AgentService, now: datetime) -> set[str]:
     return {document["metadata"]["name"] for document in found}
 
 
-async def test_every_process_on_the_database_hears_of_it(
-    tmp_path: Path, new_database: Callable[[str], str]
-) -> None:
-    url = new_database("postgresql")
-    async with serving(tmp_path / "a", PATIENT, database=url) as first:
+async def test_every_process_on_the_database_hears_of_it(tmp_path: Path, shared_url: str) -> None:
+    async with serving(tmp_path / "a", PATIENT, database=shared_url) as first:
         shutil.copytree(tmp_path / "a" / "pki", tmp_path / "b" / "pki")
-        async with serving(tmp_path / "b", PATIENT, database=url) as second:
+        async with serving(tmp_path / "b", PATIENT, database=shared_url) as second:
             agent = first.agent()
             async with await first.admitted(agent):
                 pass
