@@ -233,7 +233,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
     stack.push_async_callback(_ended, house)
     sealed = asyncio.create_task(resealing.keep_sealed(store), name="resealing")
     stack.push_async_callback(_ended, sealed)
-    session = await stack.enter_async_context(aiohttp.ClientSession(trust_env=True))
+    session = await stack.enter_async_context(_outwards())
     issuing = issuing_of(authority, settings.signers, session)
     site = Site(settings, issuing)
     rotation = Rotation(store, authority, utc_now, site.put_in_force)
@@ -279,6 +279,12 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
     await stack.enter_async_context(rotation.kept())
     log.info("server started", url=url, agent_url=agent_url, data=str(settings.data))
     return Server(settings, url, agent_url, operations, tuple(runners), stack)
+
+
+def _outwards() -> aiohttp.ClientSession:
+    # No limit on connections in all: who hangs must not keep others from being asked.
+    connector = aiohttp.TCPConnector(limit=0, limit_per_host=32)
+    return aiohttp.ClientSession(connector=connector, trust_env=True)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -7,7 +7,7 @@ opened, with the name of the option.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,7 +15,7 @@ import yaml
 
 from apiserver.pki import signerfile
 from apiserver.store import KeyFile
-from resources import kubeyaml, registry, validation
+from resources import authprovider, kubeyaml, registry, validation
 from resources.kind import Json
 
 DEFAULT_LISTEN = "127.0.0.1:3443"
@@ -115,7 +115,8 @@ def address(option: str, text: str) -> Address:
 
 def _providers(file: Path) -> tuple[Json, ...]:
     """The AuthProviders of a file of YAML documents."""
-    option, kind = "--auth-providers", registry.AUTH_PROVIDER
+    option = "--auth-providers"
+    kind = replace(registry.AUTH_PROVIDER, model=authprovider.ConfiguredAuthProvider)
     try:
         # As the same documents would be read from kubectl.
         read = yaml.load_all(file.read_text(), kubeyaml.Loader)

@@ -50,6 +50,11 @@ def provider(service: Service, name: str = "") -> Json:
         said = f'there is no identity provider "{name}"' if name else "there are several providers"
         raise Problem(f"{said}: choose one of {there}", "homeport login URL --provider NAME")
     chosen: Json = found[wanted]
+    if chosen["spec"].get("providerType") == "k8s":
+        raise Problem(
+            f"{wanted} takes tokens of its cluster, and has no login",
+            f"kubectl create token SERVICEACCOUNT | homeport login {service.server} --token -",
+        )
     return chosen
 
 
@@ -63,14 +68,13 @@ def by_browser(service: Service, chosen: Json, show: Say) -> Session:
             "response_type": "code",
             "client_id": chosen["spec"]["clientId"],
             "redirect_uri": back.address,
-            "scope": _scope(chosen),
             "state": state,
             "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
             "code_challenge_method": "S256",
             # Without it some give no token to renew the login by.
             "prompt": "consent",
         }
-        show(f"{_discovered(chosen)['authorization_endpoint']}?{urlencode(asked)}")
+        show(_with_query(_login_page(chosen), asked | _scope(chosen)))
         code = back.wait(PATIENCE_S)
         form = {
             "grant_type": "authorization_code",
@@ -84,7 +88,7 @@ def by_browser(service: Service, chosen: Json, show: Say) -> Session:
 
 def by_code(service: Service, chosen: Json, say: Say) -> Session:
     """Raises Problem."""
-    status, begun = _asked(service, chosen, "device", {"scope": _scope(chosen)})
+    status, begun = _asked(service, chosen, "device", _scope(chosen))
     if status != 200:
         raise Problem(f"the provider begins no login by code: {_why(begun)}")
     say(f"Open {begun['verification_uri']} in a browser anywhere, and enter {begun['user_code']}")
@@ -103,8 +107,15 @@ def by_code(service: Service, chosen: Json, say: Say) -> Session:
     raise Problem("nobody entered the code in time")
 
 
-def _scope(chosen: Json) -> str:
-    return " ".join(chosen["spec"].get("scopes") or SCOPES)
+def _is_opaque(chosen: Json) -> bool:
+    """Whether its tokens say nothing to anybody else (OAuth 2)."""
+    return bool(chosen["spec"].get("providerType") == "oauth2")
+
+
+def _scope(chosen: Json) -> dict[str, str]:
+    usual = () if _is_opaque(chosen) else SCOPES
+    scope = " ".join(chosen["spec"].get("scopes") or usual)
+    return {"scope": scope} if scope else {}
 
 
 def _asked(service: Service, chosen: Json, path: str, form: dict[str, str]) -> tuple[int, Json]:
@@ -115,35 +126,42 @@ def _asked(service: Service, chosen: Json, path: str, form: dict[str, str]) -> t
 def _session(service: Service, chosen: Json, status: int, answer: Json) -> Session:
     if status != 200:
         raise Problem(f"the login was refused: {_why(answer)}")
-    if not isinstance(answer.get("id_token"), str):
-        raise Problem(
-            "the provider gave no identity token",
-            'the scopes of the AuthProvider must have "openid"',
-        )
-    return Session(
+    session = Session(
         server=service.server,
-        token=answer["id_token"],
+        token="",
         authority=service.authority,
         provider=chosen["metadata"]["name"],
         client_id=chosen["spec"]["clientId"],
-        refresh=answer.get("refresh_token") or "",
-    )
+        token_name="access_token" if _is_opaque(chosen) else "id_token",
+    ).renewed_by(answer)
+    if session is None:
+        raise Problem(
+            "the provider gave no token",
+            'the scopes of an AuthProvider of type oidc must have "openid"',
+        )
+    return session
 
 
 def _why(answer: Json) -> str:
     return str(answer.get("error_description") or answer.get("error") or answer.get("message"))
 
 
-def _discovered(chosen: Json) -> Json:
+def _login_page(chosen: Json) -> str:
+    """Where a browser begins. Raises Problem."""
+    if _is_opaque(chosen):
+        return str(chosen["spec"]["authorizationUrl"])
     url = f"{chosen['spec']['issuer'].rstrip('/')}/.well-known/openid-configuration"
     if not url.startswith(("https://", "http://")):
         raise Problem(f"the identity provider is at no address of the web: {url}")
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - seen above
-            found: Json = json.load(answer)
-            return found
-    except (OSError, ValueError) as error:
+            return str(json.load(answer)["authorization_endpoint"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise Problem(f"the identity provider can't be reached: {url}: {error}") from error
+
+
+def _with_query(url: str, query: dict[str, str]) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(query)}"
 
 
 class _Return:

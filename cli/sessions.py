@@ -77,7 +77,8 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A login. `token` is what the service is shown; without `refresh` it can't be renewed."""
+    """A login. `token` is what the service is shown, and `token_name` what providers call it;
+    without `refresh` it can't be renewed. `ends` is in seconds since the epoch."""
 
     server: str
     token: str
@@ -85,6 +86,8 @@ class Session:
     provider: str = ""
     client_id: str = ""
     refresh: str = ""
+    token_name: str = "id_token"  # noqa: S105 - no password
+    ends: float | None = None
 
     def __repr__(self) -> str:
         return f"Session({self.server})"
@@ -95,13 +98,27 @@ class Session:
 
     @property
     def ends_at(self) -> float | None:
-        """Seconds since the epoch; None for a token that does not say."""
+        """Seconds since the epoch; None if neither its provider nor the token says it."""
+        if self.ends is not None:
+            return self.ends
         try:
             payload = self.token.split(".")[1]
             ends = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"]
         except (IndexError, ValueError, KeyError, TypeError):
             return None
         return float(ends) if isinstance(ends, int | float) else None
+
+    def renewed_by(self, answer: Json) -> Session | None:
+        """With what a provider gave; None if there is no token among it."""
+        token, lasts_s = answer.get(self.token_name), answer.get("expires_in")
+        if not isinstance(token, str):
+            return None
+        ends = None
+        # It is the access token's; an identity token says its own.
+        if self.token_name == "access_token" and isinstance(lasts_s, int | float):  # noqa: S105
+            ends = time.time() + lasts_s
+        refresh = answer.get("refresh_token") or self.refresh
+        return replace(self, token=token, refresh=refresh, ends=ends)
 
     def lasts(self, now: float) -> bool:
         return self.ends_at is None or now < self.ends_at - LEFT_LEAST_S
@@ -159,9 +176,8 @@ def _renewed(session: Session) -> Session:
         "client_id": session.client_id,
     }
     status, answer = session.service.ask(f"{quote(session.provider, safe='')}/token", form)
-    if status != 200 or not isinstance(answer.get("id_token"), str):
+    renewed = session.renewed_by(answer) if status == 200 else None
+    if renewed is None:
         why = answer.get("error_description") or answer.get("error") or answer.get("message")
         raise NotLoggedIn(f"the login at {session.server} was not renewed: {why}", session.server)
-    return replace(
-        session, token=answer["id_token"], refresh=answer.get("refresh_token") or session.refresh
-    )
+    return renewed

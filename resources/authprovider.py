@@ -5,6 +5,7 @@ The complaints of this module never show the value of a credential.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -23,14 +24,21 @@ from resources.meta import (
     raise_all,
 )
 
-OIDC, OAUTH2 = "oidc", "oauth2"
-TYPES = (OIDC, OAUTH2)
+OIDC, OAUTH2, K8S = "oidc", "oauth2", "k8s"
+# What people can make, and what whoever starts the server can name beside.
+TYPES, TYPES_OF_FILE = (OIDC, OAUTH2), (OIDC, OAUTH2, K8S)
 STATIC, DYNAMIC, PER_USER = "static", "dynamic", "perUser"
 # What a provider's own service account, its console or its users would be called anyway.
 USERNAME_CLAIM = ("preferred_username",)
 PER_USER_PREFIX = "user-org-"
 SEPARATOR = ":"
 
+_GITHUB_API = "https://api.github.com"
+# Where a cluster puts what its pods prove themselves by.
+_IN_CLUSTER = "/var/run/secrets/kubernetes.io/serviceaccount"
+_ADDRESSES = (
+    "issuer", "authorizationUrl", "tokenUrl", "userinfoUrl", "deviceAuthorizationUrl", "apiUrl",
+)  # fmt: skip
 _SECRET: Json = {"format": "password"}
 _PATH = "Where in the claims, from the outermost name inwards."
 
@@ -69,7 +77,9 @@ class RoleAssignment(Model):
 
 class Introspection(Model):
     type: Literal["rfc7662", "github", "jwt"] = Field(description="How a token is checked.")
-    url: str | None = Field(None, description="Whom to ask; for rfc7662 and github.")
+    url: str | None = Field(
+        None, description="Whom to ask; for rfc7662, and for GitHub's API on a host of one's own."
+    )
     jwks_url: str | None = Field(None, description="Keys that tokens are signed with; for jwt.")
     issuer: str | None = Field(None, description="Whose tokens they must be; for jwt.")
     audience: list[str] | None = Field(
@@ -109,21 +119,53 @@ class OAuth2Provider(_Provider):
     authorization_url: str = Field(description="Where users log in.")
     token_url: str = Field(description="Where codes are exchanged for tokens.")
     userinfo_url: str = Field(description="Who tells the claims of a token.")
-    introspection: Introspection | None = Field(None, description="Who tells if a token is valid.")
+    device_authorization_url: str | None = Field(
+        None, description="Where a login by code begins (RFC 8628); without it there is none."
+    )
+    introspection: Introspection | None = Field(
+        None,
+        description="Who tells if a token is valid; GitHub, or tokenUrl with introspect for token "
+        "at its end, unless given.",
+    )
 
 
-def _tag(spec: Any) -> str | None:
-    found = spec.get("providerType") if isinstance(spec, dict) else None
-    return f"<{found}>" if found in TYPES else None
+class K8sProvider(Model):
+    provider_type: Literal["k8s"] = Field(description="Tokens of a Kubernetes cluster.")
+    api_url: str = Field(description="Address of its API server.")
+    display_name: str | None = Field(None, description="Name for people.")
+    enabled: bool | None = Field(None, description="False turns its users away.")
+    rbac_ns: str | None = Field(None, description="Namespace whose RoleBindings give roles.")
+    role_suffix: str | None = Field(None, description="Taken off the names of roles.")
+    organization_name_prefix: str | None = Field(None, description="Put before default.")
+    organization_assignment: OrganizationAssignment | None = Field(
+        None, description="Which organization its users belong to, unless default."
+    )
+    role_assignment: RoleAssignment | None = Field(
+        None, description="Which roles its users have, instead of those of RoleBindings."
+    )
+    token_file: str | None = Field(None, description="What the service proves itself by there.")
+    ca_file: str | None = Field(None, description="Authority of the API server's certificate.")
+
+
+def _tag(types: Collection[str]) -> Callable[[Any], str | None]:
+    def tag(spec: Any) -> str | None:
+        found = spec.get("providerType") if isinstance(spec, dict) else None
+        return f"<{found}>" if found in types else None
+
+    return tag
+
+
+def _one_of(types: Collection[str], why_not: str) -> Discriminator:
+    return Discriminator(
+        _tag(types),
+        custom_error_type="providerType",
+        custom_error_message=f"write one of: {', '.join(types)}; {why_not}",
+    )
 
 
 AuthProviderSpec = Annotated[
     Annotated[OidcProvider, Tag("<oidc>")] | Annotated[OAuth2Provider, Tag("<oauth2>")],
-    Discriminator(
-        _tag,
-        custom_error_type="providerType",
-        custom_error_message="write one of: " + ", ".join(TYPES),
-    ),
+    _one_of(TYPES, "k8s is for the file of --auth-providers; openshift and aap are not served"),
 ]
 
 
@@ -131,6 +173,17 @@ class AuthProvider(Document):
     """An identity provider whose users may come."""
 
     spec: AuthProviderSpec = Field(description="Where it is, and what its users may do here.")
+
+
+class ConfiguredAuthProvider(Document):
+    """One of the file that a server is started with."""
+
+    spec: Annotated[
+        Annotated[OidcProvider, Tag("<oidc>")]
+        | Annotated[OAuth2Provider, Tag("<oauth2>")]
+        | Annotated[K8sProvider, Tag("<k8s>")],
+        _one_of(TYPES_OF_FILE, "openshift and aap are not served"),
+    ] = Field(description="Where it is, and what its users may do here.")
 
 
 # External names of roles, as providers report them.
@@ -149,12 +202,16 @@ def check(document: Json) -> None:
 
 
 def _check(spec: Json) -> Complaints:
-    for key in ("issuer", "authorizationUrl", "tokenUrl", "userinfoUrl"):
+    for key in _ADDRESSES:
         yield from checked(spec, key, "spec", _address)
     yield from _path(spec, "usernameClaim", "spec")
     yield from _check_organizations(mapping(spec, "organizationAssignment"))
     yield from _check_roles(mapping(spec, "roleAssignment"))
     yield from _check_introspection(mapping(spec, "introspection"))
+    if spec.get("providerType") == OAUTH2 and not introspection(spec):
+        yield FieldError("spec.introspection", REQUIRED, "tokenUrl does not tell whom to ask")
+    if spec.get("providerType") == K8S and not (spec.get("rbacNs") or spec.get("roleAssignment")):
+        yield FieldError("spec.rbacNs", REQUIRED, "needed without roleAssignment")
 
 
 def _check_organizations(assignment: Json) -> Complaints:
@@ -183,6 +240,47 @@ def _check_introspection(introspection: Json) -> Complaints:
         yield FieldError(f"{here}.url", REQUIRED, "needed for rfc7662")
     if kind == "jwt" and not introspection.get("jwksUrl"):
         yield FieldError(f"{here}.jwksUrl", REQUIRED, "needed for jwt")
+
+
+def introspection(spec: Json) -> Json:
+    """Who tells if a token of an OAuth 2 provider is valid: as it says, or as its other addresses
+    tell; empty when they don't (contract §6.7)."""
+    if said := spec.get("introspection"):
+        return {"url": _GITHUB_API} | said if said.get("type") == "github" else dict(said)
+    urls = [str(spec.get(key) or "") for key in ("authorizationUrl", "tokenUrl", "userinfoUrl")]
+    if hosts := [host for host in map(_host, urls) if "github" in host]:
+        own = hosts[0] not in ("github.com", "api.github.com")
+        return {"type": "github", "url": f"https://{hosts[0]}/api/v3" if own else _GITHUB_API}
+    stem, token, rest = urls[1].rpartition("/token")
+    return {"type": "rfc7662", "url": f"{stem}/introspect"} if token and not rest else {}
+
+
+def completed(spec: Json) -> Json:
+    """What a provider says and what holds where it says nothing."""
+    kind = spec.get("providerType")
+    if kind == OAUTH2:
+        # An object that was stored before it had to have one may have none.
+        return spec | {
+            "issuer": spec.get("issuer") or spec["authorizationUrl"],
+            "introspection": introspection(spec),
+        }
+    if kind == K8S:
+        default = f"{spec.get('organizationNamePrefix') or ''}default"
+        return {
+            "usernameClaim": ["username"],
+            "organizationAssignment": {"type": STATIC, "organizationName": default},
+            "roleAssignment": {"type": DYNAMIC, "claimPath": ["roles"]},
+            "tokenFile": f"{_IN_CLUSTER}/token",
+            "caFile": f"{_IN_CLUSTER}/ca.crt",
+        } | {key: value for key, value in spec.items() if value is not None}
+    return spec
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _belongs(assignment: Json, here: str, key: str, is_wanted: bool) -> Complaints:

@@ -39,11 +39,15 @@ class Provider:
 
     @property
     def issuer(self) -> str:
-        return normalised(self.spec.get("issuer") or self.spec.get("authorizationUrl") or "")
+        return normalised(self.spec.get("issuer") or "")
 
     @property
     def client_id(self) -> str:
-        return str(self.spec["clientId"])
+        return str(self.spec.get("clientId") or "")
+
+    @property
+    def type(self) -> str:
+        return str(self.spec["providerType"])
 
 
 def provider_of(document: Json, *, is_ours: bool = False) -> Provider:
@@ -51,7 +55,8 @@ def provider_of(document: Json, *, is_ours: bool = False) -> Provider:
     metadata = document["metadata"]
     noted = (metadata.get("annotations") or {}).get(VOUCHED) == "true"
     home = "" if is_ours else metadata["namespace"]
-    return Provider(metadata["name"], home, document["spec"], is_ours or noted)
+    spec = authprovider.completed(document["spec"])
+    return Provider(metadata["name"], home, spec, is_ours or noted)
 
 
 def normalised(url: str) -> str:

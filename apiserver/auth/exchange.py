@@ -2,7 +2,7 @@
 
 Browsers and the CLI get codes from the identity provider themselves; exchanging one for tokens
 takes the client secret, which never leaves the service (contract §9). Nothing is kept here, and no
-token is logged.
+token is logged. Access tokens that only their provider can read get its name (auth/provenance.py).
 """
 
 from __future__ import annotations
@@ -10,19 +10,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import aiohttp
-import orjson
-
-from apiserver.auth import oidc
+from apiserver.auth import asking, oidc, provenance
+from apiserver.auth.asking import ProviderUnreachable
 from apiserver.auth.claims import Provider
-from apiserver.auth.tokens import TIMEOUT_S, Tokens, limited
+from apiserver.auth.tokens import Tokens
 from apiserver.errors import BadRequest, NotFound
 from resources import masking, registry
+from resources.authprovider import K8S, OAUTH2, OIDC
 from resources.kind import Json
 
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 GRANTS = ("authorization_code", "refresh_token", DEVICE_CODE)
 SAID_OF_ERRORS = ("error", "error_description")
+# Where an AuthProvider of type oauth2 has what others say by discovery.
+_KEYS = {
+    "token_endpoint": "tokenUrl",
+    "device_authorization_endpoint": "deviceAuthorizationUrl",
+}
+# Of our machine, and nobody else's business.
+_OURS = ("tokenFile", "caFile")
 # All else that a client says stays here.
 PASSED_ON = (
     "grant_type",
@@ -63,34 +69,54 @@ class Logins:
         BadRequest, ServiceUnavailable."""
         if asked.get("grant_type") not in GRANTS:
             raise BadRequest(f"grant_type: write one of {', '.join(GRANTS)}")
-        return await self._pass_on(name, asked, "token_endpoint")
+        provider, status, answer = await self._pass_on(name, asked, "token_endpoint")
+        token = answer.get("access_token")
+        if provider.type == OAUTH2 and isinstance(token, str):
+            answer = answer | {"access_token": provenance.marked(provider, token)}
+        return status, answer
 
     async def begin_on_a_device(self, name: str, asked: Mapping[str, str]) -> tuple[int, Json]:
         """The same for a login where there is no browser (RFC 8628 §3.1); ours, not the
         contract's."""
-        return await self._pass_on(name, asked, "device_authorization_endpoint")
+        _, status, answer = await self._pass_on(name, asked, "device_authorization_endpoint")
+        return status, answer
 
     async def _pass_on(
         self, name: str, asked: Mapping[str, str], endpoint: str
-    ) -> tuple[int, Json]:
+    ) -> tuple[Provider, int, Json]:
         provider = await self._provider(name, asked.get("client_id", ""))
-        url = await self.tokens.keys_of(provider.issuer).endpoint(endpoint)
+        url = await self._address(provider, endpoint)
         form = {key: asked[key] for key in PASSED_ON if asked.get(key)}
         form |= {"client_id": provider.client_id}
         if secret := provider.spec.get("clientSecret"):
             form["client_secret"] = secret
+        # Some answer in forms, unless they are asked for this.
+        headers = {"Accept": "application/json"}
         try:
-            timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-            async with self.tokens.session.post(url, data=form, timeout=timeout) as response:
-                answer = orjson.loads(await limited(response))
-        except (aiohttp.ClientError, TimeoutError, ValueError, oidc.ProviderUnreachable) as error:
+            status, answer = await asking.ask(
+                self.tokens.session, "POST", url, data=form, headers=headers
+            )
+        except ProviderUnreachable as error:
             raise oidc.unreachable(provider.issuer) from error
-        if not isinstance(answer, dict):
-            raise oidc.unreachable(provider.issuer)
-        if response.status == 200:
-            return 200, answer
+        # And some call a refusal a success.
+        if status == 200 and "error" not in answer:
+            return provider, 200, answer
         kept = {key: answer[key] for key in SAID_OF_ERRORS if isinstance(answer.get(key), str)}
-        return 400, kept or {"error": "server_error"}
+        return provider, 400, kept or {"error": "server_error"}
+
+    async def _address(self, provider: Provider, endpoint: str) -> str:
+        """Raises BadRequest, ServiceUnavailable."""
+        if provider.type == OIDC:
+            return await self.tokens.keys_of(provider.issuer).endpoint(endpoint)
+        key = _KEYS[endpoint]
+        if url := provider.spec.get(key):
+            return str(url)
+        if provider.type == K8S:
+            raise BadRequest(
+                f"the tokens of {provider.name} come from its cluster: kubectl create token ... | "
+                "homeport login URL --token -"
+            )
+        raise BadRequest(f"identity provider {provider.name} has no {key}: log in by browser")
 
     async def _provider(self, name: str, client_id: str) -> Provider:
         found = [each for each in (await self.tokens.known()).providers if each.name == name]
@@ -109,5 +135,5 @@ def _document(provider: Provider) -> Json:
         "apiVersion": kind.api_version,
         "kind": kind.kind,
         "metadata": metadata,
-        "spec": provider.spec,
+        "spec": {key: value for key, value in provider.spec.items() if key not in _OURS},
     }

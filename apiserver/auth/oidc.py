@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
 import structlog
 
+from apiserver.auth.asking import OddAnswer, ProviderUnreachable
 from apiserver.auth.claims import normalised
 from apiserver.errors import ServiceUnavailable, Unauthorized
 from resources.kind import Json
@@ -42,21 +43,20 @@ ALGORITHMS = (
 SKEW_S = 30.0
 FRESH_S = 15 * 60.0
 RENEW_S = 10.0
-RETRY_S = 5
+# kubectl waits so long ten times before it shows what is wrong.
+RETRY_S = 1
 
 Fetch = Callable[[str], Awaitable[Json]]
 
 
-class ProviderUnreachable(Exception):
-    """An identity provider does not answer, or not what it should; the message says what."""
-
-
 @dataclass(slots=True)
 class Keys:
-    """The keys of one issuer. `fetch` gets a JSON document, or raises ProviderUnreachable."""
+    """The keys of one issuer, or those at `url`, whoever signs with them if `issuer` is empty.
+    `fetch` gets a JSON document, or raises ProviderUnreachable."""
 
     issuer: str
     fetch: Fetch
+    url: str = ""
     monotonic: Callable[[], float] = time.monotonic
     _document: Json = field(default_factory=dict)
     _known: Mapping[str, Json] = field(default_factory=dict)
@@ -64,6 +64,10 @@ class Keys:
     _tried_at: float | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _renewing: asyncio.Task[None] | None = None
+
+    @property
+    def called(self) -> str:
+        return self.issuer or self.url
 
     async def find(self, key_id: str) -> Json:
         """The key as it was published. Raises Unauthorized for one that the issuer does not
@@ -77,9 +81,9 @@ class Keys:
         if key := self._known.get(key_id):
             return key
         if self._fetched_at is None:
-            raise unreachable(self.issuer)
+            raise unreachable(self.called)
         raise Unauthorized(
-            f"the token is signed with a key ({key_id!r}) that {self.issuer} does not publish; "
+            f"the token is signed with a key ({key_id!r}) that {self.called} does not publish; "
             "log in again"
         )
 
@@ -88,7 +92,7 @@ class Keys:
         await self._renewed_when(self._is_due)
         found = self._document.get(name)
         if not isinstance(found, str):
-            raise unreachable(self.issuer)
+            raise unreachable(self.called)
         return found
 
     def _may_try(self) -> bool:
@@ -107,19 +111,21 @@ class Keys:
 
     async def _renew(self) -> None:
         try:
-            found = await self.fetch(f"{self.issuer}/.well-known/openid-configuration")
-            if normalised(str(found.get("issuer", ""))) != self.issuer:
-                raise ProviderUnreachable(
-                    f"it calls itself {found.get('issuer')!r}, and not {self.issuer!r}"
-                )
-            keys = await self.fetch(str(found.get("jwks_uri", "")))
+            found = {} if self.url else await self._discover()
+            keys = await self.fetch(self.url or str(found.get("jwks_uri", "")))
         except ProviderUnreachable as problem:
-            log.warning("identity provider out of reach", issuer=self.issuer, why=str(problem))
+            log.warning("identity provider out of reach", issuer=self.called, why=str(problem))
         else:
             self._document, self._known = found, _usable(keys)
             self._fetched_at = self.monotonic()
         finally:
             self._tried_at = self.monotonic()
+
+    async def _discover(self) -> Json:
+        found = await self.fetch(f"{self.issuer}/.well-known/openid-configuration")
+        if normalised(str(found.get("issuer", ""))) != self.issuer:
+            raise OddAnswer(f"it calls itself {found.get('issuer')!r}, and not {self.issuer!r}")
+        return found
 
 
 def unreachable(issuer: str) -> ServiceUnavailable:
@@ -154,9 +160,10 @@ def unverified(token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
 
 
 async def verified(
-    token: str, header: Mapping[str, Any], keys: Keys, client_id: str
+    token: str, header: Mapping[str, Any], keys: Keys, audience: Sequence[str], party: str = ""
 ) -> Mapping[str, Any]:
-    """The claims of a token that `keys.issuer` gave out for `client_id`, and that is valid now.
+    """The claims of a token that `keys.issuer` gave out for one of `audience`, and that is valid
+    now; if it names an authorised party, that must be `party`.
 
     Raises Unauthorized with what is wrong, ServiceUnavailable while it can't be known.
     """
@@ -172,7 +179,7 @@ async def verified(
             token,
             key,
             algorithms=[algorithm],
-            audience=client_id,
+            audience=audience,
             leeway=SKEW_S,
             options={"require": ["exp", "iss", "aud", "sub"]},
         )
@@ -180,8 +187,8 @@ async def verified(
         raise Unauthorized("the token has expired; log in again: homeport login") from error
     except jwt.PyJWTError as error:
         raise Unauthorized(f"the token is not valid: {error}") from error
-    if normalised(str(claims["iss"])) != keys.issuer:
+    if keys.issuer and normalised(str(claims["iss"])) != keys.issuer:
         raise Unauthorized(f"the token is of {claims['iss']!r}, and not of {keys.issuer!r}")
-    if claims.get("azp", client_id) != client_id:
+    if party and claims.get("azp", party) != party:
         raise Unauthorized(f"the token was given out for {claims['azp']!r}, and not for us")
     return claims

@@ -8,29 +8,35 @@ seconds on every replica, with nobody to tell the others.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import aiohttp
-import orjson
 
-from apiserver.auth import claims, oidc
+from apiserver.auth import asking, claims, oidc, provenance
 from apiserver.auth.chain import Evidence
 from apiserver.auth.claims import Provider, normalised
 from apiserver.auth.identity import Caller
-from apiserver.errors import Unauthorized
+from apiserver.auth.introspection import Introspection
+from apiserver.auth.tokenreview import TokenReviews
+from apiserver.auth.verdicts import Verdicts
+from apiserver.errors import ServiceUnavailable, Unauthorized
 from apiserver.store import Snapshot, Store
 from resources import registry
-from resources.authprovider import OIDC
+from resources.authprovider import K8S, OAUTH2, OIDC, TYPES_OF_FILE
 from resources.kind import Json
 
 LOOK_S = 5.0
-TIMEOUT_S = 10.0
-ANSWER_BYTES_MAX = 1 << 20
 # Of a token; beyond it nothing is parsed.
 TOKEN_BYTES_MAX = 16 << 10
 ISSUERS_MAX = 1_000
+# RFC 6750 §2.1, and nothing that could end a header.
+_TOKEN = re.compile(r"[!-~]+")
+# What all tokens of Kubernetes say something under, and no others.
+_CLUSTERS = "kubernetes.io"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +55,20 @@ class Tokens:
     session: aiohttp.ClientSession
     ours: tuple[Provider, ...] = ()
     monotonic: Callable[[], float] = time.monotonic
-    _keys: dict[str, oidc.Keys] = field(default_factory=dict)
+    _verdicts: Verdicts = field(init=False)
+    _keys: dict[tuple[str, str], oidc.Keys] = field(default_factory=dict)
     _known: Known | None = None
     _looked_at: float = 0.0
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        asked = {
+            OAUTH2: Introspection(self.session, self.keys_of).ask,
+            K8S: TokenReviews(self.session).ask,
+        }
+        self._verdicts = Verdicts(
+            lambda provider, token: asked[provider.type](provider, token), self.monotonic
+        )
 
     async def authenticate(self, evidence: Evidence) -> Caller | None:
         """None without a bearer token. Raises Unauthorized, ServiceUnavailable."""
@@ -60,36 +76,41 @@ class Tokens:
         if scheme.lower() != "bearer":
             return None
         token = token.strip()
-        if not token.isascii() or len(token) > TOKEN_BYTES_MAX:
+        if not _TOKEN.fullmatch(token) or len(token) > TOKEN_BYTES_MAX:
             raise Unauthorized(f"the token is longer than {TOKEN_BYTES_MAX} bytes, or no text")
-        header, said = oidc.unverified(token)
         known = await self.known()
-        issuer, audiences = normalised(str(said.get("iss", ""))), _audiences(said.get("aud"))
-        asked = [
-            provider
-            for provider in known.providers
-            if provider.issuer == issuer and provider.client_id in audiences
-        ]
-        if not asked:
-            raise Unauthorized(
-                f"no identity provider is known here that gives out tokens as {issuer!r} for "
-                f"{sorted(audiences)}"
-            )
-        return await self._first(asked, token, header, known)
+        if named := provenance.read(token):
+            home, name, token = named
+            asked = [
+                provider
+                for provider in known.providers
+                if (provider.home, provider.name, provider.type) == (home, name, OAUTH2)
+            ]
+            if not asked:
+                raise Unauthorized(f"the identity provider {name}, whose token this is, is gone")
+            return await self._first(asked, token, known)
+        return await self._first(_candidates(known, token), token, known)
 
-    async def _first(
-        self, asked: Iterable[Provider], token: str, header: Mapping[str, object], known: Known
-    ) -> Caller:
-        refusal: Unauthorized | None = None
+    async def _first(self, asked: Iterable[Provider], token: str, known: Known) -> Caller:
+        """Who takes it decides; one that can't be asked could be the one."""
+        refusal: Unauthorized | ServiceUnavailable | None = None
         for provider in asked:
-            keys = self.keys_of(provider.issuer)
             try:
-                said = await oidc.verified(token, header, keys, provider.client_id)
+                said = await self._claims(provider, token)
                 return claims.caller_of(provider, said, known.namespaces)
+            except ServiceUnavailable as problem:
+                refusal = problem
             except Unauthorized as problem:
                 refusal = refusal or problem
         assert refusal is not None
         raise refusal
+
+    async def _claims(self, provider: Provider, token: str) -> claims.Claims:
+        if provider.type != OIDC:
+            return await self._verdicts.of(provider, token)
+        header, _ = oidc.unverified(token)
+        ours = provider.client_id
+        return await oidc.verified(token, header, self.keys_of(provider.issuer), [ours], ours)
 
     async def known(self) -> Known:
         """At most LOOK_S old."""
@@ -106,41 +127,51 @@ class Tokens:
         asked = tuple(provider for provider in (*self.ours, *made) if _is_asked(provider))
         return Known(asked, _namespaces(snapshot.list(registry.ORGANIZATION, None)))
 
-    def keys_of(self, issuer: str) -> oidc.Keys:
-        """What is known of an issuer, kept between requests."""
-        if issuer not in self._keys:
+    def keys_of(self, issuer: str, url: str = "") -> oidc.Keys:
+        """What is known of an issuer's keys, or of those at an address, kept between requests."""
+        which = (issuer, url)
+        if which not in self._keys:
             if len(self._keys) >= ISSUERS_MAX:
                 self._keys.clear()
-            self._keys[issuer] = oidc.Keys(issuer, self._fetch)
-        return self._keys[issuer]
-
-    async def _fetch(self, url: str) -> Json:
-        try:
-            timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-            async with self.session.get(url, timeout=timeout) as response:
-                if response.status != 200:
-                    raise oidc.ProviderUnreachable(f"{url} answers {response.status}")
-                found = orjson.loads(await limited(response))
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise oidc.ProviderUnreachable(f"{url}: {error or type(error).__name__}") from error
-        if not isinstance(found, dict):
-            raise oidc.ProviderUnreachable(f"{url} answers no JSON object")
-        return found
-
-
-async def limited(response: aiohttp.ClientResponse) -> bytes:
-    """The body. Raises ProviderUnreachable for one of more than ANSWER_BYTES_MAX."""
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > ANSWER_BYTES_MAX:
-            raise oidc.ProviderUnreachable(f"{response.url} answers more than it should")
-    return bytes(body)
+            self._keys[which] = oidc.Keys(issuer, partial(asking.fetch, self.session), url)
+        return self._keys[which]
 
 
 def _is_asked(provider: Provider) -> bool:
-    spec = provider.spec
-    return spec.get("enabled") is not False and spec["providerType"] == OIDC
+    return provider.spec.get("enabled") is not False and provider.type in TYPES_OF_FILE
+
+
+def _candidates(known: Known, token: str) -> list[Provider]:
+    """Who could know a token that bears nobody's name (contract §9). Raises Unauthorized if there
+    is nobody."""
+    # An AuthProvider that nobody vouches for is shown no token of others.
+    readers = [each for each in known.providers if each.type != OIDC and each.is_vouched]
+    try:
+        _, said = oidc.unverified(token)
+    except Unauthorized:
+        if readers:
+            return readers
+        raise
+    if any(str(claim).startswith(_CLUSTERS) for claim in said):
+        asked = [each for each in readers if each.type == K8S]
+    elif "iss" not in said:
+        asked = readers
+    else:
+        issuer, audiences = normalised(str(said["iss"])), _audiences(said.get("aud"))
+        asked = [
+            provider
+            for provider in known.providers
+            if provider.type == OIDC
+            and provider.issuer == issuer
+            and provider.client_id in audiences
+        ]
+        asked += [each for each in readers if each.type == OAUTH2 and each.issuer == issuer]
+    if not asked:
+        raise Unauthorized(
+            "no identity provider is known here that gives out tokens as "
+            f"{normalised(str(said.get('iss', '')))!r} for {sorted(_audiences(said.get('aud')))}"
+        )
+    return asked
 
 
 def _audiences(said: object) -> frozenset[str]:

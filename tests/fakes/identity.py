@@ -30,6 +30,8 @@ from tests.e2e import processes, rootfs
 
 SOURCE = Path(__file__).parent / "oidc"
 CLIENT, SECRET = "homeport", "only-the-service-knows-this"
+# Some other application.
+OTHER_CLIENT = "somebody-else"
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 READY_S = 30.0
 
@@ -56,6 +58,8 @@ class Provider:
     ttl_s: int
     client: str
     keys: list[dict[str, Any]] = field(default_factory=list)
+    # How far its clock is ahead of ours.
+    clock_s: int = 0
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -93,9 +97,10 @@ class Provider:
         }
         settings = {
             "port": self.port,
-            "clients": [client],
+            "clients": [client, client | {"client_id": OTHER_CLIENT}],
             "keys": self.keys,
             "ttl": self.ttl_s,
+            "clock": self.clock_s,
             "users": self.users,
         }
         target = folder() / "server.mjs"
@@ -117,32 +122,78 @@ class Provider:
                     pipe.close()
             self._process = None
 
+    def rotate(self) -> None:
+        """Sign with a new key, and publish the old one yet."""
+        self.stop()
+        self.add_key()
+        self.start()
+
     def set_users(self, users: Users) -> None:
         """What is said of them from now on."""
+        self.users = users
+        self._tell()
+
+    def set_roles(self, user: str, roles: list[str]) -> None:
+        self.set_users(self.users | {user: self.users[user] | {"roles": roles}})
+
+    def forget(self, user: str) -> None:
+        """There is no such user any more."""
+        self.set_users({name: said for name, said in self.users.items() if name != user})
+
+    def set_ttl(self, ttl_s: int) -> None:
+        """How long tokens last from now on; below zero they have expired when they are given."""
+        self.ttl_s, self.clock_s = max(ttl_s, 1), min(ttl_s, 0)
+        self._tell()
+
+    def _tell(self) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(users).encode() + b"\n")
+        said = {"users": self.users, "ttl": self.ttl_s, "clock": self.clock_s}
+        self._process.stdin.write(json.dumps(said).encode() + b"\n")
         self._process.stdin.flush()
 
-    def visit(self, url: str, user: str) -> str:
-        """Go there as a person would, log in as `user`, agree to all; what stands there at the
-        end: the last page's text."""
-        browser = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}),
-            urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()),
+    def oauth2(self, **more: Any) -> dict[str, Any]:
+        """Of an AuthProvider of type oauth2 for it."""
+        return (
+            self.spec()
+            | {
+                "providerType": "oauth2",
+                "authorizationUrl": f"{self.issuer}/auth",
+                "tokenUrl": f"{self.issuer}/token",
+                "userinfoUrl": f"{self.issuer}/me",
+                "deviceAuthorizationUrl": f"{self.issuer}/device/auth",
+                "introspection": {"type": "rfc7662", "url": f"{self.issuer}/token/introspection"},
+            }
+            | more
         )
-        page = browser.open(url, timeout=20)
-        for _ in range(8):
-            text = page.read().decode()
-            form = _form(text)
-            if form is None or not page.url.startswith(self.issuer):
-                return text
-            action, fields = form
-            fields |= {key: value for key, value in {"login": user, "password": "x"}.items()
-                       if key in fields}  # fmt: skip
-            target = urllib.parse.urljoin(page.url, action)
-            page = browser.open(target, urllib.parse.urlencode(fields).encode(), timeout=20)
-        raise AssertionError(f"the login does not end: {text}")
+
+    def visit(self, url: str, user: str) -> str:
+        return visit(url, user, self.issuer)
+
+
+# Loopback is as good as TLS to them.
+_AS_BROWSERS = http.cookiejar.DefaultCookiePolicy(secure_protocols=("https", "http"))
+
+
+def visit(url: str, user: str, issuer: str) -> str:
+    """Go there as a person would, log in as `user`, agree to all; what stands there at the end: the
+    last page's text, or that of the first that is not the provider's."""
+    browser = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),
+        urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar(_AS_BROWSERS)),
+    )
+    page = browser.open(url, timeout=20)
+    for _ in range(8):
+        text = page.read().decode()
+        form = _form(text)
+        if form is None or not page.url.startswith(issuer):
+            return text
+        action, fields = form
+        said = {"login": user, "username": user, "password": "x"}
+        fields |= {key: value for key, value in said.items() if key in fields}
+        target = urllib.parse.urljoin(page.url, action)
+        page = browser.open(target, urllib.parse.urlencode(fields).encode(), timeout=20)
+    raise AssertionError(f"the login does not end: {text}")
 
 
 def _form(page: str) -> tuple[str, dict[str, str]] | None:
@@ -152,7 +203,7 @@ def _form(page: str) -> tuple[str, dict[str, str]] | None:
     fields = {}
     for tag in re.findall(r"<(?:input|button)[^>]*>", found[2]):
         said = dict(re.findall(r"(\w+)=\"([^\"]*)\"", tag))
-        if "name" in said and said.get("value") != "abort":
+        if "name" in said and said.get("value") != "abort" and said["name"] != "cancel":
             fields[said["name"]] = html.unescape(said.get("value", ""))
     return html.unescape(found[1]), fields
 

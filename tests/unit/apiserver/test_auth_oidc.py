@@ -10,7 +10,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from apiserver.auth import oidc
+from apiserver.auth import asking, oidc
 from apiserver.errors import ServiceUnavailable, StatusError, Unauthorized
 from resources.kind import Json
 
@@ -41,7 +41,7 @@ class Provider:
         self.asked.append(url)
         await asyncio.sleep(0)
         if self.is_down:
-            raise oidc.ProviderUnreachable(f"{url}: refused")
+            raise asking.ProviderUnreachable(f"{url}: refused")
         if url.endswith("/.well-known/openid-configuration"):
             return {"issuer": self.issuer, "jwks_uri": f"{ISSUER}/keys"}
         return {"keys": self.keys}
@@ -66,7 +66,9 @@ async def verdict(text: str, *keys: Json) -> Any:
     provider = Provider(*(keys or (published(RSA_KEY, "one"), published(EC_KEY, "ec"))))
     try:
         header, _ = oidc.unverified(text)
-        return await oidc.verified(text, header, oidc.Keys(ISSUER, provider.fetch), "homeport")
+        return await oidc.verified(
+            text, header, oidc.Keys(ISSUER, provider.fetch), ["homeport"], "homeport"
+        )
     except StatusError as error:
         return error
 
@@ -128,7 +130,7 @@ async def test_a_provider_that_calls_itself_something_else_is_not_believed() -> 
 
 async def test_keys_are_fetched_once_and_again_when_one_is_new_or_all_are_old() -> None:
     provider, clock = Provider(published(RSA_KEY, "one")), Clock()
-    keys = oidc.Keys(ISSUER, provider.fetch, clock)
+    keys = oidc.Keys(ISSUER, provider.fetch, monotonic=clock)
     await asyncio.gather(*(keys.find("one") for _ in range(20)))
     assert len(provider.asked) == 2, "discovery, and the keys"
 
@@ -152,7 +154,7 @@ async def test_keys_are_fetched_once_and_again_when_one_is_new_or_all_are_old() 
 async def test_a_provider_that_is_down_locks_out_nobody_whose_key_is_known() -> None:
     provider, clock = Provider(published(RSA_KEY, "one")), Clock()
     provider.is_down = True
-    keys = oidc.Keys(ISSUER, provider.fetch, clock)
+    keys = oidc.Keys(ISSUER, provider.fetch, monotonic=clock)
     with pytest.raises(ServiceUnavailable, match="can't be reached"):
         await keys.find("one")
     provider.is_down = False

@@ -30,6 +30,13 @@ def provider(name: str = "company", **spec: Any) -> str:
     )
 
 
+def cluster(**spec: Any) -> str:
+    document = json.loads(provider())
+    whole = {"providerType": "k8s", "apiUrl": "https://k8s.example.com", "rbacNs": "fleet"} | spec
+    document["spec"] = {key: value for key, value in whole.items() if value is not None}
+    return json.dumps(document)
+
+
 def settings(folder: Path, text: str | None) -> config.Settings:
     file = folder / "providers.yaml"
     if text is not None:
@@ -38,8 +45,9 @@ def settings(folder: Path, text: str | None) -> config.Settings:
 
 
 def test_documents_that_are_good(tmp_path: Path) -> None:
-    found = settings(tmp_path, f"---\n{provider('a')}\n---\n---\n{provider('b')}\n").providers
-    assert [each["metadata"]["name"] for each in found] == ["a", "b"]
+    given = f"---\n{provider('a')}\n---\n---\n{provider('b')}\n---\n{cluster()}\n"
+    found = settings(tmp_path, given).providers
+    assert [each["metadata"]["name"] for each in found] == ["a", "b", "company"]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +61,10 @@ def test_documents_that_are_good(tmp_path: Path) -> None:
         (provider().replace('"name": "company"', ""), "metadata.name"),
         (provider().replace('"metadata"', '"meta"'), "metadata"),
         (provider(issuer="id.example.com"), "spec.issuer: must be an absolute URL"),
-        (provider(providerType="k8s"), "spec: write one of: oidc, oauth2"),
+        (provider(providerType="aap"), "spec: write one of: oidc, oauth2, k8s; openshift and aap"),
+        (cluster(apiUrl="k8s"), "spec.apiUrl: must be an absolute URL"),
+        (cluster(rbacNs=None), "spec.rbacNs: needed without roleAssignment"),
+        (cluster(clientSecret="x"), "spec.clientSecret: does not go with"),
         (provider(roleAssignment={"type": "static", "roles": ["x"]}), r"spec.roleAssignment.roles"),
         (f"{provider('a')}\n---\n{provider('a')}", "two are called a"),
     ],
