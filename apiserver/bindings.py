@@ -15,8 +15,8 @@ import orjson
 
 from apiserver import errors, inputs
 from apiserver.store import Snapshot, Store, Transaction, devices, following, objects, sets
-from resources import conditions, digest, manifest, registry, render, selectors
-from resources.errors import Invalid
+from resources import conditions, digest, manifest, parameters, registry, render, selectors
+from resources.errors import NOT_SUPPORTED, FieldError, Invalid
 from resources.kind import Json, Kind
 from resources.manifest import Frozen
 
@@ -366,6 +366,9 @@ def _target(
     try:
         selector = selectors.from_match(request.get("selector"))
         frozen = inputs.load(snapshot, version["status"].get("inputs") or ())
+        if parameters.uses(version["status"]):
+            detail = "parameters in templates are not bound to devices yet"
+            raise Invalid([FieldError("status", NOT_SUPPORTED, detail)])
         rendered = render.render(version["status"], name="", labels={}, frozen=frozen)
     except Invalid as problem:
         raise errors.unprocessable(kind, name, problem) from problem

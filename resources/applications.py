@@ -310,7 +310,7 @@ def _check_inline(application: Json, app_type: str, path: str, templated: bool) 
             yield from paths.check(f"{here}.path", name)
             if not (templated and is_parameterised(name)):
                 yield from complain(f"{here}.path", formats.relative_path(name))
-        yield from check_content(file, here, templated)
+        yield from check_content(file, here)
     files = inlineapps.readable(application.get("inline"), path, templated=templated)
     yield from inlineapps.CHECKS[app_type](files, path, text(application, "name"))
 

@@ -182,15 +182,12 @@ def _file(file: Json, path: str, targets: Unique, templated: bool) -> Complaints
         yield from complain(f"{path}.mode", formats.mode(mode))
     yield from checked(file, "user", path, formats.user)
     yield from checked(file, "group", path, formats.user)
-    yield from check_content(file, path, templated)
+    yield from check_content(file, path)
 
 
-def check_content(file: Json, path: str, templated: bool) -> Complaints:
+def check_content(file: Json, path: str) -> Complaints:
     """The content of an inline file, of configuration and of applications alike."""
     content = text(file, "content")
     if content is not None:
         encoding = text(file, "contentEncoding") or "plain"
-        # A parameter stands in plain text or, decoded, inside base64: both go through `content`.
-        if templated and is_parameterised(content):
-            encoding = "plain"
         yield from complain(f"{path}.content", formats.content(content, encoding), INVALID)

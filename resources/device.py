@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationError
 
-from resources import applications, configproviders, cron, formats
+from resources import applications, configproviders, cron, formats, parameters
 from resources.applications import AnyApplication, CatalogItemRef
 from resources.configproviders import ConfigProvider
 from resources.devicestatus import DeviceStatus, OsMode
@@ -195,6 +195,8 @@ def check_spec(spec: Json, path: str, *, templated: bool = False) -> Complaints:
     ):
         if spec.get(key) is not None:
             yield FieldError(f"{path}.{key}", FORBIDDEN, f"is set by the service; {how}")
+    if templated:
+        yield from parameters.check(spec, path)
     yield from _check_os(mapping(spec, "os"), f"{path}.os", templated)
     yield from configproviders.check(spec, path, templated=templated)
     yield from applications.check(spec, path, templated=templated)

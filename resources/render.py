@@ -1,23 +1,24 @@
 """From a frozen template to a device's specification, and to what its agent is given. Pure.
 
-What comes out depends on the template, and on what its outside sources gave when they were frozen,
-alone; then one render serves every device of the fleet. A source that is not frozen is refused by
-name, and so is a string with parameters, whose evaluation comes with issue 7; a device keeps its
-last good specification meanwhile.
+What comes out depends on the template, on what its outside sources gave when they were frozen, and
+on what of the device `parameters.uses` names, alone: one render serves every device that agrees in
+that. What cannot be rendered is refused by name; a device keeps its last good specification
+meanwhile. What comes out of parameters is checked as if somebody had written it, so that no label
+leads a file to where none may go.
 """
 
 from __future__ import annotations
 
 import base64
-import re
-from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from resources import configproviders, manifest
+from resources import configproviders, device, formats, manifest, parameters
 from resources.copying import copied
-from resources.errors import FORBIDDEN, NOT_SUPPORTED, FieldError, Invalid
-from resources.manifest import Frozen
+from resources.errors import FORBIDDEN, INVALID, NOT_SUPPORTED, FieldError, Invalid
+from resources.manifest import File, Frozen
+from resources.parameters import Unresolved
 
 Json = dict[str, Any]
 
@@ -26,7 +27,8 @@ _PARTS = ("os", "resources", "systemd", "updatePolicy", "decommissioning")
 
 
 class NotFrozen(Invalid):
-    """The template points at something outside that has not been fetched and frozen."""
+    """The template points at something outside that has not been fetched and frozen, or that would
+    have to be for each device, since it depends on parameters."""
 
 
 class Unsupported(Invalid):
@@ -52,10 +54,26 @@ def render(
     """Render a DeviceSpec or a frozen template. `name` and `labels` are the device's.
 
     Only a fleet's template has parameters: in a device's own spec (`templated` false) braces are
-    text. Raises NotFrozen and Unsupported with the paths of what stands in the way.
+    text. Raises NotFrozen and Unsupported with the paths of what stands in the way, and Unresolved
+    if only this device's name or labels do.
     """
     check(template, templated=templated, frozen=frozen.files)
+    return evaluate(template, name=name, labels=labels, templated=templated, frozen=frozen)
+
+
+def evaluate(
+    template: Json,
+    *,
+    name: str,
+    labels: Mapping[str, str],
+    templated: bool = True,
+    frozen: Frozen = manifest.NOTHING,
+) -> Rendered:
+    """`render` of what has passed `check`, for who has many devices. Raises Unresolved."""
     spec = {key: copied(value) for key, value in template.items() if key not in BESIDE}
+    if templated and (resolved := parameters.resolve(spec, name, labels)):
+        frozen = _relocated(template, spec, frozen)
+        _check_resolved(spec, frozen, moves=any(path.endswith(_PATHS) for path in resolved))
     rendered: Json = {key: spec[key] for key in _PARTS if key in spec}
     image = (spec.get("os") or {}).get("image")
     if image:
@@ -85,20 +103,21 @@ def outside(template: Json) -> list[tuple[str, Json]]:
 def check(
     template: Json, root: str = "", *, templated: bool = True, frozen: Container[str] = ()
 ) -> None:
-    """Raise NotFrozen or Unsupported, with all complaints of the sort, if it cannot be rendered.
+    """Raise NotFrozen, Unsupported, or Invalid for parameters that no device can have, with all
+    complaints of the sort, if it cannot be rendered.
     `frozen` are the names of the providers from outside whose content is there."""
     prefix = f"{root}." if root else ""
-    parameters = [
-        FieldError(prefix + path, NOT_SUPPORTED, "parameters in templates are not rendered yet")
-        for path in (parameterised(template) if templated else ())
-    ]
-    if parameters:
-        raise Unsupported(parameters)
+    if templated and (complaints := list(parameters.check(template, root))):
+        raise Invalid(complaints)
     unsupported = [
         FieldError(prefix + path, NOT_SUPPORTED, why) for path, why in _unsupported(template)
     ]
     if unsupported:
         raise Unsupported(unsupported)
+    depending = parameters.from_outside(template) if templated else ()
+    if depending:
+        detail = "what is fetched from outside cannot depend on parameters yet"
+        raise NotFrozen(FieldError(prefix + path, NOT_SUPPORTED, detail) for path in depending)
     missing = [
         FieldError(prefix + path, FORBIDDEN, "its content has not been fetched")
         for path, provider in outside(template)
@@ -108,56 +127,43 @@ def check(
         raise NotFrozen(missing)
 
 
-def parameterised(template: Json) -> list[str]:
-    """Paths of the strings that hold a parameter, as `os.image`. Only the strings that the contract
-    names (6.3) are templates; braces anywhere else are text."""
-    encoded = {
-        f"{path}.content": file.get("content")
-        for path, file in _inline(template)
-        if file.get("contentEncoding") == "base64"
-    }
-    return [
-        path
-        for path, text in _strings(template, "")
-        if _TEMPLATED.fullmatch(path)
-        and (_decoded(text) if path in encoded else text).find("{{") >= 0
-    ]
+def _relocated(template: Json, spec: Json, frozen: Frozen) -> Frozen:
+    """The frozen files where they go on this device, for they were frozen under the paths that the
+    template has. Raises Unresolved."""
+    files: dict[str, Sequence[File]] = dict(frozen.files)
+    complaints: list[FieldError] = []
+    for number, (was, now) in enumerate(
+        zip(template.get("config") or (), spec.get("config") or (), strict=True)
+    ):
+        for source, key in (("httpRef", "filePath"), ("secretRef", "mountPath")):
+            if source not in was or was[source][key] == now[source][key]:
+                continue
+            old, new = (side[source][key].rstrip("/") for side in (was, now))
+            moved = [
+                replace(file, path=new + file.path.removeprefix(old)) for file in files[was["name"]]
+            ]
+            files[was["name"]] = moved
+            path = f"config[{number}].{source}.{key}"
+            wrong = filter(None, (formats.target_path(file.path) for file in moved))
+            complaints += [FieldError(path, INVALID, problem) for problem in wrong]
+    if complaints:
+        raise Unresolved(complaints)
+    return replace(frozen, files=files)
 
 
-_TEMPLATED = re.compile(
-    r"os\.image"
-    r"|config\[\d+\]\.(gitRef\.(targetRevision|path)|httpRef\.(suffix|filePath)"
-    r"|secretRef\.(name|namespace|mountPath)|inline\[\d+\]\.(path|content))"
-    r"|applications\[\d+\]\.(image|inline\[\d+\]\.(path|content)|envVars\..+"
-    r"|volumes\[\d+\]\.image\.reference)",
-    re.DOTALL,
-)
+_PATHS = (".path", ".filePath", ".mountPath")
 
 
-def _inline(template: Json) -> Iterator[tuple[str, Json]]:
-    for part in ("config", "applications"):
-        for number, holder in enumerate(template.get(part) or ()):
-            for position, file in enumerate(holder.get("inline") or ()):
-                yield f"{part}[{number}].inline[{position}]", file
-
-
-def _decoded(text: str) -> str:
-    try:
-        return base64.b64decode(text, validate=True).decode("latin-1")
-    except ValueError:
-        # Not base64 after all; validation has said so, and there is nothing in it to evaluate.
-        return ""
-
-
-def _strings(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _strings(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _strings(inner, f"{path}[{number}]")
+def _check_resolved(spec: Json, frozen: Frozen, *, moves: bool) -> None:
+    """Raise Unresolved for what nobody may have written. `moves`: some path had a parameter."""
+    if complaints := list(device.check_spec(spec, "")):
+        raise Unresolved(replace(error, path=error.path.removeprefix(".")) for error in complaints)
+    if moves:
+        paths = [file.path for files in frozen.files.values() for file in files]
+        for provider in spec.get("config") or ():
+            paths += [entry["path"] for entry in provider.get("inline") or ()]
+        if problem := manifest.check_whole(paths, 0):
+            raise Unresolved([FieldError("config", INVALID, problem)])
 
 
 def _unsupported(template: Json) -> Iterator[tuple[str, str]]:

@@ -161,11 +161,11 @@ def unquoted(text: str) -> str | None:
     """The text of a quoted constant as Go reads it; None where Go does not, or where it is not
     Unicode."""
     quote, inside = text[0], text[1:-1]
-    if quote == "`":
-        return inside.replace("\r", "")
-    other = {'"': "'", "'": '"'}[quote]
+    other = {'"': "'", "'": '"'}.get(quote)
     pieces, at = bytearray(), 0
     try:
+        if quote == "`":
+            return inside.encode().decode().replace("\r", "")
         for found in _ESCAPE.finditer(inside):
             pieces += inside[at : found.start()].encode()
             at = found.end()

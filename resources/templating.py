@@ -26,6 +26,8 @@ from resources.templatesteps import Act, Compute, Run, Stop
 from resources.templatetokens import TemplateError, Token
 
 MAX_DEPTH: Final = 10
+__all__ = ["MAX_DEPTH", "MAX_RESULT", "Template", "TemplateError", "Used", "parse"]
+
 # As long as the longest file.
 MAX_RESULT: Final = 1 << 20
 # Parsed forms that are kept: as many as a few fleets have, and few of those that fill a megabyte.

@@ -164,5 +164,5 @@ def test_any_template_gives_what_go_gives(
 )
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_format_gives_what_go_gives(go: GoTemplates, template: str) -> None:
-    own = re.compile("%q does not go with a number")
+    own = re.compile("%[-+# 0-9.]*q does not go with a number")
     assert agree(go.ask(template, *DEVICES[0]), ours(template, *DEVICES[0]), own)

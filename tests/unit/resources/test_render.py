@@ -139,36 +139,6 @@ def test_content_from_outside_is_not_frozen_and_the_message_says_where(key: str)
 @pytest.mark.parametrize(
     ("template", "path"),
     [
-        pytest.param({"os": {"image": "a:{{ .x }}"}}, "os.image", id="OS image"),
-        pytest.param(inline({"path": "/{{ .x }}"}), r"config\[0\].inline\[0\].path", id="path"),
-        pytest.param(
-            inline({"path": "/a", "content": "{{ .x }}"}),
-            r"config\[0\].inline\[0\].content",
-            id="content",
-        ),
-        pytest.param(
-            inline({"path": "/a", "content": encoded("{{ .x }}"), "contentEncoding": "base64"}),
-            r"config\[0\].inline\[0\].content",
-            id="encoded content",
-        ),
-        pytest.param(
-            {"config": [{"name": "a", "gitRef": {"targetRevision": "{{ .x }}"}}]},
-            r"config\[0\].gitRef.targetRevision",
-            id="revision",
-        ),
-        pytest.param(
-            {"applications": [{"image": "a:{{ .x }}"}]}, r"applications\[0\].image", id="image"
-        ),
-        pytest.param(
-            {"applications": [{"envVars": {"A": "{{ .x }}"}}]},
-            r"applications\[0\].envVars.A",
-            id="variable",
-        ),
-        pytest.param(
-            {"applications": [{"volumes": [{"image": {"reference": "{{ .x }}"}}]}]},
-            r"applications\[0\].volumes\[0\].image.reference",
-            id="volume",
-        ),
         pytest.param({"os": {"catalogItemRef": {}}}, "os.catalogItemRef", id="catalog"),
         pytest.param(
             {"applications": [{"catalogItemRef": {}}]},
@@ -181,25 +151,6 @@ def test_content_from_outside_is_not_frozen_and_the_message_says_where(key: str)
 def test_what_is_not_rendered_yet_is_refused_by_field(template: Json, path: str) -> None:
     with pytest.raises(Unsupported, match=rf"^{path}: "):
         rendered(template)
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        pytest.param({"applications": [{"values": {"a": "{{ .x }}"}}]}, id="helm values"),
-        pytest.param({"systemd": {"matchPatterns": ["{{*"]}}, id="patterns"),
-        pytest.param(
-            inline({"path": "/a", "content": "%%%", "contentEncoding": "base64"}),
-            id="content that is not base64",
-        ),
-        pytest.param(
-            inline({"path": "/a", "content": encoded("{ {"), "contentEncoding": "base64"}),
-            id="encoded content without parameters",
-        ),
-    ],
-)
-def test_braces_in_what_is_no_template_are_text(template: Json) -> None:
-    assert render.parameterised(template) == []
 
 
 def test_in_a_devices_own_spec_braces_are_text() -> None:

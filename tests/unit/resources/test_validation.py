@@ -192,7 +192,8 @@ class TestParameters:
 
     TEMPLATED = (
         wrong.inline("/etc/{{ .metadata.name }}"),
-        wrong.inline(content="{{ .metadata.name }}", contentEncoding="base64"),
+        # {{ .metadata.name }}
+        wrong.inline(content="e3sgLm1ldGFkYXRhLm5hbWUgfX0=", contentEncoding="base64"),
         wrong.app(image="quay.io/acme/web:{{ .metadata.labels.tag }}"),
         wrong.app(envVars={"A": "{{ .metadata.name }}"}),
         wrong.quadlet(a_container="[Container]\nImage={{ .metadata.labels.image }}\n"),
@@ -215,9 +216,49 @@ class TestParameters:
     def test_a_fleet_may_use_one(self, spec: Json) -> None:
         assert said(FLEET, wrong.fleet(spec)) == []
 
-    @pytest.mark.parametrize("spec", [TEMPLATED[1], TEMPLATED[2], TEMPLATED[4], TEMPLATED[5]])
+    @pytest.mark.parametrize("spec", [TEMPLATED[2], TEMPLATED[4], TEMPLATED[5]])
     def test_a_device_may_not(self, spec: Json) -> None:
         assert len(said(DEVICE, wrong.device(spec))) == 1
+
+    def test_what_is_said_to_be_base64_is_base64_even_there(self) -> None:
+        spec = wrong.inline(content="{{ .metadata.name }}", contentEncoding="base64")
+        assert len(said(FLEET, wrong.fleet(spec))) == 1
+
+    @pytest.mark.parametrize(
+        ("spec", "complaint"),
+        [
+            (
+                {"os": {"image": "quay.io/acme/os:{{ .metadata.site }}"}},
+                "spec.template.spec.os.image: Invalid value: line 1, column 20: .metadata.site "
+                "cannot be used in a template; use .metadata.name, .metadata.labels and "
+                ".metadata.labels.<key>",
+            ),
+            (
+                wrong.inline(content="a\n{{ range .metadata.labels }}{{ end }}"),
+                "spec.template.spec.config[0].inline[0].content: Invalid value: line 2, column 4: "
+                "range cannot be used in a template",
+            ),
+            (
+                wrong.inline(content="{{ slice .metadata.labels.site 0 2 }}"),
+                "spec.template.spec.config[0].inline[0].content: Invalid value: line 1, column 4: "
+                "slice: 2 is outside a text of 0 bytes",
+            ),
+            (
+                # {{ x }}
+                wrong.inline(content="e3sgeCB9fQ==", contentEncoding="base64"),
+                "spec.template.spec.config[0].inline[0].content: Invalid value: line 1, column 4: "
+                "there is no function x",
+            ),
+            (
+                wrong.app(envVars={"A": "{{"}),
+                "spec.template.spec.applications[0].envVars[A]: Invalid value: line 1, column 1: "
+                "the action is not closed: end it with }}",
+            ),
+        ],
+        ids=["field", "content", "evaluated", "base64", "variable"],
+    )
+    def test_a_wrong_one_is_refused_with_field_and_place(self, spec: Json, complaint: str) -> None:
+        assert said(FLEET, wrong.fleet(spec)) == [complaint]
 
     def test_a_name_may_not_even_there(self) -> None:
         spec = {"config": [{"name": "{{ .metadata.name }}", "inline": []}]}
