@@ -22,7 +22,15 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from apiserver import approvals, credentials, housekeeping, provisioning, resealing, signing
+from apiserver import (
+    admitting,
+    approvals,
+    credentials,
+    housekeeping,
+    provisioning,
+    resealing,
+    signing,
+)
 from apiserver.agentapi import app as agentapi
 from apiserver.auth import certificates, chain, claims
 from apiserver.auth.exchange import Logins
@@ -229,10 +237,6 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
         )
     operations = create_operations(store)
     await operations.prepare()
-    house = asyncio.create_task(housekeeping.keep_house(operations, utc_now), name="housekeeping")
-    stack.push_async_callback(_ended, house)
-    sealed = asyncio.create_task(resealing.keep_sealed(store), name="resealing")
-    stack.push_async_callback(_ended, sealed)
     session = await stack.enter_async_context(_outwards())
     issuing = issuing_of(authority, settings.signers, session)
     site = Site(settings, issuing)
@@ -241,7 +245,13 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
     await rotation.share()
     await site.open()
     waiting = signing.Signing(operations, issuing, now=utc_now, monotonic=time.monotonic)
-    stack.push_async_callback(_ended, asyncio.create_task(waiting.keep(), name="signing"))
+    for name, work in (
+        ("housekeeping", housekeeping.keep_house(operations, utc_now)),
+        ("resealing", resealing.keep_sealed(store)),
+        ("signing", waiting.keep()),
+        ("enrollment policies", admitting.Admitting(operations, issuing).run()),
+    ):
+        stack.push_async_callback(_ended, asyncio.create_task(work, name=name))
 
     tokens = Tokens(
         store,

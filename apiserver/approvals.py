@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+from collections.abc import Callable
 from typing import TypeVar
 from uuid import UUID
 
@@ -31,6 +32,9 @@ from resources.errors import Invalid
 from resources.kind import Json
 
 T = TypeVar("T")
+# Called in the transaction of an approval with the request as it is there; raises if it is not to
+# be, and writes what must be true together with it.
+Grounds = Callable[[Transaction, Json], None]
 
 ENROLLMENT_REQUEST = registry.by_kind("EnrollmentRequest")
 SIGNING_REQUEST = registry.by_kind("CertificateSigningRequest")
@@ -67,8 +71,10 @@ async def approve_enrollment(
     namespace: str,
     name: str,
     approval: Json,
+    policy: Grounds | None = None,
 ) -> Json | None:
-    """Decide on a request: the approval as it is stored, None where there is none.
+    """Decide on a request: the approval as it is stored, None where there is none. `policy` are the
+    grounds on which no person decides.
 
     `approved: false` leaves a Denied condition, which ends the agent's waiting; a later approval
     takes it away again. 400 when it is already approved, or can't be signed.
@@ -96,11 +102,14 @@ async def approve_enrollment(
             # The reference answers 500; nothing went wrong here, so this says what to do.
             why = "a device of this name already exists: delete it, or deny this request"
             raise errors.conflict(ENROLLMENT_REQUEST, name, why)
+        if policy is not None:
+            policy(tx, current)
         given = _given(approval, current, caller, tx.timestamp)
         device = _device(current, given["labels"])
         approver = dataclasses.replace(caller, role=APPROVAL)
         operations.insert_in(tx, approver, DEVICE, device, namespace)
-        status = _approved_status(current, given, certificate, tx.timestamp)
+        reason = "ManuallyApproved" if policy is None else "ApprovedByPolicy"
+        status = _approved_status(current, given, certificate, reason, tx.timestamp)
         operations.update_in(tx, caller, ENROLLMENT_REQUEST, current, current | {"status": status})
         return given
 
@@ -168,12 +177,14 @@ def _given(approval: Json, request: Json, caller: Caller, now: str) -> Json:
     }
 
 
-def _approved_status(request: Json, given: Json, certificate: bytes | None, now: str) -> Json:
+def _approved_status(
+    request: Json, given: Json, certificate: bytes | None, reason: str, now: str
+) -> Json:
     status = dict(request.get("status") or {})
     pending = [c for c in status.get("conditions") or () if c.get("type") != "Denied"]
     message = f"Approved by {given['approvedBy']}."
     status["conditions"] = conditions.set_condition(
-        pending, "Approved", conditions.TRUE, "ManuallyApproved", message, now
+        pending, "Approved", conditions.TRUE, reason, message, now
     )
     status["approval"] = given
     if certificate is None:

@@ -323,7 +323,8 @@ class Operations:
             stored = tx.get(kind, namespace, name)
             assert stored is not None, "written just above"
             return stored
-        if kind.kind in _BORN_WITH_STATUS and "status" in document:
+        # An EnrollmentRequest's is the agent API's; people's was dropped on the way in.
+        if kind.kind in (*_BORN_WITH_STATUS, "EnrollmentRequest") and "status" in document:
             ready["status"] = document["status"]
         if kind.kind == "Organization":
             return self._pair(tx, name, str(uuid4()), ready)

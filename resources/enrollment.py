@@ -68,10 +68,21 @@ class ApprovalStatus(Approval):
     approved_at: Timestamp = Field(description="When it was decided.")
 
 
+class EnrollmentCertificate(Model):
+    """Ours: by what it came, as the connection proved."""
+
+    common_name: str = Field(description="Name in the certificate that it came with.")
+    fingerprint: str = Field(description="SHA-256 of that certificate, in hexadecimal.")
+    authority: str = Field(description="Key identifier of who signed that certificate.")
+
+
 class EnrollmentRequestStatus(Model):
     approval: ApprovalStatus | None = Field(None, description="The decision, once there is one.")
     certificate: str | None = Field(
         None, description="The management certificate as PEM, once the request is approved."
+    )
+    enrollment_certificate: EnrollmentCertificate | None = Field(
+        None, description="The certificate that the machine came with."
     )
     conditions: list[Condition] | None = conditions(
         "Approved once someone said yes; TPMVerified if the key was shown to live in a TPM."

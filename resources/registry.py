@@ -11,6 +11,7 @@ from resources import (
     certificates,
     device,
     enrollment,
+    enrollmentpolicy,
     fleet,
     organization,
     repository,
@@ -374,11 +375,34 @@ CERTIFICATE_REVOCATION = Kind(
     immutable=("spec.device", "spec.serial"),
 )
 
+ENROLLMENT_POLICY = Kind(
+    group=HOMEPORT_GROUP,
+    version=V1ALPHA1,
+    kind="EnrollmentPolicy",
+    plural="enrollmentpolicies",
+    singular="enrollmentpolicy",
+    model=enrollmentpolicy.EnrollmentPolicy,
+    description="Machines that are let in without a person, and as what.",
+    short_names=("enrolpol",),
+    categories=_CATEGORIES,
+    subresources=(_STATUS,),
+    columns=(
+        Column("Admitted", ".status.admitted", "integer", "How many it has let in."),
+        Column("Limit", ".spec.limit", "integer", "How many it may let in."),
+        Column("Labels", ".spec.labels", description="Labels that these get."),
+        Column("Last", ".status.lastAdmittedAt", "date", "When it let one in last."),
+        _AGE,
+        Column("Device", ".status.lastAdmitted", description="The last one.", priority=1),
+    ),
+    validate=enrollmentpolicy.check,
+)
+
 KINDS: tuple[Kind, ...] = (
     DEVICE,
     FLEET,
     TEMPLATE_VERSION,
     ENROLLMENT_REQUEST,
+    ENROLLMENT_POLICY,
     CERTIFICATE_SIGNING_REQUEST,
     REPOSITORY,
     RESOURCE_SYNC,

@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from apiserver import approvals, errors
-from apiserver.agentapi import answers, bodies
+from apiserver.agentapi import answers, bodies, peers
 from apiserver.agentapi.peers import Peer
 from apiserver.approvals import ENROLLMENT_REQUEST
 from apiserver.operations import Operations
@@ -31,6 +31,8 @@ class Enrolling:
     async def create(self, request: web.Request, peer: Peer) -> web.StreamResponse:
         document = _own_parts(await bodies.read_object(request))
         _check(document)
+        # What policies go by, and no agent can say for itself.
+        document["status"] = {"enrollmentCertificate": peers.shown(request, peer)}
         approvals.verify_enrollment(document, is_agent=True)
         stored = await self._operations.store.write(
             lambda tx: self._operations.insert_in(
@@ -77,7 +79,9 @@ def _check(document: Json) -> None:
 
 
 def _shown(document: Json) -> Json:
-    """An agent that finds no `status.conditions` gives up for ever (contract 15.3)."""
+    """An agent that finds no `status.conditions` gives up for ever (contract 15.3). By whose
+    certificate a machine came is nothing for the others who have one."""
     status = {"conditions": [], **(document.get("status") or {})}
+    status.pop("enrollmentCertificate", None)
     metadata = {"labels": {}, "annotations": {}, **document["metadata"]}
     return document | {"metadata": metadata, "status": status}

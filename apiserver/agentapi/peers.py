@@ -19,12 +19,13 @@ from aiohttp import web
 from apiserver.auth import identity
 from apiserver.auth.identity import Caller
 from apiserver.errors import BadRequest, Forbidden, TooManyRequests, Unauthorized
-from apiserver.pki import signers
+from apiserver.pki import extensions, signers
 from apiserver.pki.extensions import PeerIdentity, Unreadable
 from apiserver.pki.issuing import Issuing
 from apiserver.pki.revocations import Revocations
 from apiserver.store import Snapshot, Store
 from resources import registry
+from resources.kind import Json
 
 _ORGANIZATION = registry.by_kind("Organization")
 _RETRY_AFTER_S = 5
@@ -123,11 +124,7 @@ class Peers:
         return Peer(found, namespace, device)
 
     def _identity(self, request: web.Request) -> PeerIdentity:
-        transport = request.transport
-        tls = None if transport is None else transport.get_extra_info("ssl_object")
-        der = None if tls is None else tls.getpeercert(True)
-        if not der:
-            raise Unauthorized("no client certificate")
+        der = _certificate(request)
         # A digest, since 50 000 whole certificates would be 40 MB.
         key = hashlib.sha256(der).digest()
         found = self._known.get(key)
@@ -142,6 +139,26 @@ class Peers:
         if found.expires_at < self._now():
             raise Unauthorized("the client certificate has expired")
         return found
+
+
+def shown(request: web.Request, peer: Peer) -> Json:
+    """The certificate of the connection, as it is written down."""
+    der = _certificate(request)
+    return {
+        "commonName": peer.identity.common_name,
+        "fingerprint": hashlib.sha256(der).hexdigest(),
+        "authority": extensions.authority_of(der),
+    }
+
+
+def _certificate(request: web.Request) -> bytes:
+    """In DER. Raises Unauthorized where there is none."""
+    transport = request.transport
+    tls = None if transport is None else transport.get_extra_info("ssl_object")
+    der: bytes | None = None if tls is None else tls.getpeercert(True)
+    if not der:
+        raise Unauthorized("no client certificate")
+    return der
 
 
 class Shares:

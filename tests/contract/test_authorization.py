@@ -80,6 +80,8 @@ RESOURCES = {
     "backlogs/status": SEEN,
     "backlogs/following": SEEN,
     "certificaterevocations": READABLE,
+    "enrollmentpolicies": READABLE,
+    "enrollmentpolicies/status": SEEN,
     "events": READABLE,
     "leases": READABLE,
     # In no organisation: for those whose role holds in all; others see their own (OWN). One always

@@ -59,6 +59,11 @@ def rollout(target: Json | None = None, **spec: Any) -> Json:
     return document | {"apiVersion": "homeport.dev/v1alpha1"}
 
 
+def admission(**spec: Any) -> Json:
+    document = _document("EnrollmentPolicy", {"name": "wrong"}, spec)
+    return document | {"apiVersion": "homeport.dev/v1alpha1"}
+
+
 def revocation(**spec: Any) -> Json:
     document = _document("CertificateRevocation", {"name": "wrong"}, spec)
     return document | {"apiVersion": "homeport.dev/v1alpha1"}
@@ -940,6 +945,29 @@ _OTHERS = [
         rollout({"policy": {"successThreshold": "101%"}}),
         "spec.target.policy.successThreshold",
     ),
+    Wrong("policy-without-demand", "EnrollmentPolicy", admission(labels={"a": "b"}), "spec"),
+    Wrong("policy-no-serials", "EnrollmentPolicy", admission(serialNumbers=[]), "serialNumbers"),
+    Wrong("policy-limit", "EnrollmentPolicy", admission(devices=["a"], limit=0), "spec.limit"),
+    Wrong("policy-labels", "EnrollmentPolicy", admission(devices=["a"], labels={"": ""}), "labels"),
+    Wrong(
+        "policy-selector",
+        "EnrollmentPolicy",
+        admission(selector={"matchLabels": {"a": "b c"}}),
+        "spec.selector.matchLabels",
+    ),
+    Wrong(
+        "policy-fingerprint",
+        "EnrollmentPolicy",
+        admission(certificateFingerprints=["ab:cd"]),
+        "spec.certificateFingerprints[0]",
+    ),
+    Wrong(
+        "policy-authority",
+        "EnrollmentPolicy",
+        admission(certificateAuthorities=["0x12"]),
+        "spec.certificateAuthorities[0]",
+    ),
+    Wrong("policy-system-info", "EnrollmentPolicy", admission(systemInfo={"a": 1}), "systemInfo"),
     Wrong("revocation-of-nothing", "CertificateRevocation", revocation(), "spec"),
     Wrong(
         "revocation-of-both", "CertificateRevocation", revocation(device="a", serial="1"), "either"
@@ -991,5 +1019,21 @@ RIGHT: list[tuple[str, Json]] = [
     ("CertificateSigningRequest", csr()),
     ("Rollout", rollout(control={"paused": True, "retry": 1})),
     ("CertificateRevocation", revocation(device="a")),
+    ("EnrollmentPolicy", admission(selector={})),
+    (
+        "EnrollmentPolicy",
+        admission(
+            selector=_SELECTOR,
+            serialNumbers=["a"],
+            systemInfo={"customInfo.line": "4"},
+            devices=["a"],
+            certificateRequests=["factory"],
+            certificateFingerprints=["ab:" * 31 + "CD"],
+            certificateAuthorities=["abcd"],
+            labels={"site": "a"},
+            replaceLabels=True,
+            limit=1,
+        ),
+    ),
     ("CertificateRevocation", revocation(serial="0A:ff", until="2036-01-01T00:00:00.5+02:00")),
 ]
