@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TypeVar
 from uuid import UUID
 
-from apiserver import bindings, errors, showing
+from apiserver import bindings, errors, returning, showing
 from apiserver.auth.identity import Caller
 from apiserver.operations import Operations, WriteOptions, Written
 from apiserver.pki import requests, revocations, signers, waiting
@@ -98,16 +98,17 @@ async def approve_enrollment(
                 "the device's certificates are revoked: delete the CertificateRevocation, if it may"
             )
             raise errors.conflict(ENROLLMENT_REQUEST, name, f"{why} come back")
-        if tx.get(DEVICE, namespace, name) is not None:
-            # The reference answers 500; nothing went wrong here, so this says what to do.
-            why = "a device of this name already exists: delete it, or deny this request"
-            raise errors.conflict(ENROLLMENT_REQUEST, name, why)
         if policy is not None:
             policy(tx, current)
         given = _given(approval, current, caller, tx.timestamp)
-        device = _device(current, given["labels"])
         approver = dataclasses.replace(caller, role=APPROVAL)
-        operations.insert_in(tx, approver, DEVICE, device, namespace)
+        kept = returning.kept(tx, current, approval)
+        if kept is None:
+            device = _device(current, given["labels"])
+            operations.insert_in(tx, approver, DEVICE, device, namespace)
+        else:
+            given["labels"] = kept[1]["metadata"]["labels"]
+            operations.update_in(tx, approver, DEVICE, *kept)
         reason = "ManuallyApproved" if policy is None else "ApprovedByPolicy"
         status = _approved_status(current, given, certificate, reason, tx.timestamp)
         operations.update_in(tx, caller, ENROLLMENT_REQUEST, current, current | {"status": status})

@@ -168,7 +168,8 @@ class _Doors:
     def _told(self, peer: Peer, answer: web.StreamResponse) -> web.StreamResponse:
         """With the word that another certificate is due; agents of others pass it over."""
         if self._authority.standing(peer.identity.issuer) is Standing.OLDER:
-            answer.headers[answers.RENEW_WITHIN_HEADER] = str(self._settings.renew_within_s)
+            within_s = self._authority.signing.renew_within_s
+            answer.headers[answers.RENEW_WITHIN_HEADER] = str(within_s)
         return answer
 
 

@@ -1,6 +1,7 @@
 """`POST /enrollmentrequests` and `GET /enrollmentrequests/{name}`: becoming a device.
 
-A POST never answers 200: 201 and 409 are what agents take for success. What an agent sends is kept
+A POST never answers 200: 201 and 409 are what agents take for success. A device whose certificate
+expired asks anew (`returning`). What an agent sends is kept
 whole; what is judged is the form of the rest, the signature, and that the name is the key's.
 """
 
@@ -10,12 +11,13 @@ from typing import Final
 
 from aiohttp import web
 
-from apiserver import approvals, errors
+from apiserver import approvals, errors, returning
 from apiserver.agentapi import answers, bodies, peers
 from apiserver.agentapi.peers import Peer
 from apiserver.approvals import ENROLLMENT_REQUEST
 from apiserver.operations import Operations
 from apiserver.pki.authority import Authority
+from apiserver.store import Transaction
 from resources import validation
 from resources.errors import Invalid
 from resources.kind import Json
@@ -34,12 +36,22 @@ class Enrolling:
         # What policies go by, and no agent can say for itself.
         document["status"] = {"enrollmentCertificate": peers.shown(request, peer)}
         approvals.verify_enrollment(document, is_agent=True)
-        stored = await self._operations.store.write(
-            lambda tx: self._operations.insert_in(
-                tx, peer.caller, ENROLLMENT_REQUEST, document, peer.namespace
-            )
-        )
+        stored = await self._operations.store.write(lambda tx: self._ask(tx, peer, document))
         return answers.document(_shown(stored), status=201)
+
+    def _ask(self, tx: Transaction, peer: Peer, document: Json) -> Json:
+        name = str(document["metadata"].get("name") or "")
+        old = tx.get(ENROLLMENT_REQUEST, peer.namespace, name)
+        is_returning = old is not None and returning.is_over(old, tx.now)
+        if old is not None and is_returning:
+            # Made anew, with a uid of its own: a signer outside answers an old one as it did.
+            tx.delete(ENROLLMENT_REQUEST, old)
+        operations = self._operations
+        made = operations.insert_in(tx, peer.caller, ENROLLMENT_REQUEST, document, peer.namespace)
+        if not is_returning:
+            return made
+        told = made | {"status": (made.get("status") or {}) | returning.status(tx.timestamp)}
+        return operations.update_in(tx, peer.caller, ENROLLMENT_REQUEST, made, told)
 
     async def get(self, request: web.Request, peer: Peer) -> web.StreamResponse:
         name = request.match_info["name"]

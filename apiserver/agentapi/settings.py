@@ -36,7 +36,4 @@ class AgentApiSettings:
     sweep_grace_s: float = 60.0
     # Above what a reference agent leaves between two requests (a status a minute).
     keepalive_s: float = 300.0
-    # After a rotation of the authority devices renew within this time, each at a moment of its own:
-    # 100 000 of them are 28 a second.
-    renew_within_s: int = 3600
     drain_s: float = 8.0

@@ -37,8 +37,10 @@ ROOT_NAME = "flightctl-ca"
 CLIENT_SIGNER_NAME = "flightctl-client-signer-ca"
 
 SIGNS_FROM, TRUSTED_UNTIL = "signs-from", "trusted-until"
-_CROSS = "cross.crt"
-_PARTS = ("ca.key", "ca.crt", "client-signer.key", "client-signer.crt", _CROSS, SIGNS_FROM)
+_CROSS, _RENEW_WITHIN = "cross.crt", "renew-within"
+_PARTS = (
+    "ca.key", "ca.crt", "client-signer.key", "client-signer.crt", _CROSS, _RENEW_WITHIN, SIGNS_FROM,
+)  # fmt: skip
 _NONCE_BYTES = 12
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -66,7 +68,8 @@ class Pair:
 @dataclass(frozen=True, slots=True)
 class Generation:
     """`cross`: certificates of its root's key by the roots before it, PEM; they let whoever trusts
-    an older root trust our servers. `trusted_until`: when a person ended it, if one did."""
+    an older root trust our servers. `renew_within_s`: devices with certificates of the generations
+    before it renew them within this time. `trusted_until`: when a person ended it, if one did."""
 
     number: int
     root: Pair
@@ -74,6 +77,7 @@ class Generation:
     signs_from: datetime = ALWAYS
     trusted_until: datetime | None = None
     cross: bytes = b""
+    renew_within_s: int = 0
 
     @property
     def ends_at(self) -> datetime:
@@ -122,6 +126,7 @@ def _load(directory: Path, number: int) -> Generation:
         signs_from,
         _moment(directory / TRUSTED_UNTIL),
         (directory / _CROSS).read_bytes(),
+        int((directory / _RENEW_WITHIN).read_text()),
     )
     _check_chain(directory, generation)
     return generation
@@ -131,7 +136,9 @@ def place(directory: Path, number: int) -> Path:
     return directory if number == 1 else directory / str(number)
 
 
-def follow(before: Sequence[Generation], signs_from: datetime, now: datetime) -> Generation:
+def follow(
+    before: Sequence[Generation], signs_from: datetime, renew_within_s: int, now: datetime
+) -> Generation:
     """A new generation after these, in memory only. Every root before it vouches for its root, each
     directly: some clients count how many stand between."""
     root = _create_ca(ROOT_NAME, ec.generate_private_key(ec.SECP256R1()), None, now)
@@ -143,7 +150,7 @@ def follow(before: Sequence[Generation], signs_from: datetime, now: datetime) ->
         if each.ends_at > now
     ]
     number = before[-1].number + 1
-    return Generation(number, root, signer, signs_from, None, b"".join(crosses))
+    return Generation(number, root, signer, signs_from, None, b"".join(crosses), renew_within_s)
 
 
 # --- in the store ---------------------------------------------------------------------------
@@ -160,6 +167,7 @@ def seal(generation: Generation, before: Generation) -> str:
                 key_pem(generation.client_signer.key),
                 generation.client_signer.pem,
                 generation.cross,
+                str(generation.renew_within_s).encode(),
                 generation.signs_from.isoformat().encode(),
             ),
             strict=True,

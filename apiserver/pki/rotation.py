@@ -33,6 +33,8 @@ from apiserver.store import Store, authorities
 LOOK_S = 2.0
 # Until a new generation signs: every process looks many times before.
 OVERLAP_S = 60.0
+# Nothing presses so long before the end: 100 000 devices are 10 a minute.
+RENEW_WITHIN_S = 7 * 86_400
 # A year is the life of a device's certificate; the older generation must outlive the last of them.
 ROTATE_BEFORE_END = generations.CA_LIFETIME / 3
 # How often certificates of servers and of the administrator are looked at without another cause.
@@ -84,14 +86,14 @@ class Rotation:
         await self.share()
         await self._do_what_is_wanted()
         if self._authority.signing.ends_at - self._now() < ROTATE_BEFORE_END:
-            await self.rotate(OVERLAP_S)
+            await self.rotate(OVERLAP_S, RENEW_WITHIN_S)
         due = int(self._now().timestamp() // REFRESH_S)
         state = (self._authority.signing.number, self._authority.client_ca_pem, due)
         if state != self._in_force:
             await self._put_in_force()
             self._in_force = state
 
-    async def rotate(self, overlap_s: float, number: int = 0) -> None:
+    async def rotate(self, overlap_s: float, renew_within_s: int, number: int = 0) -> None:
         """Make the generation `number`, or the next; nothing if it is there, or if one that was
         made before has not begun to sign."""
         known, now = self._authority.generations, self._now()
@@ -99,7 +101,7 @@ class Rotation:
         if last.signs_from > now or (number and last.number >= number):
             return
         signs_from = now + timedelta(seconds=overlap_s)
-        made = await asyncio.to_thread(generations.follow, known, signs_from, now)
+        made = await asyncio.to_thread(generations.follow, known, signs_from, renew_within_s, now)
         await self._tell(made, last)
         # Whoever was first: it is in the store now, and comes from there.
         await self.share()
@@ -148,8 +150,8 @@ class Rotation:
     async def _do_what_is_wanted(self) -> None:
         wanted = _asked(self._authority.directory / WANTED)
         if wanted is not None:
-            number, overlap_s = wanted
-            await self.rotate(overlap_s, int(number))
+            number, overlap_s, renew_within_s = wanted
+            await self.rotate(overlap_s, int(renew_within_s), int(number))
             (self._authority.directory / WANTED).unlink(missing_ok=True)
         ended = _asked(self._authority.directory / ENDED)
         if ended is not None:
@@ -166,14 +168,14 @@ class Rotation:
         log.info("authority ended", generation=number)
 
 
-def _asked(path: Path) -> tuple[float, float] | None:
-    """The two numbers in a file that a person's command wrote."""
+def _asked(path: Path) -> tuple[float, float, float] | None:
+    """The three numbers in a file that a person's command wrote."""
     try:
-        first, second = path.read_text().split()
-        return float(first), float(second)
+        first, second, third = map(float, path.read_text().split())
     except FileNotFoundError:
         return None
     except ValueError:
         log.error("file removed: it is no request", path=str(path))
         path.unlink(missing_ok=True)
         return None
+    return first, second, third

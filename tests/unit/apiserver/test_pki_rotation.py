@@ -87,12 +87,13 @@ async def test_all_trust_a_generation_before_it_signs_and_turn_to_it_together(
 ) -> None:
     one, other = two(tmp_path, store, clock)
     old = one.leaf()
-    await one.rotation.rotate(60)
+    await one.rotation.rotate(60, 600)
     await other.rotation.look()
     assert states(one) == states(other) == [1, 2]
     assert one.authority.client_ca_pem == other.authority.client_ca_pem
     assert one.authority.client_ca_pem.count(b"BEGIN") == 2
     assert other.authority.signing.number == 1
+    assert other.authority.generations[1].renew_within_s == 600
     clock.now += timedelta(seconds=61)
     assert one.authority.signing.number == other.authority.signing.number == 2
     for replica in (one, other):
@@ -111,7 +112,7 @@ async def test_who_knows_an_older_root_trusts_the_new_server(
     one, _ = two(tmp_path, store, clock)
     known = [one.authority.server_ca_pem]
     for _ in range(2):
-        await one.rotation.rotate(0)
+        await one.rotation.rotate(0, 600)
         clock.now += timedelta(seconds=1)
         known.append(one.authority.server_ca_pem)
     certificate, _ = one.authority.server_files("s", ["localhost"])
@@ -144,11 +145,11 @@ async def test_what_a_person_wants_is_done_once_whatever_crashes(
     tmp_path: Path, store: Store, clock: Clock
 ) -> None:
     one, _ = two(tmp_path, store, clock)
-    (one.directory / rotation.WANTED).write_text("2 0")
+    (one.directory / rotation.WANTED).write_text("2 0 600")
     await one.rotation.look()
     assert states(one) == [1, 2]
     assert not (one.directory / rotation.WANTED).exists()
-    (one.directory / rotation.WANTED).write_text("2 0")
+    (one.directory / rotation.WANTED).write_text("2 0 600")
     await one.rotation.look()
     assert states(one) == [1, 2], "as after a crash before the file was removed"
     (one.directory / rotation.WANTED).write_text("what")
@@ -160,7 +161,7 @@ async def test_a_process_that_died_after_the_decision_has_it_at_its_next_start(
     tmp_path: Path, store: Store, clock: Clock
 ) -> None:
     one, other = two(tmp_path, store, clock)
-    await one.rotation.rotate(0)
+    await one.rotation.rotate(0, 600)
     shutil.rmtree(one.directory / "2")
     (one.directory / ".2.torn").mkdir()
     again = Replica(one.directory, store, clock)
@@ -174,7 +175,7 @@ async def test_a_database_that_lacks_a_generation_gets_it_from_the_directory(
     tmp_path: Path, store: Store, clock: Clock
 ) -> None:
     one, other = two(tmp_path, store, clock)
-    await one.rotation.rotate(0)
+    await one.rotation.rotate(0, 600)
     empty = await Store.open(data_dir=tmp_path / "restored")
     try:
         for replica in (one, other):
@@ -189,7 +190,7 @@ async def test_only_who_has_the_generation_before_can_open_the_next(
     tmp_path: Path, store: Store, clock: Clock
 ) -> None:
     one, _ = two(tmp_path, store, clock)
-    await one.rotation.rotate(0)
+    await one.rotation.rotate(0, 600)
     rows = await store.read(authorities.all_of)
     assert "PRIVATE" not in rows[1].sealed
     stranger = Replica(tmp_path / "stranger", store, clock)
@@ -204,12 +205,12 @@ async def test_an_ended_generation_is_trusted_by_nobody(
 ) -> None:
     one, other = two(tmp_path, store, clock)
     old = one.leaf()
-    (one.directory / rotation.ENDED).write_text("1 0")
+    (one.directory / rotation.ENDED).write_text("1 0 0")
     await one.rotation.look()
     assert one.authority.standing(old.issuer) is Standing.CURRENT, "it signs, so it stays"
-    await one.rotation.rotate(0)
+    await one.rotation.rotate(0, 600)
     clock.now += timedelta(seconds=1)
-    (one.directory / rotation.ENDED).write_text("1 0")
+    (one.directory / rotation.ENDED).write_text("1 0 0")
     await one.rotation.look()
     await other.rotation.look()
     for replica in (one, other, Replica(one.directory, store, clock)):
