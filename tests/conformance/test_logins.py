@@ -7,7 +7,6 @@ import http.client
 import json
 import re
 import ssl
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,31 +76,6 @@ class TestOAuth2(OAuth2Logins):
             site.is_opaque = True
             site.apply_and_wait(site.spec)
             yield site
-
-
-def test_by_browser_and_then_with_plain_kubectl(site: Site) -> None:
-    ann = site.person("ann")
-    said = ann.log_in(site.provider, *site.options)
-    assert "logged in as ann; context" in said
-    for path in (ann.kubeconfig, *(ann.home / "config/homeport/sessions").iterdir()):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
-
-    assert ann.run(str(HOMEPORT), "whoami").stdout == "ann\n"
-    assert "ann" in ann.kubectl("auth", "whoami").stdout
-    assert ann.kubectl("get", "fleets").returncode == 0
-    refused(ann.kubectl("apply", "-f", "-", stdin=fleet("web")), 'User "ann" cannot')
-    refused(ann.kubectl("get", "fleets", "-n", site.theirs), "forbidden")
-    refused(ann.kubectl("get", "fleets", "--all-namespaces"), "forbidden")
-    for own in ("namespaces", "organizations"):
-        assert ann.kubectl("get", own, "-o", "name").stdout.split("/")[1:] == [f"{site.ours}\n"]
-        refused(ann.kubectl("get", own, site.theirs), "forbidden")
-    assert ann.kubectl("auth", "can-i", "list", "devices").stdout.strip() == "yes"
-    assert ann.kubectl("auth", "can-i", "delete", "devices").stdout.startswith("no")
-    asked = ("auth", "can-i", "list", "devices", "-n", site.theirs)
-    assert ann.kubectl(*asked).stdout.startswith("no")
-
-    ann.run(str(HOMEPORT), "logout", site.server.url)
-    refused(ann.run(str(HOMEPORT), "get", "fleets"), "")
 
 
 def test_an_admin_of_all_and_one_of_an_organization(site: Site) -> None:

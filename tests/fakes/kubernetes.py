@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ def is_built() -> bool:
 class Kubernetes:
     url: str
     tls: ssl.SSLContext
+    # Of its certificate, in PEM.
+    authority: str = ""
 
     def ask(
         self,
@@ -109,7 +111,7 @@ def running(directory: Path) -> Iterator[Kubernetes]:
         tls.verify_mode = ssl.CERT_NONE
         made = Kubernetes(f"https://127.0.0.1:{port}", tls)
         _wait(process, made, "/readyz", directory)
-        yield made
+        yield replace(made, authority=(directory / "certs" / "apiserver.crt").read_text())
 
 
 def _free() -> int:

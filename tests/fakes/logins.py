@@ -6,6 +6,7 @@ A class of tests takes one of these and brings the fixture `site`, which has `an
 
 from __future__ import annotations
 
+import stat
 import time
 from typing import Any
 
@@ -29,11 +30,27 @@ class Common:
 
     def test_in_a_browser_and_then_with_plain_kubectl(self, site: Site) -> None:
         ann = site.person("ann")
-        assert "logged in as ann" in ann.log_in(site.provider, *site.options)
+        assert "logged in as ann; context" in ann.log_in(site.provider, *site.options)
+        for path in (ann.kubeconfig, *(ann.home / "config/homeport/sessions").iterdir()):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
         assert ann.run(str(HOMEPORT), "whoami").stdout == "ann\n"
+        assert "ann" in ann.kubectl("auth", "whoami").stdout
         assert ann.kubectl("get", "fleets").returncode == 0
         refused(ann.kubectl("apply", "-f", "-", stdin=fleet("web")), 'User "ann" cannot')
         refused(ann.kubectl("get", "fleets", "-n", site.theirs), "forbidden")
+        refused(ann.kubectl("get", "fleets", "--all-namespaces"), "forbidden")
+        for own in ("namespaces", "organizations"):
+            found = ann.kubectl("get", own, "-o", "name").stdout
+            assert found.split("/")[1:] == [f"{site.ours}\n"]
+            refused(ann.kubectl("get", own, site.theirs), "forbidden")
+        assert ann.kubectl("auth", "can-i", "list", "devices").stdout.strip() == "yes"
+        assert ann.kubectl("auth", "can-i", "delete", "devices").stdout.startswith("no")
+        asked = ("auth", "can-i", "list", "devices", "-n", site.theirs)
+        assert ann.kubectl(*asked).stdout.startswith("no")
+
+        ann.run(str(HOMEPORT), "logout", site.server.url)
+        refused(ann.run(str(HOMEPORT), "get", "fleets"), "")
 
     def test_by_a_code_where_there_is_no_browser(self, site: Site) -> None:
         ann = site.person("ann")
