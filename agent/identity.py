@@ -115,12 +115,18 @@ class Identity:
         )
 
     def request(self) -> str:
-        """A certificate request for the key, PEM."""
-        return str(self._asked({"do": "request", "key": self._key.decode()})["csr"])
+        """A certificate request for the key, PEM: under the name in the certificate that it is to
+        follow, as renewal demands; else under the device's."""
+        certificate = self.certificate
+        return self._request(certificate.common_name if certificate else "")
+
+    def _request(self, common_name: str) -> str:
+        question = {"do": "request", "key": self._key.decode(), "commonName": common_name}
+        return str(self._asked(question)["csr"])
 
     def pending_request(self) -> str:
         """The same for enrolment, kept where flightctl's agent keeps it until it is granted."""
-        csr = self.request()
+        csr = self._request("")
         self._write(self._csr_path, csr.encode())
         return csr
 

@@ -38,7 +38,7 @@ def answer(question: Json) -> Json:
             case "describe":
                 return {"name": name_of(_key(question["key"]).public_key())}
             case "request":
-                return {"csr": request(_key(question["key"]))}
+                return {"csr": request(_key(question["key"]), question.get("commonName") or "")}
             case "certificate":
                 return certificate(question["certificate"], question["key"])
             case unknown:
@@ -75,8 +75,9 @@ def name_of(public: PublicKey) -> str:
     return base64.b32hexencode(digest).decode().rstrip("=").lower()
 
 
-def request(key: PrivateKey) -> str:
-    """A PKCS#10 request, PEM, whose subject is the device's name and nothing else."""
+def request(key: PrivateKey, common_name: str = "") -> str:
+    """A PKCS#10 request, PEM, whose subject is a common name and nothing else: the device's name,
+    where no other is given."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -85,7 +86,8 @@ def request(key: PrivateKey) -> str:
     algorithm: hashes.SHA256 | hashes.SHA384 | hashes.SHA512 = hashes.SHA256()
     if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size > 256:
         algorithm = hashes.SHA384() if key.curve.key_size == 384 else hashes.SHA512()
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name_of(key.public_key()))])
+    text = common_name or name_of(key.public_key())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
     signed = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, algorithm)
     return signed.public_bytes(serialization.Encoding.PEM).decode()
 

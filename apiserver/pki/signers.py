@@ -67,7 +67,9 @@ def verify(signer: str, request: SigningRequest, peer: PeerIdentity | None) -> N
             if peer is not None:
                 raise Refused("enrolment certificates are requested by users, not by devices")
         case _ if signer == RENEWAL:
-            if not device_of(_needed(peer)) or request.common_name != _needed(peer).common_name:
+            device = device_of(_needed(peer))
+            # With the prefix, as it is in the certificate, or as devices enrol.
+            if not device or request.common_name.removeprefix(DEVICE_PREFIX) != device:
                 raise Refused("a device may renew its own management certificate only")
         case _ if signer == SVC_CLIENT:
             device = device_of(_needed(peer))

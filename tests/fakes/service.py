@@ -238,7 +238,7 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
                     service.statuses.append(seen.body)
                     return 200, seen.body
                 case "POST", ["certificatesigningrequests"]:
-                    return self._signed(seen.body)
+                    return self._signed(seen.body, seen.peer)
                 case "GET", ["certificatesigningrequests", name]:
                     return 200, service.csrs[name]
             return 404, {"message": "no such path"}
@@ -257,14 +257,16 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
                         return 204, None
                     service.changed.wait(left_s)
 
-        def _signed(self, body: Json) -> tuple[int, Json]:
+        def _signed(self, body: Json, peer: str) -> tuple[int, Json]:
             status: Json = {"conditions": []}
             service.csrs[body["metadata"]["name"]] = document = {**body, "status": status}
             if service.signs_at_once:
                 csr = base64.b64decode(body["spec"]["request"])
                 common = x509.load_pem_x509_csr(csr).subject
                 name = common.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-                pem = service.authority.sign(csr, f"device:{name!s}", lifetime=service.lifetime)
+                if name != peer:
+                    return 400, {"message": "the common name must be that of the certificate"}
+                pem = service.authority.sign(csr, peer, lifetime=service.lifetime)
                 status["conditions"] = [{"type": "Approved", "status": "True"}]
                 status["certificate"] = base64.b64encode(pem).decode()
                 if service.bundle:
