@@ -43,6 +43,8 @@ def options() -> argparse.ArgumentParser:
     add("--signers", type=Path, help="file of who signs certificates, if not we")
     add("--auth-providers", type=Path, help="file of AuthProviders, whose users may come")
     add("--encryption-keys", type=Path, help="file of the keys that secrets are encrypted with")
+    add("--audit-log", type=Path, help="file for the audit, as JSON lines")
+    add("--audit-days", type=int, default=config.AUDIT_DAYS, help="how long the audit is kept")
     return parser
 
 
@@ -76,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             auth_providers=given.auth_providers,
             encryption_keys=given.encryption_keys,
             signers=given.signers,
+            audit_log=given.audit_log,
+            audit_days=given.audit_days,
         )
         uvloop.run(run(settings))
     except (*REFUSALS, OSError) as error:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -25,6 +26,7 @@ from aiohttp import web
 from apiserver import (
     admitting,
     approvals,
+    auditfile,
     credentials,
     housekeeping,
     provisioning,
@@ -51,9 +53,11 @@ from apiserver.pki.issuing import Issuing, issuing_of
 from apiserver.pki.revocations import Revocations
 from apiserver.pki.rotation import Rotation
 from apiserver.provisioning import Addresses
+from apiserver.refusals import Refusals
 from apiserver.store import Store
+from apiserver.trail import Trail
 from resources.kind import Json
-from resources.registry import CERTIFICATE_SIGNING_REQUEST, ENROLLMENT_REQUEST, KINDS
+from resources.registry import AUDIT_EVENT, CERTIFICATE_SIGNING_REQUEST, ENROLLMENT_REQUEST, KINDS
 
 # Together below the 10 s after which a supervisor would kill us.
 DRAIN_S = 8.0
@@ -126,6 +130,7 @@ def create_face(
     authenticate: chain.Authenticator,
     logins: Logins | None = None,
     addresses: Addresses | None = None,
+    refusals: Refusals | None = None,
 ) -> Face:
     """The Kubernetes face over these operations, for callers that `authenticate` knows. `addresses`
     may be filled in later, when they are known."""
@@ -135,12 +140,14 @@ def create_face(
         catalogue=Catalogue((*BUILTINS, *KINDS)),
         authenticate=authenticate,
         logins=logins,
+        refusals=refusals,
         approvals=decisions,
         release=release(),
         views={
             turning.shown.resource: View(operations, turning)
             for turning in (namespaces.TURNING, events.TURNING, events.NEWER_TURNING)
-        },
+        }
+        | {AUDIT_EVENT.resource: Trail(operations.store)},
         creators={
             CERTIFICATE_SIGNING_REQUEST.resource: decisions.create_csr,
             ENROLLMENT_REQUEST.resource: decisions.create_enrollment,
@@ -237,6 +244,8 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
         )
     operations = create_operations(store)
     await operations.prepare()
+    kept = timedelta(days=settings.audit_days)
+    refusals = await _told(settings, store, stack)
     session = await stack.enter_async_context(_outwards())
     issuing = issuing_of(authority, settings.signers, session)
     site = Site(settings, issuing)
@@ -246,7 +255,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
     await site.open()
     waiting = signing.Signing(operations, issuing, now=utc_now, monotonic=time.monotonic)
     for name, work in (
-        ("housekeeping", housekeeping.keep_house(operations, utc_now)),
+        ("housekeeping", housekeeping.keep_house(operations, utc_now, kept)),
         ("resealing", resealing.keep_sealed(store)),
         ("signing", waiting.keep()),
         ("enrollment policies", admitting.Admitting(operations, issuing).run()),
@@ -273,9 +282,10 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
         chain.first_of(by_certificate, tokens.authenticate),
         Logins(tokens),
         site.addresses,
+        refusals,
     )
     user, port = await _listen_users(settings, face, site, stack)
-    app = agentapi.create_agent_app(operations, issuing, revocations)
+    app = agentapi.create_agent_app(operations, issuing, revocations, refusals=refusals)
     agents, agent_port = await _listen_agents(settings, app, site, stack)
     runners = [user, agents]
     if settings.controllers_socket is not None:
@@ -295,6 +305,19 @@ def _outwards() -> aiohttp.ClientSession:
     # No limit on connections in all: who hangs must not keep others from being asked.
     connector = aiohttp.TCPConnector(limit=0, limit_per_host=32)
     return aiohttp.ClientSession(connector=connector, trust_env=True)
+
+
+async def _told(settings: Settings, store: Store, stack: AsyncExitStack) -> Refusals:
+    """The tasks of the audit."""
+    refusals = Refusals(store)
+    stack.push_async_callback(refusals.flush)
+    writing = asyncio.create_task(refusals.keep_writing(), name="refusals")
+    stack.push_async_callback(_ended, writing)
+    if settings.audit_log is not None:
+        last = await asyncio.to_thread(auditfile.prepare, settings.audit_log)
+        following = auditfile.keep_writing(store, settings.audit_log, last)
+        stack.push_async_callback(_ended, asyncio.create_task(following, name="audit log"))
+    return refusals
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

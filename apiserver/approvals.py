@@ -18,6 +18,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from apiserver import bindings, errors, returning, showing
+from apiserver.auditing import APPROVED, DENIED, FAILED, ISSUED, Act, note
 from apiserver.auth.identity import Caller
 from apiserver.operations import Operations, WriteOptions, Written
 from apiserver.pki import requests, revocations, signers, waiting
@@ -82,11 +83,12 @@ async def approve_enrollment(
     complaints = enrollment.check_approval(approval)
     if complaints:
         raise errors.unprocessable(ENROLLMENT_REQUEST, name, Invalid(complaints))
+    act = Act(caller, "update", ENROLLMENT_REQUEST, namespace, name, "approval")
     request, organization = await operations.store.read(
         lambda s: (_pending(s, namespace, name), organization_of(s, namespace))
     )
     if not approval["approved"]:
-        return await operations.store.write(lambda tx: _deny(tx, caller, namespace, name))
+        return await operations.store.write(lambda tx: _deny(tx, act))
     certificate = _sign_enrollment(issuing, request, organization)
 
     def approve(tx: Transaction) -> Json:
@@ -111,7 +113,9 @@ async def approve_enrollment(
             operations.update_in(tx, approver, DEVICE, *kept)
         reason = "ManuallyApproved" if policy is None else "ApprovedByPolicy"
         status = _approved_status(current, given, certificate, reason, tx.timestamp)
-        operations.update_in(tx, caller, ENROLLMENT_REQUEST, current, current | {"status": status})
+        ready = current | {"status": status}
+        stored = operations.update_in(tx, caller, ENROLLMENT_REQUEST, current, ready)
+        note(tx, act, stored, reason=APPROVED if certificate is None else ISSUED)
         return given
 
     return await operations.store.write(approve)
@@ -133,14 +137,15 @@ def _key_of(request: Json) -> tuple[str, str]:
     return request["metadata"]["uid"], request["spec"]["csr"]
 
 
-def _deny(tx: Transaction, caller: Caller, namespace: str, name: str) -> None:
-    request = _pending(tx, namespace, name)
+def _deny(tx: Transaction, act: Act) -> None:
+    request = _pending(tx, act.namespace, act.name)
     status = dict(request.get("status") or {})
-    message = f"Denied by {caller.name}."
+    message = f"Denied by {act.caller.name}."
     status["conditions"] = conditions.set_condition(
         status.get("conditions"), "Denied", conditions.TRUE, "Denied", message, tx.timestamp
     )
-    tx.update(ENROLLMENT_REQUEST, request, request | {"status": status})
+    stored = tx.update(ENROLLMENT_REQUEST, request, request | {"status": status})
+    note(tx, act, stored, reason=DENIED)
 
 
 def _sign_enrollment(issuing: Issuing, request: Json, organization: UUID) -> bytes | None:
@@ -252,6 +257,7 @@ async def create_csr(
         status = _csr_status({}, outcome, stored["metadata"]["generation"], tx.timestamp)
         ready = stored | {"metadata": metadata, "status": status}
         made = operations.update_in(tx, caller, SIGNING_REQUEST, stored, ready)
+        note(tx, Act(caller, "create", SIGNING_REQUEST, namespace), made, 201, _came_of(made))
         return showing.answered(tx, SIGNING_REQUEST, made, None, options, warnings)
 
     assert name or document["metadata"].get("generateName"), "validated above"
@@ -300,7 +306,10 @@ async def sign_csr(
             generation = current["metadata"]["generation"]
             status = _csr_status(status, outcome, generation, tx.timestamp)
         ready = current | {"status": status}
-        return operations.update_in(tx, caller, SIGNING_REQUEST, current, ready)
+        made = operations.update_in(tx, caller, SIGNING_REQUEST, current, ready)
+        act = Act(caller, "update", SIGNING_REQUEST, namespace, name, "approval")
+        note(tx, act, made, reason=_came_of(made))
+        return made
 
     return await operations.store.write(decide)
 
@@ -311,6 +320,15 @@ class _Outcome:
 
     certificate: bytes | None = None
     failure: str = ""
+
+
+def _came_of(request: Json) -> str:
+    """In one word, for the audit."""
+    status = request.get("status") or {}
+    if status.get("certificate"):
+        return ISSUED
+    said = status.get("conditions")
+    return next((type_ for type_ in (DENIED, FAILED) if conditions.is_true(said, type_)), "")
 
 
 def _qualified(document: Json) -> Json:

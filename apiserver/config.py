@@ -22,6 +22,7 @@ DEFAULT_LISTEN = "127.0.0.1:3443"
 DEFAULT_AGENT_LISTEN = "127.0.0.1:7443"
 # In the data directory; made at the first start.
 KEYS_FILE = "encryption-keys"
+AUDIT_DAYS = 90
 # What the kernel allows as the path of a UNIX socket, less its terminating zero.
 SOCKET_PATH_BYTES_MAX = 107
 
@@ -37,13 +38,16 @@ class Settings:
     """`url` and `agent_url` are how others reach us, empty for what is listened on; `database` is a
     URL, empty for SQLite in `data`; without `controllers_socket` there is no such listener;
     `providers` are AuthProviders, beside those that are made at run time; `keys` is the file of
-    encryption keys; `signers` says who signs certificates, by purpose, where that is not the
-    built-in authority."""
+    encryption keys; the audit is kept for `audit_days`, and followed into `audit_log` if there is
+    such a file; `signers` says who signs certificates, by purpose, where that is not the built-in
+    authority."""
 
     data: Path
     listen: Address
     agent_listen: Address
     keys: KeyFile
+    audit_log: Path | None = None
+    audit_days: int = AUDIT_DAYS
     url: str = ""
     agent_url: str = ""
     database: str = ""
@@ -73,6 +77,8 @@ def settings_of(
     auth_providers: Path | None = None,
     encryption_keys: Path | None = None,
     signers: Path | None = None,
+    audit_log: Path | None = None,
+    audit_days: int = AUDIT_DAYS,
     with_controllers: bool = True,
 ) -> Settings:
     """The settings that options mean. Raises ConfigError."""
@@ -84,6 +90,8 @@ def settings_of(
         raise ConfigError(
             f'--database: "{database}" is neither sqlite:///PATH nor postgresql://...'
         )
+    if audit_days < 1:
+        raise ConfigError("--audit-days: the audit is kept for one day at least")
     settings = Settings(
         data=data,
         listen=address("--listen", listen),
@@ -92,6 +100,8 @@ def settings_of(
         url=_url("--url", url),
         agent_url=_url("--agent-url", agent_url),
         database=database,
+        audit_log=audit_log and audit_log.absolute(),
+        audit_days=audit_days,
         controllers_socket=socket,
         providers=_providers(auth_providers) if auth_providers else (),
         signers=_signers(signers) if signers else {},

@@ -18,7 +18,7 @@ from apiserver.auth.identity import CONTROLLER, Caller
 from apiserver.builtins.events import STORED as EVENT
 from apiserver.errors import NotFound
 from apiserver.operations import ListOptions, Operations
-from apiserver.store import compaction, recount, retiring
+from apiserver.store import auditlog, compaction, recount, retiring
 from resources import revocation
 from resources.kind import Json, Kind
 from resources.registry import CERTIFICATE_REVOCATION as REVOCATION
@@ -29,6 +29,7 @@ EVERY_S = 60.0
 LEASE = "housekeeping"
 EVENT_KEPT = timedelta(days=7)
 ROLLOUT_KEPT = timedelta(days=90)
+AUDIT_KEPT = timedelta(days=90)
 EVENTS_A_PAGE = 500
 # Fleets whose counters are looked at in one round; then it is the next ones' turn.
 RECOUNTED_A_ROUND = 20
@@ -38,7 +39,9 @@ _CALLER = Caller(name="system:homeport:housekeeping", role=CONTROLLER)
 ROLLOUT = by_kind("Rollout")
 
 
-async def keep_house(operations: Operations, now: Callable[[], datetime]) -> None:
+async def keep_house(
+    operations: Operations, now: Callable[[], datetime], audit_kept: timedelta = AUDIT_KEPT
+) -> None:
     """Runs until it is cancelled."""
     place: recount.Place = ("", "")
     while True:
@@ -47,6 +50,7 @@ async def keep_house(operations: Operations, now: Callable[[], datetime]) -> Non
             if not await operations.store.lease(LEASE, 3 * EVERY_S):
                 continue  # another process does it
             await tidy(operations, now())
+            await forget_audit(operations, now() - audit_kept)
             place = await recount_some(operations, place)
         except Exception:  # the next round tries again; nothing depends on this one
             log.warning("housekeeping failed", exc_info=True)
@@ -67,6 +71,14 @@ async def forget_revocations(operations: Operations, now: datetime) -> int:
     kept = await operations.store.read(lambda snapshot: snapshot.list(REVOCATION, None))
     old = [each["metadata"] for each in kept if revocation.ends_at(each) < now.timestamp()]
     return sum([await _forget(operations, REVOCATION, m["namespace"], m["name"]) for m in old])
+
+
+async def forget_audit(operations: Operations, before: datetime) -> int:
+    """Forgets what was done before that moment, and the oldest of too many; how many entries."""
+    border, gone = int(before.timestamp()), 0
+    while number := await operations.store.write(lambda tx: auditlog.forget(tx, border)):
+        gone += number
+    return gone
 
 
 async def forget_rollouts(operations: Operations, before: datetime) -> int:

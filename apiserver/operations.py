@@ -28,6 +28,7 @@ from apiserver import (
     vouching,
     watching,
 )
+from apiserver.auditing import Act, noted
 from apiserver.auth.identity import Caller
 from apiserver.store import Snapshot, Store, Transaction, devices, objects
 from apiserver.verbs import (
@@ -124,7 +125,7 @@ class Operations:
         wanted = options.resource_version
         if wanted is None or options.match == "Exact":
             return
-        if await self.store.reach(wanted, REACH_S) < wanted:
+        if await self.reach(wanted, REACH_S) < wanted:
             raise errors.Timeout("Too large resource version", retry_after_s=1)
 
     # --- writing --------------------------------------------------------------------------
@@ -139,7 +140,8 @@ class Operations:
             made = self.insert_in(tx, caller, kind, document, namespace, options)
             return showing.answered(tx, kind, made, None, options, warnings)
 
-        return await self.store.write(apply, dry_run=options.dry_run)
+        act = Act(caller, "create", kind, namespace)
+        return await self.store.write(noted(act, apply), dry_run=options.dry_run)
 
     async def update(
         self,
@@ -170,7 +172,8 @@ class Operations:
             stored = self.update_in(tx, caller, kind, old, new)
             return showing.answered(tx, kind, stored, old, options, warnings)
 
-        return await self.store.write(apply, dry_run=options.dry_run)
+        act = Act(caller, "update", kind, namespace, name, subresource)
+        return await self.store.write(noted(act, apply), dry_run=options.dry_run)
 
     async def patch(
         self,
@@ -200,7 +203,8 @@ class Operations:
             stored = self.update_in(tx, caller, kind, old, new)
             return showing.answered(tx, kind, stored, old, options, warnings)
 
-        return await self.store.write(apply, dry_run=options.dry_run)
+        act = Act(caller, "patch", kind, namespace, name, subresource)
+        return await self.store.write(noted(act, apply), dry_run=options.dry_run)
 
     async def apply(
         self,
@@ -234,7 +238,8 @@ class Operations:
             stored = self.update_in(tx, caller, kind, old, owning.settled(old, new))
             return showing.answered(tx, kind, stored, old, options, warnings)
 
-        return await self.store.write(apply, dry_run=options.dry_run)
+        act = Act(caller, "patch", kind, namespace, name, subresource)
+        return await self.store.write(noted(act, apply), dry_run=options.dry_run)
 
     async def delete(
         self,
@@ -259,7 +264,8 @@ class Operations:
             keeping.guard_deletion(tx, caller, kind, old)
             return self._delete_in(tx, kind, old, propagation)
 
-        deleted = await self.store.write(apply, dry_run=dry_run)
+        act = Act(caller, "delete", kind, namespace, name)
+        deleted = await self.store.write(noted(act, apply), dry_run=dry_run)
         return replace(deleted, document=masking.masked(kind, deleted.document))
 
     async def delete_collection(
@@ -287,7 +293,8 @@ class Operations:
                 )
             return [masking.masked(kind, document) for document in gone]
 
-        return await self.store.write(apply, dry_run=dry_run)
+        act = Act(caller, "deletecollection", kind, namespace or "")
+        return await self.store.write(noted(act, apply), dry_run=dry_run)
 
     # --- inside a transaction -------------------------------------------------------------
 
@@ -446,6 +453,10 @@ class Operations:
         return tx.insert(kind, ready)
 
     # --- watching -------------------------------------------------------------------------
+
+    async def reach(self, version: int, timeout_s: float) -> int:
+        """The newest version, as soon as it is `version` or above, at the latest after that."""
+        return await self.store.reach(version, timeout_s)
 
     async def watch(
         self, caller: Caller, kind: Kind, namespace: str | None, options: WatchOptions

@@ -19,8 +19,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from apiserver import approvals
+from apiserver import approvals, auditing
 from apiserver.approvals import ENROLLMENT_REQUEST, SIGNING_REQUEST
+from apiserver.auditing import Act, note
 from apiserver.auth.identity import CONTROLLER, Caller
 from apiserver.builtins import telling
 from apiserver.operations import Operations
@@ -61,7 +62,8 @@ TOLD_MAX = 100
 Place = tuple[str, str, str]  # kind, namespace, name
 
 log = structlog.get_logger()
-_CALLER = Caller(name="system:homeport:signing", role=CONTROLLER)
+# With a source, for who gets a certificate is told in the audit.
+_CALLER = Caller(name="system:homeport:signing", role=CONTROLLER, source="service")
 
 
 @dataclass(slots=True)
@@ -305,6 +307,8 @@ class Signing:
                 changed = waiting.failed(document, answer.message, tx.timestamp)
             stored = self._operations.update_in(tx, _CALLER, each.kind, document, changed)
             reason = waiting.ISSUED if is_issued else waiting.FAILED
+            act = Act(_CALLER, "update", each.kind, each.namespace, each.name, "approval")
+            note(tx, act, stored, reason=auditing.ISSUED if is_issued else auditing.FAILED)
             telling.tell(
                 self._operations, tx, _CALLER, stored, reason, message, is_warning=not is_issued
             )

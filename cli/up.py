@@ -44,6 +44,8 @@ def run(
     auth_providers: Path | None,
     encryption_keys: Path | None,
     signers: Path | None,
+    audit_log: Path | None,
+    audit_days: int,
     sources: Settings,
 ) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code: 1 with one line on standard error for
@@ -60,6 +62,8 @@ def run(
             auth_providers=auth_providers,
             encryption_keys=encryption_keys,
             signers=signers,
+            audit_log=audit_log,
+            audit_days=audit_days,
         )
         uvloop.run(_serve(settings, sources))
     except (*REFUSALS, OSError) as error:  # a TimeoutError of the controllers is one too

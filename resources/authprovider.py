@@ -193,6 +193,8 @@ ROLES = (
     "flightctl-operator",
     "flightctl-viewer",
     "flightctl-installer",
+    # Ours: reads the audit.
+    "homeport-auditor",
 )
 
 

@@ -6,6 +6,7 @@ Namespaces and events belong to standalone mode, and live with the API server.
 from __future__ import annotations
 
 from resources import (
+    auditevent,
     authprovider,
     backlog,
     certificates,
@@ -397,6 +398,38 @@ ENROLLMENT_POLICY = Kind(
     validate=enrollmentpolicy.check,
 )
 
+AUDIT_EVENT = Kind(
+    group=HOMEPORT_GROUP,
+    version=V1ALPHA1,
+    kind="AuditEvent",
+    plural="auditevents",
+    singular="auditevent",
+    model=auditevent.AuditEvent,
+    description="A write that was done, or something that was refused: who, what, from where.",
+    short_names=("audit",),
+    verbs=("get", "list", "watch"),
+    columns=(
+        Column("User", ".spec.user", description="Who asked."),
+        Column("Verb", ".spec.verb", description="What was asked."),
+        Column("Kind", ".spec.object.kind", description="Of which kind of object."),
+        Column("Object", ".spec.object.name", description="Of which object."),
+        Column("Code", ".spec.code", "integer", "HTTP status of the answer."),
+        _AGE,
+        Column("Part", ".spec.object.subresource", description="Of which part.", priority=1),
+        Column("From", ".spec.sourceAddress", description="Address of the client.", priority=1),
+        Column("Reason", ".spec.reason", description="Why it was refused.", priority=1),
+    ),
+    selectable=(
+        "spec.user",
+        "spec.verb",
+        "spec.object.kind",
+        "spec.object.name",
+        "spec.object.uid",
+        "spec.code",
+        "spec.requestId",
+    ),
+)
+
 KINDS: tuple[Kind, ...] = (
     DEVICE,
     FLEET,
@@ -411,6 +444,7 @@ KINDS: tuple[Kind, ...] = (
     ROLLOUT,
     BACKLOG,
     CERTIFICATE_REVOCATION,
+    AUDIT_EVENT,
 )
 
 _BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}

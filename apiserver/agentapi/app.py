@@ -32,6 +32,7 @@ from apiserver.operations import Operations
 from apiserver.pki.authority import Authority, Standing
 from apiserver.pki.issuing import Issuing
 from apiserver.pki.revocations import Revocations
+from apiserver.refusals import Refusals
 
 # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python has no name for.
 _NO_CHECK_TIME = 0x20_0000
@@ -48,6 +49,7 @@ def create_agent_app(
     revocations: Revocations,
     settings: AgentApiSettings = DEFAULTS,
     *,
+    refusals: Refusals | None = None,
     now: Clock = time.time,
 ) -> web.Application:
     """The application; its tasks run from its start to its clean-up. It must be gone before the
@@ -71,6 +73,7 @@ def create_agent_app(
     certificates = Certificates(operations, issuing, deliveries, presence)
 
     app = web.Application(middlewares=[middleware.answer], client_max_size=settings.body_bytes_max)
+    app[middleware.REFUSALS] = refusals
     add = app.router.add_route
     base = answers.BASE
     add("POST", f"{base}/enrollmentrequests", doors.enrollment(enrolling.create))
@@ -134,7 +137,7 @@ class _Doors:
         most = self._settings.requests_per_enrollment_certificate
 
         async def enter(request: web.Request) -> web.StreamResponse:
-            peer = await self._peers.enrollment(request)
+            peer = request[middleware.PEER] = await self._peers.enrollment(request)
             middleware.negotiate(request)
             with self._shares.taken(peer.identity.serial, most):
                 return await handler(request, peer)
@@ -145,7 +148,7 @@ class _Doors:
         most = self._settings.requests_per_device
 
         async def enter(request: web.Request) -> web.StreamResponse:
-            peer = await self._peers.device(request)
+            peer = request[middleware.PEER] = await self._peers.device(request)
             middleware.negotiate(request)
             with self._shares.taken(peer.device, most):
                 return self._told(peer, await handler(request, peer))

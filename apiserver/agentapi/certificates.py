@@ -46,7 +46,7 @@ class Certificates:
         written = await approvals.create_csr(
             self._operations,
             self._issuing,
-            peer.caller,
+            peer.caller_from(request),
             peer.namespace,
             document,
             _LENIENT,

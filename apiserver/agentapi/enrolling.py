@@ -15,6 +15,8 @@ from apiserver import approvals, errors, returning
 from apiserver.agentapi import answers, bodies, peers
 from apiserver.agentapi.peers import Peer
 from apiserver.approvals import ENROLLMENT_REQUEST
+from apiserver.auditing import Act, note
+from apiserver.auth.identity import Caller
 from apiserver.operations import Operations
 from apiserver.pki.authority import Authority
 from apiserver.store import Transaction
@@ -36,10 +38,13 @@ class Enrolling:
         # What policies go by, and no agent can say for itself.
         document["status"] = {"enrollmentCertificate": peers.shown(request, peer)}
         approvals.verify_enrollment(document, is_agent=True)
-        stored = await self._operations.store.write(lambda tx: self._ask(tx, peer, document))
+        caller = peer.caller_from(request)
+        stored = await self._operations.store.write(
+            lambda tx: self._ask(tx, peer, caller, document)
+        )
         return answers.document(_shown(stored), status=201)
 
-    def _ask(self, tx: Transaction, peer: Peer, document: Json) -> Json:
+    def _ask(self, tx: Transaction, peer: Peer, caller: Caller, document: Json) -> Json:
         name = str(document["metadata"].get("name") or "")
         old = tx.get(ENROLLMENT_REQUEST, peer.namespace, name)
         is_returning = old is not None and returning.is_over(old, tx.now)
@@ -47,11 +52,12 @@ class Enrolling:
             # Made anew, with a uid of its own: a signer outside answers an old one as it did.
             tx.delete(ENROLLMENT_REQUEST, old)
         operations = self._operations
-        made = operations.insert_in(tx, peer.caller, ENROLLMENT_REQUEST, document, peer.namespace)
+        made = operations.insert_in(tx, caller, ENROLLMENT_REQUEST, document, peer.namespace)
+        note(tx, Act(caller, "create", ENROLLMENT_REQUEST, peer.namespace), made, 201)
         if not is_returning:
             return made
         told = made | {"status": (made.get("status") or {}) | returning.status(tx.timestamp)}
-        return operations.update_in(tx, peer.caller, ENROLLMENT_REQUEST, made, told)
+        return operations.update_in(tx, caller, ENROLLMENT_REQUEST, made, told)
 
     async def get(self, request: web.Request, peer: Peer) -> web.StreamResponse:
         name = request.match_info["name"]

@@ -15,6 +15,7 @@ CONTROLLER = "controller"
 OPERATOR = "operator"
 VIEWER = "viewer"
 INSTALLER = "installer"
+AUDITOR = "auditor"
 DEVICE = "device"
 ENROLLMENT = "enrollment"
 # Authenticated, but no role was given: may ask who it is and what it may do, nothing else.
@@ -27,12 +28,25 @@ EVERYWHERE = ""
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from and what its client says it is, for the audit."""
+
+    address: str = ""
+    agent: str = ""
+    request_id: str = ""
+
+
+NOWHERE = Origin()
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """An authenticated user, device or part of the service.
 
     `role` holds in every namespace, each of `further` in the one that is its key (or EVERYWHERE).
     `namespace` is the organisation that a device or an enrolment certificate belongs to, `device`
-    the device's name; both are empty for people. `source` says how it was proved, for the audit.
+    the device's name; both are empty for people. `source` says how it was proved, and is empty for
+    the service itself; `origin` is of the one request that this caller came with.
     """
 
     name: str
@@ -42,6 +56,7 @@ class Caller:
     device: str = ""
     source: str = ""
     further: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    origin: Origin = NOWHERE
 
     def roles_in(self, namespace: str) -> frozenset[str]:
         """All that it has there; for "" those that hold in every namespace."""

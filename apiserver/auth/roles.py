@@ -27,6 +27,8 @@ Grants = Mapping[str, frozenset[str]]
 _SECRETS: Grants = {"repositories/credentials": _NOTHING}
 # A namespace is an object too, in two kinds, and in no namespace.
 _PLACES = ("namespaces", "organizations")
+# Who did what is for those who administer, and for auditors.
+_AUDIT: Grants = {"auditevents": _NOTHING}
 _EDITED = ("devices", "fleets", "resourcesyncs", "repositories")
 
 ROLES: Mapping[str, Grants] = MappingProxyType(
@@ -49,11 +51,13 @@ ROLES: Mapping[str, Grants] = MappingProxyType(
             "events": EVERYTHING,
             "leases": EVERYTHING,
             "contents": READ | {"create"},
+            **_AUDIT,
         },
         identity.OPERATOR: {
             "*": READ,
             "contents": _NOTHING,
             **_SECRETS,
+            **_AUDIT,
             **dict.fromkeys(_EDITED, MANAGE),
             "resourcesyncs/refresh": frozenset({"create"}),
             "rollouts": READ | {"update", "patch"},
@@ -61,6 +65,7 @@ ROLES: Mapping[str, Grants] = MappingProxyType(
         identity.VIEWER: {
             "*": READ,
             **_SECRETS,
+            **_AUDIT,
             "contents": _NOTHING,
             "devices/rendered": _NOTHING,
             "devices/console": _NOTHING,
@@ -74,6 +79,7 @@ ROLES: Mapping[str, Grants] = MappingProxyType(
             # The reference leaves that out, and so its installers can't put a certificate to use.
             "certificatesigningrequests/enrollmentconfig": frozenset({"get"}),
         },
+        identity.AUDITOR: {"auditevents": READ, "namespaces": READ, "organizations": READ},
     }
 )
 
@@ -86,6 +92,7 @@ GROUPS: Mapping[str, str] = MappingProxyType(
         "flightctl-operator": identity.OPERATOR,
         "flightctl-installer": identity.INSTALLER,
         "flightctl-viewer": identity.VIEWER,
+        "homeport-auditor": identity.AUDITOR,
     }
 )
 

@@ -181,6 +181,9 @@ class View:
             )  # fmt: skip
         return [self._turning.show(document) for document in gone]
 
+    async def reach(self, version: int, timeout_s: float) -> int:
+        return await self._operations.reach(version, timeout_s)
+
     async def watch(
         self, caller: Caller, kind: Kind, namespace: str | None, options: WatchOptions
     ) -> AsyncIterator[WatchBatch]:

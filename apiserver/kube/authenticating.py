@@ -9,6 +9,7 @@ rights.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ssl import SSLObject
 
 from aiohttp import web
@@ -19,6 +20,7 @@ from apiserver.auth.identity import Caller
 from apiserver.errors import Forbidden, Unauthorized
 from apiserver.kube import signingin
 from apiserver.kube.face import FACE
+from apiserver.origins import origin_of
 
 CALLER: web.RequestKey[Caller] = web.RequestKey("CALLER", Caller)
 
@@ -50,5 +52,5 @@ async def authenticating(request: web.Request, handler: Handler) -> web.StreamRe
             raise Unauthorized("Unauthorized")
         if any(name.lower().startswith(_IMPERSONATE) for name in request.headers):
             raise Forbidden(_AS_YOURSELF)
-        request[CALLER] = caller
+        request[CALLER] = replace(caller, origin=origin_of(request))
     return await handler(request)

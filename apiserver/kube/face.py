@@ -31,6 +31,7 @@ from apiserver.operations import (
     WriteOptions,
     Written,
 )
+from apiserver.refusals import Refusals
 from resources.kind import Json, Kind
 from resources.selectors import FieldSelector, LabelSelector
 
@@ -116,6 +117,11 @@ class Registry(Protocol):
         dry_run: bool = False,
     ) -> Sequence[Json]: ...
 
+    async def reach(self, version: int, timeout_s: float) -> int:
+        """The newest version of this registry's sequence, as soon as it is `version` or above, at
+        the latest after that time."""
+        ...
+
     def watch(
         self, caller: Caller, kind: Kind, namespace: str | None, options: WatchOptions
     ) -> AsyncIterator[WatchBatch]: ...
@@ -158,6 +164,7 @@ class Face:
     views: Mapping[str, Registry] = field(default_factory=dict)
     creators: Mapping[str, Creator] = field(default_factory=dict)
     logins: Logins | None = None
+    refusals: Refusals | None = None
     reach_s: float = 3.0
     gate: Gate = field(default_factory=Gate)
     draining: asyncio.Event = field(default_factory=asyncio.Event)

@@ -33,7 +33,7 @@ async def list_(request: web.Request, target: Target) -> web.StreamResponse:
     if query.continue_token:
         position = continuing.read(query.continue_token, scope)
         after, version = position.after, position.version
-        if await face.operations.store.reach(version, 0.0) < version:
+        if await face.registry(target.kind).reach(version, 0.0) < version:
             # Made before the store was restored from a backup.
             raise Expired("The provided continue parameter is too new. List again without it.")
 

@@ -21,7 +21,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from isal import isal_zlib
 
-from apiserver import refusing
+from apiserver import origins, refusing
 from apiserver.errors import (
     BadRequest,
     InternalError,
@@ -166,6 +166,7 @@ async def answering(request: web.Request, handler: Handler) -> web.StreamRespons
     """Gives each request an id and turns what handlers raise into Status."""
     given = request.headers.get(REQUEST_ID, "")
     request_id = given if _SANE_ID.fullmatch(given) else str(uuid.uuid4())
+    request[origins.REQUEST_ID] = request_id
     try:
         response = await handler(request)
     except Exception as problem:

@@ -28,6 +28,7 @@ from apiserver.kube.authenticating import authenticating
 from apiserver.kube.face import FACE, Face
 from apiserver.kube.rendering import answering
 from apiserver.kube.target import Target, resolve
+from apiserver.kube.telling import telling
 
 Handler = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
 
@@ -58,7 +59,7 @@ async def _drain(app: web.Application) -> None:
 def create_app(face: Face) -> web.Application:
     """The application of one face."""
     # Bodies are read and limited by `bodies`; aiohttp's own limit would answer in other words.
-    app = web.Application(middlewares=[answering, authenticating], client_max_size=0)
+    app = web.Application(middlewares=[answering, telling, authenticating], client_max_size=0)
     app[FACE] = face
     app[receiving.HOOKS] = Hooks(face.operations)
     app[discovering.DOCUMENTS] = discovering.Documents(face.catalogue)

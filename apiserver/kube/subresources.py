@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 
 from apiserver import followers, showing
+from apiserver.auditing import Act
 from apiserver.errors import BadRequest, Unprocessable
 from apiserver.kube import bodies, reading, rendering, writing
 from apiserver.kube.face import FACE
@@ -151,6 +152,9 @@ async def _last_seen(request: web.Request, target: Target) -> web.StreamResponse
 async def _credentials(request: web.Request, target: Target) -> web.StreamResponse:
     face = request.app[FACE]
     found = await face.operations.credentials(target.caller, target.kind, target.place, target.name)
+    if face.refusals is not None:
+        act = Act(target.caller, "get", target.kind, target.place, target.name, target.subresource)
+        face.refusals.tell_read(target.caller, act.about(found))
     return await rendering.document(request, target.kind, found, now=face.now())
 
 

@@ -67,8 +67,8 @@ def nothing_here() -> NotFound:
     return NotFound("the server could not find the requested resource")
 
 
-def resolve(request: web.Request) -> Target:
-    """What an authenticated request is about. Raises NotFound, MethodNotAllowed, Forbidden."""
+def named(request: web.Request) -> tuple[Kind, paths.ResourcePath] | None:
+    """The kind and the place that the path names; None for one that means nothing."""
     group = request.match_info.get("group", "")
     version = request.match_info["version"]
     # The raw path: a name may hold an encoded slash, which must not become a segment.
@@ -76,10 +76,19 @@ def resolve(request: web.Request) -> Target:
     parts = [unquote(part) for part in request.rel_url.raw_path.split("/")[depth:]]
     path = paths.parse(group, version, parts)
     if path is None:
-        raise nothing_here()
+        return None
     kind = request.app[FACE].catalogue.by_path(path.group, path.version, path.plural)
     if kind is None or (path.namespaced and not kind.namespaced):
+        return None
+    return kind, path
+
+
+def resolve(request: web.Request) -> Target:
+    """What an authenticated request is about. Raises NotFound, MethodNotAllowed, Forbidden."""
+    found = named(request)
+    if found is None:
         raise nothing_here()
+    kind, path = found
     everywhere = kind.namespaced and not path.namespaced
     if everywhere and path.name:
         raise nothing_here()
@@ -91,16 +100,22 @@ def resolve(request: web.Request) -> Target:
     return Target(kind, verb, caller, namespace, path.name, path.subresource, among)
 
 
-def _verb(request: web.Request, kind: Kind, path: paths.ResourcePath, everywhere: bool) -> str:
+def verb_of(request: web.Request, path: paths.ResourcePath) -> str:
+    """What the method means there, but for watches; empty where it means nothing."""
     method = "GET" if request.method == "HEAD" else request.method
+    if path.subresource:
+        return ON_SUBRESOURCE.get(method, "")
+    return (ON_OBJECT if path.name else ON_COLLECTION).get(method, "")
+
+
+def _verb(request: web.Request, kind: Kind, path: paths.ResourcePath, everywhere: bool) -> str:
+    served = kind.verbs
     if path.subresource:
         found = next((s for s in kind.subresources if s.name == path.subresource), None)
         if found is None:
             raise nothing_here()
-        methods, served = ON_SUBRESOURCE, found.verbs
-    else:
-        methods, served = (ON_OBJECT if path.name else ON_COLLECTION), kind.verbs
-    verb = methods.get(method, "")
+        served = found.verbs
+    verb = verb_of(request, path)
     if verb in ("list", "get") and not path.subresource and options.is_watch(request.query):
         verb = "watch"
     if verb not in served or (everywhere and verb not in ("list", "watch")):

@@ -18,7 +18,7 @@ from aiohttp.client_exceptions import ClientConnectionResetError
 from apiserver.auth.chain import Evidence
 from apiserver.errors import StatusError, Timeout, Unauthorized
 from apiserver.kube.authenticating import evidence_of
-from apiserver.kube.face import FACE, Face
+from apiserver.kube.face import FACE, Face, Registry
 from apiserver.kube.target import Target
 from apiserver.operations import WatchBatch, WatchOptions
 from apiserver.wire import accept, options, table
@@ -38,10 +38,12 @@ async def watch(request: web.Request, target: Target) -> web.StreamResponse:
     representation = accept.negotiate(request.headers.get("Accept", ""), watching=True)
     query = options.watch_query(target.kind, request.query, target.name)
     include = table.parse_include(request.query.get("includeObject", ""))
-    await _reached(face, query)
+    registry = face.registry(target.kind)
+    await _reached(registry, query, face.reach_s)
     writer = Writer(target.kind, representation.shape, now=face.now, include=include)
-    batches = face.registry(target.kind).watch(
-        target.caller, target.kind, target.namespace, _options(face, query, target)
+    now = await registry.reach(0, 0.0)
+    batches = registry.watch(
+        target.caller, target.kind, target.namespace, _options(face, query, target, now)
     )
     response = web.StreamResponse()
     response.content_type = representation.content_type
@@ -60,11 +62,11 @@ async def watch(request: web.Request, target: Target) -> web.StreamResponse:
     return response
 
 
-def _options(face: Face, query: options.WatchQuery, target: Target) -> WatchOptions:
+def _options(face: Face, query: options.WatchQuery, target: Target, now: int) -> WatchOptions:
     version = query.resource_version
     if not version and not query.initial_state:
         # sendInitialEvents=false without a version: from now on.
-        version = face.operations.store.hub.version
+        version = now
     timeout_s = query.timeout_s or face.jitter(*DEFAULT_TIMEOUT_S)
     return WatchOptions(
         labels=query.selection.labels,
@@ -77,12 +79,12 @@ def _options(face: Face, query: options.WatchQuery, target: Target) -> WatchOpti
     )
 
 
-async def _reached(face: Face, query: options.WatchQuery) -> None:
+async def _reached(registry: Registry, query: options.WatchQuery, within_s: float) -> None:
     """A version that this store has not reached is of another store, or of a replica ahead."""
     version = query.resource_version
     if not version:
         return
-    reached = await face.operations.store.reach(version, face.reach_s)
+    reached = await registry.reach(version, within_s)
     if reached < version:
         raise Timeout(f"Too large resource version: {version}, current: {reached}", retry_after_s=1)
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 import orjson
 from sqlalchemy import Connection, Text, cast, func, insert, literal_column, select, update
 
-from apiserver.store import commits, contents, devices, keys, objects, sealing, watchrule
+from apiserver.store import auditlog, commits, contents, devices, keys, objects, sealing, watchrule
 from apiserver.store.contents import Documents
 from apiserver.store.dialect import CHANNEL, Dialect
 from apiserver.store.prepared import Prepared
@@ -78,6 +78,7 @@ class Snapshot:
         assert meta is not None, "made when the store was opened"
         self.version: int = meta["version"]
         self.compacted: int = meta["compacted"]
+        self.audit_version: int = meta["audit_version"]
         self.store_uid: str = meta["store_uid"]
         self._content_key: str = meta["content_key"]
 
@@ -208,6 +209,7 @@ class Transaction(Snapshot):
         self._log: list[dict[str, Any]] = []
         self._counts: Tally[CounterKey] = Tally()
         self._moved_backlogs: set[str] = set()
+        self._audit: list[auditlog.Entry] = []
         self._is_key_named = False
 
     @property
@@ -356,6 +358,12 @@ class Transaction(Snapshot):
             keys.name(self.connection, self.keys, self.store_uid)
         self._is_key_named = True
 
+    def audit(self, entries: Iterable[auditlog.Entry]) -> None:
+        """Tell what was done, so that neither is there without the other."""
+        before = len(self._audit)
+        self._audit.extend(entries)
+        self.writes += len(self._audit) - before
+
     def tally(self, key: CounterKey, by: int) -> None:
         self._counts[key] += by
 
@@ -369,6 +377,8 @@ class Transaction(Snapshot):
         for namespace in sorted(self._moved_backlogs):
             self._before_finish(self, namespace)
         _LOG.run_many(self.connection, self._log)
+        if self._audit:
+            auditlog.write(self.connection, self.audit_version, self.now_s, self._audit)
         add_counts(self.connection, {key: by for key, by in self._counts.items() if by})
         if self.version != self._started_at:
             _NEW_VERSION.run(self.connection, {"version": self.version})

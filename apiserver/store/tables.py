@@ -42,6 +42,8 @@ class StoreMeta(SQLModel, table=True):
     content_key: str = _text(default="")
     # Of the authority whose certificates the devices of this store have: SHA-256 of its key.
     authority: str = _text(default="")
+    # The number of the last row of the audit.
+    audit_version: int = _big(default=0)
 
 
 class EncryptionKey(SQLModel, table=True):
@@ -348,10 +350,22 @@ class AuthorityRow(SQLModel, table=True):
 
 
 class Audit(SQLModel, table=True):
+    """Who did what, with a sequence of its own. `spec` is what auditors see; the rest is asked
+    for."""
+
     __tablename__ = "audit"
-    id: int = Field(default=None, sa_column=Column(BigInteger, primary_key=True))
+    id: int = _big(key=True)
     at: int = _big()
-    entry: str = _text()
+    namespace: str = _text()
+    user_name: str = _text()
+    verb: str = _text()
+    kind: str = _text()
+    name: str = _text()
+    spec: str = _text()
+    __table_args__ = (
+        Index("audit_by_namespace", "namespace", "id"),
+        Index("audit_by_user", "user_name", "id"),
+    )
 
 
 METADATA = SQLModel.metadata
@@ -381,6 +395,7 @@ CHANGE = table(Change)
 EVENT = table(EventRow)
 LEASE = table(Lease)
 AUTHORITY = table(AuthorityRow)
+AUDIT = table(Audit)
 
 # Tables of one connection, in which set changes gather the rows that they affect: name → columns.
 SCRATCH = {

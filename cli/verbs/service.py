@@ -31,6 +31,10 @@ def up(
     signers: Annotated[
         Path | None, typer.Option(help="File that says who signs certificates, if not we.")
     ] = None,
+    audit_log: Annotated[
+        Path | None, typer.Option(help="File for the audit, as JSON lines.")
+    ] = None,
+    audit_days: Annotated[int, typer.Option(min=1, help="How long the audit is kept.")] = 90,
     poll: Annotated[
         float, typer.Option(min=1, max=86400, help="Seconds between looks at outside sources.")
     ] = 5.0,
@@ -58,6 +62,8 @@ def up(
             auth_providers=auth_providers,
             encryption_keys=encryption_keys,
             signers=signers,
+            audit_log=audit_log,
+            audit_days=audit_days,
             sources=service.sources(data, poll, host_kubeconfig, access, known_hosts),
         )
     )

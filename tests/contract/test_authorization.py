@@ -82,6 +82,7 @@ RESOURCES = {
     "certificaterevocations": READABLE,
     "enrollmentpolicies": READABLE,
     "enrollmentpolicies/status": SEEN,
+    "auditevents": Row(admin=READ),
     "events": READABLE,
     "leases": READABLE,
     # In no organisation: for those whose role holds in all; others see their own (OWN). One always

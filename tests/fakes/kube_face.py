@@ -21,6 +21,7 @@ from apiserver.auth.identity import Caller
 from apiserver.kube.face import Face, utc_now
 from apiserver.pki.authority import Authority
 from apiserver.pki.issuing import Issuing
+from apiserver.refusals import Refusals
 from apiserver.store import Store
 from resources.kind import Json
 
@@ -33,7 +34,7 @@ JSON_PATCH = "application/json-patch+json"
 
 async def by_header(evidence: Evidence) -> Caller | None:
     scheme, _, role = evidence.authorization.partition(" ")
-    return Caller(name=f"test-{role}", role=role) if scheme == "Bearer" else None
+    return Caller(f"test-{role}", role=role, source="header") if scheme == "Bearer" else None
 
 
 @dataclass(slots=True)
@@ -91,7 +92,9 @@ async def running(data: Path, **changes: Any) -> AsyncIterator[Rig]:
     operations = app.create_operations(store)
     await operations.prepare()
     authority = Authority.load_or_create(data / "pki", now=utc_now)
-    face = replace(app.create_face(operations, Issuing(authority), by_header), **changes)
+    refusals = Refusals(store)
+    face = app.create_face(operations, Issuing(authority), by_header, refusals=refusals)
+    face = replace(face, **changes)
     client = TestClient(TestServer(app.create_user_app(face)))
     await client.start_server()
     try:
