@@ -8,14 +8,33 @@ store lock: what comes out is under its digest, so a repeated call stores nothin
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import orjson
 
 from apiserver import errors, inputs
-from apiserver.store import Snapshot, Store, Transaction, devices, following, objects, sets
-from resources import conditions, digest, manifest, parameters, registry, render, selectors
+from apiserver.store import (
+    Snapshot,
+    Store,
+    Transaction,
+    devices,
+    following,
+    objects,
+    rolling,
+    sets,
+)
+from resources import (
+    conditions,
+    digest,
+    manifest,
+    parameters,
+    registry,
+    render,
+    rollout_plan,
+    selectors,
+)
 from resources.errors import NOT_SUPPORTED, FieldError, Invalid
 from resources.kind import Json, Kind
 from resources.manifest import Frozen
@@ -279,27 +298,26 @@ def summarised(snapshot: Snapshot, kind: Kind, documents: list[Json]) -> list[Js
 async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
     """Bind devices of a fleet to a template version, up to `limit`, a thousand a transaction.
 
+    `request` has templateVersion and rollout, and may have batch (the last one), select (true) and
+    limit (MAX_LIMIT), as `rollout_plan.Bind` explains them. Which devices a batch takes, and what
+    the disruption budget allows of it, the policy of the Rollout says.
+
     Answers {bound, rendered, remaining}. Repeating it is harmless: what is bound is not taken
     again. 409 when the Rollout is paused, aborted or another one's, 422 when the template version
     cannot be rendered.
     """
-    stage = request.get("stage", "both")
-    if stage != "both":
-        raise errors.BadRequest('stage must be "both"; stages apart come with disruption budgets')
     limit = request.get("limit", MAX_LIMIT)
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise errors.BadRequest("limit must be a positive integer")
-    target, blobs = await store.read(lambda s: _target(s, namespace, fleet, request))
+    work = await store.read(lambda s: _work(s, namespace, fleet, request))
     bound = rendered = remaining = 0
     after = ""
     while bound < limit:
         size = min(limit - bound, sets.CHUNK)
-        is_last = bound + size == limit
-        how: Json = {"limit": size, "after": after, "is_last": is_last}
-        work = partial(_bind_some, target=target, blobs=blobs, **how)
-        taken, remaining = await store.write(work)
+        how: Json = {"limit": size, "after": after, "is_last": bound + size == limit}
+        taken, remaining = await store.write(partial(_bind_some, work=work, **how))
         # Stored once is enough: no sweep takes what was touched within the hour.
-        blobs = {}
+        work = replace(work, blobs={})
         bound, rendered = bound + taken.rows, rendered + taken.rendered
         if taken.rows == size:
             after = taken.last
@@ -308,28 +326,48 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
             after = ""
         else:
             break
+    given = limit if work.budget is None else 0
+    while given < limit:
+        size = min(limit - given, sets.CHUNK)
+        taken = await store.write(partial(_give_some, work=work, limit=size))
+        given, rendered = given + taken.rows, rendered + taken.rendered
+        if taken.rows < size:
+            break
     return {"bound": bound, "rendered": rendered, "remaining": remaining}
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a call binds, with the documents that it takes for that."""
+
+    target: rolling.Target
+    choice: rolling.Choice
+    budget: Json | None
+    timeout_s: int
+    blobs: Mapping[str, bytes]
+
+
 def _bind_some(
-    tx: Transaction,
-    *,
-    target: sets.Target,
-    blobs: Mapping[str, bytes],
-    limit: int,
-    after: str,
-    is_last: bool,
-) -> tuple[sets.Bound, int]:
+    tx: Transaction, *, work: _Work, limit: int, after: str, is_last: bool
+) -> tuple[rolling.Bound, int]:
     """What was bound, and how many are left after the last call."""
-    # Read under the lock: a pause that was committed holds from then on.
-    _live_rollout(tx, target.namespace, target.fleet, target.rollout)
-    if blobs:
-        tx.put_contents(blobs)
-    taken = sets.bind(tx, target, limit, after)
+    _check_live(tx, work.target.namespace, work.target.fleet, work.target.rollout)
+    if work.blobs:
+        tx.put_contents(work.blobs)
+    held = work.budget is not None
+    taken = rolling.bind(tx, work.target, work.choice, limit, after, held=held)
     if not is_last or taken.rows < limit:
         return taken, 0
-    counts = sets.progress(tx, target.namespace, target.fleet, target.template_version)
-    return taken, max(0, counts["total"] - counts["rendered"] - counts["blocked"])
+    cutoff = tx.now.timestamp() - work.timeout_s
+    counts, _ = rolling.progress(tx, work.target, cutoff)
+    return taken, _counted(counts, is_held=held)["unbound"]
+
+
+def _give_some(tx: Transaction, *, work: _Work, limit: int) -> rolling.Bound:
+    _check_live(tx, work.target.namespace, work.target.fleet, work.target.rollout)
+    assert work.budget is not None, "or all were given it when they were bound"
+    budget = rolling.Budget(work.budget, tx.now.timestamp() - work.timeout_s)
+    return rolling.give(tx, work.target, budget, limit)
 
 
 def version_created(tx: Transaction, namespace: str, version: Json) -> None:
@@ -354,17 +392,16 @@ def version_created(tx: Transaction, namespace: str, version: Json) -> None:
     tx.update(kind, fleet, new)
 
 
-def _target(
-    snapshot: Snapshot, namespace: str, fleet: str, request: Json
-) -> tuple[sets.Target, Mapping[str, bytes]]:
+def _work(snapshot: Snapshot, namespace: str, fleet: str, request: Json) -> _Work:
     name = str(request.get("templateVersion") or "")
-    rollout = str(request.get("rollout") or "")
+    rollout = _rollout(snapshot, namespace, fleet, str(request.get("rollout") or ""))
+    policy = rollout["spec"]["target"].get("policy") or {}
     kind = registry.by_kind("TemplateVersion")
     version = snapshot.get(kind, namespace, name)
     if version is None or version["spec"]["fleet"] != fleet:
         raise errors.not_found(kind, name)
     try:
-        selector = selectors.from_match(request.get("selector"))
+        choice = _choice(policy, request)
         frozen = inputs.load(snapshot, version["status"].get("inputs") or ())
         if parameters.uses(version["status"]):
             detail = "parameters in templates are not bound to devices yet"
@@ -376,33 +413,66 @@ def _target(
     spec_digest = snapshot.digest_of(spec)
     # What holds a secret has a digest that nobody can test a guess against.
     rendered_digest = snapshot.digest_of(body, is_secret=frozen.is_secret)
-    target = sets.Target(
+    target = rolling.Target(
         namespace=namespace,
         fleet=fleet,
         template_version=name,
-        rollout=rollout,
+        rollout=rollout["metadata"]["name"],
         spec_digest=spec_digest,
         rendered_digest=rendered_digest,
         os_image=(rendered.spec.get("os") or {}).get("image") or "",
-        selector=selector,
     )
-    return target, {spec_digest: spec, rendered_digest: body}
+    return _Work(
+        target,
+        choice,
+        budget=policy.get("disruptionBudget"),
+        timeout_s=rollout_plan.timeout_s(policy),
+        blobs={spec_digest: spec, rendered_digest: body},
+    )
 
 
-def _live_rollout(snapshot: Snapshot, namespace: str, fleet: str, name: str) -> Json:
+def _choice(policy: Json, request: Json) -> rolling.Choice:
+    batches = rollout_plan.batches_of(policy)
+    number = request.get("batch", len(batches) - 1)
+    select = request.get("select", True)
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(batches):
+        raise errors.BadRequest(f"batch must be a number from 0 to {len(batches) - 1}")
+    if not isinstance(select, bool):
+        raise errors.BadRequest("select must be true or false")
+    batch = batches[number]
+    selector = batch.get("selector")
+    return rolling.Choice(
+        batch=number,
+        is_last=number == len(batches) - 1,
+        select=select,
+        selector=selectors.from_match(selector) if selector else selectors.EVERYTHING,
+        limit=batch.get("limit"),
+    )
+
+
+def _rollout(snapshot: Snapshot, namespace: str, fleet: str, name: str) -> Json:
     kind = registry.by_kind("Rollout")
     rollout = snapshot.get(kind, namespace, name)
     if rollout is None:
         raise errors.not_found(kind, name)
     if rollout["spec"]["target"]["fleet"] != fleet:
         raise errors.conflict(kind, name, f"it is not a rollout of fleet {fleet}")
+    return rollout
+
+
+def _check_live(snapshot: Snapshot, namespace: str, fleet: str, name: str) -> None:
+    """Read under the lock: a pause that was committed holds from then on."""
+    rollout, kind = _rollout(snapshot, namespace, fleet, name), registry.by_kind("Rollout")
     control = rollout["spec"].get("control") or {}
     for state in ("paused", "aborted"):
         if control.get(state):
             raise errors.conflict(kind, name, f"the rollout is {state}")
+    attempt, _, number = name.rpartition("-")
+    later = f"{attempt}-{int(number) + 1}" if number.isdigit() else ""
+    if later and snapshot.get(kind, namespace, later) is not None:
+        raise errors.conflict(kind, name, f"{later} has taken its place")
     if (rollout.get("status") or {}).get("phase") == "Aborted":
         raise errors.conflict(kind, name, "the rollout has been aborted or superseded")
-    return rollout
 
 
 async def progress(store: Store, namespace: str, fleet: str, rollout: str) -> Json:
@@ -414,14 +484,30 @@ async def progress(store: Store, namespace: str, fleet: str, rollout: str) -> Js
         if found is None or found["spec"]["target"]["fleet"] != fleet:
             raise errors.not_found(kind, rollout)
         template = found["spec"]["target"]["templateVersion"]
-        counts: Json = dict(sets.progress(snapshot, namespace, fleet, template))
-        blocked = counts.pop("blocked")
-        return counts | {
-            "selected": counts["total"],
-            "unbound": counts["total"] - counts["rendered"] - blocked,
-            "blocked": blocked,
-            "timedOut": 0,
-            "failures": sets.failures(snapshot, namespace, fleet, template),
-        }
+        policy = found["spec"]["target"].get("policy") or {}
+        attempt = rolling.Attempt(namespace, fleet, template, rollout)
+        cutoff = store.now().timestamp() - rollout_plan.timeout_s(policy)
+        all_, batches = rolling.progress(snapshot, attempt, cutoff)
+        is_held = bool(policy.get("disruptionBudget"))
+        answer = _counted(all_, is_held=is_held)
+        answer["batches"] = [
+            {"number": number} | _counted(counts, is_held=is_held)
+            for number, counts in batches.items()
+        ]
+        # Those that an attempt before this one has brought there were not selected again.
+        answer["selected"] = max(answer["bound"], sum(b["total"] for b in answer["batches"]))
+        answer["failures"] = rolling.failures(snapshot, attempt)
+        return answer
 
     return await store.read(count)
+
+
+def _counted(counts: Mapping[str, int], *, is_held: bool) -> Json:
+    """The counts of a batch, or of all, with what is still to be done. Under a disruption budget a
+    device is bound first, and held until it may have it."""
+    reached = counts["bound"] if is_held else counts["rendered"]
+    return dict(counts) | {
+        "selected": counts["total"],
+        "unbound": max(0, counts["total"] - counts["blocked"] - reached),
+        "held": counts["bound"] - counts["rendered"] if is_held else 0,
+    }

@@ -192,6 +192,12 @@ def _rollout(document: Json, status: Json, page: Page) -> Iterator[tuple[str, st
     counts = status.get("counts") or {}
     states = ("selected", "bound", "done", "failed", "timedOut", "disconnected")
     yield "Devices", ", ".join(f"{counts.get(s) or 0} {_spaced(s)}" for s in states)
+    for batch in status.get("batches") or ():
+        there = batch.get("counts") or {}
+        said = [str(batch["phase"]), *(f"{there[s]} {s}" for s in ("selected", "done", "failed") if there)]
+        if batch.get("successPercentage") is not None:
+            said.append(f"{batch['successPercentage']}% succeeded")
+        yield f"Batch {batch['number'] + 1}", ", ".join(said)
     for key, title in (("startedAt", "Started"), ("finishedAt", "Finished")):
         if status.get(key):
             yield title, _since(status[key], page)

@@ -1,8 +1,8 @@
 """`rollout`: how a change reaches a fleet's devices, and the hand on its levers.
 
 A fleet's word stands for its latest attempt. The levers are those fields of `spec.control` that the
-planner heeds today (batches, and with them approvals and retries, are issue 7). They are levels:
-pulling one twice does nothing, and the controllers say in the status what came of it.
+planner heeds today (retries and reverts are issue 7). They are levels: pulling one twice does
+nothing, and the controllers say in the status what came of it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ class NoRollout(Problem):
 
 class Ended(Problem):
     """The attempt is over; nothing can be changed about it."""
+
+
+class NothingToApprove(Problem):
+    """No batch waits for anybody."""
 
 
 class Unsuccessful(Problem):
@@ -186,10 +190,24 @@ RESUMED: Json = {"paused": False}
 ABORTED: Json = {"aborted": True}
 
 
-def steer(reach: Reach, attempt: Attempt, control: Json, manager: str) -> bool:
-    """Whether that was news to it. Raises Ended."""
+def approval(attempt: Attempt) -> Json:
+    """That the batch which waits may begin. Raises NothingToApprove, Ended."""
+    _check_under_way(attempt)
+    if attempt.phase not in ("Waiting", "Suspended") or attempt.control.get("paused"):
+        raise NothingToApprove(
+            f"no batch of {attempt.shown} waits for approval: {attempt.phase}: {attempt.message}"
+        )
+    return {"approved": (attempt.status.get("currentBatch") or 0) + 1}
+
+
+def _check_under_way(attempt: Attempt) -> None:
     if attempt.has_ended:
         raise Ended(f"{attempt.shown} has ended: {attempt.phase}: {attempt.message}")
+
+
+def steer(reach: Reach, attempt: Attempt, control: Json, manager: str) -> bool:
+    """Whether that was news to it. Raises Ended."""
+    _check_under_way(attempt)
     there = attempt.control
     if all((there.get(key) or False) == value for key, value in control.items()):
         return False

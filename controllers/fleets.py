@@ -9,7 +9,7 @@ from typing import Any
 from controllers import freezing, pinning, recording, versions
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client
 from controllers.freezing import Freezer, Unfrozen
-from resources import conditions, render, rollout_plan
+from resources import conditions, digest, render, rollout_plan
 from resources.errors import Invalid
 
 Json = dict[str, Any]
@@ -77,12 +77,14 @@ async def reconcile(
             await recording.tell(client, fleet, CHANGED, message, now=now())
     target = version["metadata"]["name"]
     rollout = versions.latest_attempt(rollouts, target)
-    if rollout is None:
-        rollout = await _create_rollout(client, fleet, target)
+    policy = fleet["spec"].get("rolloutPolicy")
+    if rollout is None or _is_outdated(rollout, policy):
+        rollout = await _create_rollout(client, fleet, target, versions.attempt_of(rollout) + 1)
     follows = bool(render.outside(template))
-    current = str(stale or "") if follows else None
-    await _tell(client, fleet, valid="", rollout=rollout, inputs=current, now=now())
-    return Look([r["metadata"]["name"] for r in rollouts if _is_left_behind(r, target)], follows)
+    fresh = str(stale or "") if follows else None
+    await _tell(client, fleet, valid="", rollout=rollout, inputs=fresh, now=now())
+    current = rollout["metadata"]["name"]
+    return Look([r["metadata"]["name"] for r in rollouts if _is_left_behind(r, current)], follows)
 
 
 async def _frozen(
@@ -102,9 +104,19 @@ async def _frozen(
         raise
 
 
-def _is_left_behind(rollout: Json, target: str) -> bool:
-    ended = (rollout.get("status") or {}).get("phase") in rollout_plan.ENDED
-    return not ended and rollout["spec"]["target"]["templateVersion"] != target
+def _has_ended(rollout: Json) -> bool:
+    return (rollout.get("status") or {}).get("phase") in rollout_plan.ENDED
+
+
+def _is_left_behind(rollout: Json, current: str) -> bool:
+    return not _has_ended(rollout) and rollout["metadata"]["name"] != current
+
+
+def _is_outdated(rollout: Json, policy: Json | None) -> bool:
+    """Whether an attempt goes by another policy than the fleet's, and has not ended: another one
+    takes its place. What ended is over; a policy alone gives devices nothing new."""
+    known = rollout["spec"]["target"].get("policy")
+    return not _has_ended(rollout) and digest.of(known or {}) != digest.of(policy or {})
 
 
 async def _create_version(
@@ -134,17 +146,18 @@ async def _create_version(
         return existing
 
 
-async def _create_rollout(client: Client, fleet: Json, target: str) -> Json:
+async def _create_rollout(client: Client, fleet: Json, target: str, attempt: int) -> Json:
     metadata = fleet["metadata"]
     namespace, fleet_name = metadata["namespace"], metadata["name"]
     policy = fleet["spec"].get("rolloutPolicy")
     wanted: Json = {"fleet": fleet_name, "templateVersion": target}
+    name = f"{target}-{attempt}"
     if policy:
         wanted["policy"] = policy
     document = {
         "apiVersion": HOMEPORT,
         "kind": "Rollout",
-        "metadata": {"name": f"{target}-1", "ownerReferences": [_owner(fleet)]},
+        "metadata": {"name": name, "ownerReferences": [_owner(fleet)]},
         "spec": {"target": wanted},
         "status": {"phase": "Pending"},
     }
@@ -153,7 +166,7 @@ async def _create_rollout(client: Client, fleet: Json, target: str) -> Json:
     except ApiError as error:
         if error.reason != "AlreadyExists":
             raise
-        existing = await client.get(HOMEPORT, namespace, "rollouts", f"{target}-1")
+        existing = await client.get(HOMEPORT, namespace, "rollouts", name)
         if existing is None:
             raise
         return existing
@@ -185,12 +198,24 @@ async def _tell(
     said = conclude(
         known, valid=valid, passing=passing, rollout=rollout, inputs=inputs, fleet=fleet, now=now
     )
-    if said == known and status.get("observedGeneration") == generation:
+    new = {"conditions": said, "observedGeneration": generation, "rollout": _batch(rollout)}
+    if all(status.get(key) == value for key, value in new.items()):
         return
-    new = {"conditions": said, "observedGeneration": generation}
     await client.patch_status(FLIGHTCTL, metadata["namespace"], "fleets", metadata["name"], new)
     for reason, message in worth_telling(known, said):
         await recording.tell(client, fleet, reason, message, now=now)
+
+
+def _batch(rollout: Json | None) -> Json | None:
+    """Which batch is under way, of a rollout that has some."""
+    target = {} if rollout is None else rollout["spec"]["target"]
+    if (
+        rollout is None
+        or _has_ended(rollout)
+        or not (target.get("policy") or {}).get("deviceSelection")
+    ):
+        return None
+    return {"currentBatch": (rollout.get("status") or {}).get("currentBatch") or 0}
 
 
 def worth_telling(known: list[Json], said: list[Json]) -> list[tuple[str, str]]:
@@ -236,12 +261,6 @@ def conclude(
     phase = ((rollout or {}).get("status") or {}).get("phase", "Pending")
     active = rollout is not None and phase not in rollout_plan.ENDED
     said = [_why(rollout, "Progressing")] if active else []
-    later = rollout_plan.unplanned(fleet["spec"].get("rolloutPolicy"))
-    if later:
-        said.append(
-            f"{' and '.join(later)} of the rollout policy cannot be carried out yet: all devices "
-            "are one batch."
-        )
     reason = _IN_PROGRESS.get(phase, "Active") if active else "Inactive"
     put("RolloutInProgress", reason == "Active", reason, " ".join(filter(None, said)))
     put("Reconciling", active, "RollingOut" if active else "Idle", "")

@@ -10,15 +10,15 @@ import structlog
 
 from controllers import versions
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client
-from resources import conditions, formats, rollout_plan
-from resources.rollout_plan import Bind, Finish, Wait
+from resources import conditions, rollout_plan
+from resources.rollout_plan import Bind, Finish, Note, Wait
 
 Json = dict[str, Any]
 Now = Callable[[], str]
 
-DEFAULT_TIMEOUT_S = 24 * 3600
-# A hundred thousand devices at the planner's limit, and a bound on one look.
-BINDS_A_LOOK = 20
+# A hundred thousand devices at the planner's limit, or some batches that are empty, and a bound on
+# one look.
+STEPS_A_LOOK = 40
 
 log = structlog.get_logger()
 
@@ -28,22 +28,36 @@ async def reconcile(client: Client, namespace: str, name: str, *, now: Now) -> f
     rollout = await client.get(HOMEPORT, namespace, "rollouts", name)
     if rollout is None or (rollout.get("status") or {}).get("phase") in rollout_plan.ENDED:
         return None
-    fleet = rollout["spec"]["target"]["fleet"]
+    target = rollout["spec"]["target"]
     superseded = await _is_superseded(client, namespace, rollout)
     age_s, overdue = ages(rollout, now())
-    stuck = False
-    for _ in range(BINDS_A_LOOK):
-        progress = await client.progress(namespace, fleet, name)
+    current, spent = rollout, set[Bind]()
+    for _ in range(STEPS_A_LOOK):
+        progress = await client.progress(namespace, target["fleet"], name)
         decision = rollout_plan.plan(
-            rollout, progress, superseded=superseded, overdue=overdue, stuck=stuck, age_s=age_s
+            current,
+            progress,
+            now=_moment(now()),
+            superseded=superseded,
+            overdue=overdue,
+            spent=spent,
+            age_s=age_s,
         )
-        if not isinstance(decision, Bind):
-            await _tell(client, rollout, decision, progress, now())
-            return None if isinstance(decision, Finish) else decision.recheck_s
-        bound = await _bind(client, namespace, rollout, decision)
-        if bound is None:
-            return rollout_plan.BUSY_S
-        stuck = bound == 0
+        match decision:
+            case Note():
+                record = rollout_plan.noted(
+                    current.get("status") or {}, decision, target.get("policy"), now()
+                )
+                current = current | {"status": record}
+            case Bind():
+                bound = await _bind(client, namespace, rollout, decision)
+                if bound is None:
+                    return rollout_plan.BUSY_S
+                if bound < decision.limit:
+                    spent.add(decision)
+            case Wait() | Finish():
+                await _tell(client, rollout, current, decision, progress, now())
+                return None if isinstance(decision, Finish) else decision.recheck_s
     return rollout_plan.BUSY_S
 
 
@@ -54,11 +68,10 @@ async def _bind(client: Client, namespace: str, rollout: Json, decision: Bind) -
     request = {
         "templateVersion": target["templateVersion"],
         "rollout": name,
-        "stage": decision.stage,
+        "batch": decision.batch,
+        "select": decision.select,
         "limit": decision.limit,
     }
-    if decision.selector is not None:
-        request["selector"] = dict(decision.selector)
     try:
         answer = await client.bind(namespace, target["fleet"], request)
     except ApiError as error:
@@ -71,11 +84,13 @@ async def _bind(client: Client, namespace: str, rollout: Json, decision: Bind) -
 
 
 async def _is_superseded(client: Client, namespace: str, rollout: Json) -> bool:
-    target = rollout["spec"]["target"]
-    heads = await client.heads(
-        FLIGHTCTL, namespace, "templateversions", f"spec.fleet={target['fleet']}"
-    )
-    return versions.newest(heads) != str(target["templateVersion"])
+    fleet, version = (rollout["spec"]["target"][key] for key in ("fleet", "templateVersion"))
+    heads = await client.heads(FLIGHTCTL, namespace, "templateversions", f"spec.fleet={fleet}")
+    if versions.newest(heads) != str(version):
+        return True
+    others = await client.list_in(HOMEPORT, namespace, "rollouts", f"spec.target.fleet={fleet}")
+    latest = versions.latest_attempt(others, version)
+    return latest is not None and latest["metadata"]["name"] != rollout["metadata"]["name"]
 
 
 def ages(rollout: Json, now: str) -> tuple[float, bool]:
@@ -86,10 +101,18 @@ def ages(rollout: Json, now: str) -> tuple[float, bool]:
     progressing = conditions.get((rollout.get("status") or {}).get("conditions"), "Progressing")
     if progressing is None or progressing.get("status") != conditions.TRUE:
         return 0.0, False
-    policy = rollout["spec"]["target"].get("policy") or {}
-    limit_s = formats.seconds(policy.get("defaultUpdateTimeout")) or DEFAULT_TIMEOUT_S
+    limit_s = rollout_plan.timeout_s(rollout["spec"]["target"].get("policy"))
     age = _moment(now) - _moment(progressing["lastTransitionTime"])
     return age.total_seconds(), age.total_seconds() > limit_s
+
+
+def _batches(known: list[Json], progress: Json) -> list[Json]:
+    """The record's batches with the counts of now."""
+    counted = {batch["number"]: _counts(batch) for batch in progress.get("batches") or ()}
+    return [
+        batch | ({"counts": counted[batch["number"]]} if batch["number"] in counted else {})
+        for batch in known
+    ]
 
 
 def _moment(text: str) -> datetime:
@@ -97,12 +120,19 @@ def _moment(text: str) -> datetime:
 
 
 async def _tell(
-    client: Client, rollout: Json, decision: Wait | Finish, progress: Json, now: str
+    client: Client,
+    rollout: Json,
+    current: Json,
+    decision: Wait | Finish,
+    progress: Json,
+    now: str,
 ) -> None:
-    """Write the status, if it says something new."""
-    metadata, old = rollout["metadata"], rollout.get("status") or {}
-    new = conclude(old, decision, progress, generation=metadata["generation"], now=now)
-    if new == old:
+    """Write the status, if it says something new: what is stored is in `rollout`, what this look
+    has noted in `current`."""
+    metadata = rollout["metadata"]
+    known = current.get("status") or {}
+    new = conclude(known, decision, progress, generation=metadata["generation"], now=now)
+    if new == (rollout.get("status") or {}):
         return
     try:
         await client.patch_status(
@@ -113,19 +143,32 @@ async def _tell(
             raise
 
 
+_COUNTED = ("selected", "bound", "rendered", "done", "failed", "timedOut", "disconnected")
+
+
+def _counts(counted: Json) -> Json:
+    return {key: counted[key] for key in _COUNTED}
+
+
 def conclude(
-    old: Json, decision: Wait | Finish, progress: Json, *, generation: int, now: str
+    old: Json,
+    decision: Wait | Finish,
+    progress: Json,
+    *,
+    generation: int,
+    now: str,
 ) -> Json:
     """The Rollout's status after a look."""
-    counted = ("selected", "bound", "rendered", "done", "failed", "timedOut", "disconnected")
     new = dict(old) | {
         "phase": decision.phase,
-        "currentBatch": 0,
-        "counts": {key: progress[key] for key in counted},
+        "currentBatch": old.get("currentBatch") or 0,
+        "counts": _counts(progress),
         "failures": progress["failures"],
         "startedAt": old.get("startedAt") or now,
         "observedGeneration": generation,
     }
+    if old.get("batches"):
+        new["batches"] = _batches(old["batches"], progress)
     ended = isinstance(decision, Finish)
     if ended:
         new["finishedAt"] = old.get("finishedAt") or now

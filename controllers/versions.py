@@ -88,9 +88,10 @@ def _order(metadata: Json) -> tuple[int, str, int]:
 def latest_attempt(rollouts: Iterable[Json], version: str | None) -> Json | None:
     """Of the rollouts of one fleet, the last that brings `version`: `web.v3-2` after `web.v3-1`."""
     attempts = [r for r in rollouts if r["spec"]["target"]["templateVersion"] == version]
-    return max(attempts, key=lambda r: _attempt(r["metadata"]["name"]), default=None)
+    return max(attempts, key=attempt_of, default=None)
 
 
-def _attempt(name: str) -> int:
-    text = name.rpartition("-")[2]
+def attempt_of(rollout: Json | None) -> int:
+    """2 of `web.v3-2`; 0 of none."""
+    text = "" if rollout is None else str(rollout["metadata"]["name"]).rpartition("-")[2]
     return int(text) if text.isdigit() else 0

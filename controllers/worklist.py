@@ -12,6 +12,7 @@ import structlog
 
 from controllers import versions
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client, Unreachable
+from resources import rollout_plan
 
 Json = dict[str, Any]
 
@@ -50,8 +51,8 @@ async def _bind_fleet(client: Client, namespace: str, fleet: str) -> None:
     request = {
         "templateVersion": target,
         "rollout": rollout["metadata"]["name"],
-        "stage": "both",
         "limit": LIMIT,
+        **rollout_plan.for_late_joiners(rollout),
     }
     try:
         answer = await client.bind(namespace, fleet, request)

@@ -50,7 +50,11 @@ class Batch(Model):
         json_schema_extra=INT_OR_STRING,
     )
     success_threshold: Percentage | None = Field(
-        None, description="Share that must succeed before the next batch, such as 90%."
+        None,
+        description="Share of the batch before that must have succeeded for it to begin: 90%.",
+    )
+    bake_time: Duration | None = Field(
+        None, description="How long its devices are watched before the next batch begins."
     )
 
 
@@ -94,6 +98,20 @@ class RolloutPolicy(Model):
     )
     default_update_timeout: Duration | None = Field(
         None, description="How long a device may take before it counts as failed. Default 24h."
+    )
+    # Ours from here on.
+    approval: Literal["Automatic", "Manual"] | None = Field(
+        None,
+        description="Manual: each batch but the first waits until somebody approves it.",
+    )
+    bake_time: Duration | None = Field(
+        None, description="How long a batch is watched, unless it says otherwise. Not at all."
+    )
+    max_failures: IntOrString | None = Field(
+        None,
+        description="Devices that may fail, a number or a percentage; when more do, the rollout "
+        "is aborted at once, in the middle of a batch too.",
+        json_schema_extra=INT_OR_STRING,
     )
 
 
@@ -177,10 +195,17 @@ def check_policy(policy: Json, path: str) -> Complaints:
         yield FieldError(path, REQUIRED, "give deviceSelection or disruptionBudget, or remove it")
     yield from checked(policy, "successThreshold", path, formats.percentage)
     yield from checked(policy, "defaultUpdateTimeout", path, formats.duration)
+    yield from checked(policy, "bakeTime", path, formats.duration)
+    most = policy.get("maxFailures")
+    if isinstance(most, str):
+        yield from complain(f"{path}.maxFailures", formats.percentage(most))
+    elif isinstance(most, int) and most < 0:
+        yield FieldError(f"{path}.maxFailures", INVALID, "must be at least 0")
     for index, batch in items(selection, "sequence"):
         here = f"{path}.deviceSelection.sequence[{index}]"
         yield from check_selector(batch.get("selector"), f"{here}.selector")
         yield from checked(batch, "successThreshold", here, formats.percentage)
+        yield from checked(batch, "bakeTime", here, formats.duration)
         yield from _check_limit(batch.get("limit"), f"{here}.limit")
     if isinstance(budget, dict):
         yield from _check_budget(budget, f"{path}.disruptionBudget")

@@ -52,7 +52,7 @@ class RolloutControl(Model):
     approved: int | None = Field(
         None,
         ge=0,
-        description="How many batches may begin though the one before them fell short.",
+        description="Batches with a number below this may begin whatever their gate says.",
     )
     aborted: bool | None = Field(
         None, description="True ends the attempt; devices that are bound keep what they have."

@@ -1,29 +1,41 @@
 """What a rollout does next, from its policy and its progress. Pure; levels, not commands.
 
 Theory of operation. The planner is asked again and again with the counts as they are, and answers
-the next binding, or why there is none. It keeps nothing between two questions, so a lost answer, a
-repeated one or another controller's changes nothing: `Bind` says "at most this many", the API
-server counts in the transaction that binds, and what is bound is not taken again.
+the next binding, what is to be noted in the record, or why there is nothing to do. It keeps nothing
+between two questions but that record, `status` of the Rollout, and where the record is behind (the
+process died before it was written) the devices themselves say which batch they are in. So a lost
+answer, a repeated one or another controller's changes nothing: bindings say *at most*, and the API
+server counts in the transaction that binds.
 
-Not planned yet (issue 7): batches, disruption budgets and success thresholds; of `spec.control`,
-`approved`, `retry` and `revert`. Everything is one batch, with both stages at once. What a policy
-asks beyond that is named by `unplanned`, so that the fleet can say so to its owner; a revert stops
-the binding and says that it goes no further. The selector, the stage and the batch number are in
-`Bind` already.
+A rollout takes its batches one after another. A batch begins when its gate is open, which looks at
+how the one before ended; then the devices that it takes are chosen, once; it has ended when each of
+them is done, failed, or took too long. What no batch takes follows in one last batch, without
+selector and limit and with the devices that are away; without `deviceSelection` it is the only one.
+Beside it a disruption budget says how many of the chosen devices may be given the new document at a
+time. The API server keeps to it with each binding, for only there counting and giving are one
+transaction; the planner asks again while devices are held.
+
+Semantics of batches, limits, thresholds and budgets are flightctl's (service-behaviour §4), with
+four decisions of our own (decision record 24). Not planned yet: of `spec.control`, `retry` and
+`revert`; a revert stops the binding and says that it goes no further.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from resources import formats
 from resources.kind import Json
 
 LIMIT = 10_000
 BUSY_S, QUIET_S = 1.0, 30.0
 # A look costs one count over the fleet: the longer it has been going on, the less often.
 LOOKS = 30
+DEFAULT_THRESHOLD = 90
+DEFAULT_TIMEOUT_S = 24 * 3600
 
 Ended = Literal["Completed", "Failed", "Aborted"]
 ENDED: tuple[Ended, ...] = ("Completed", "Failed", "Aborted")
@@ -31,19 +43,28 @@ ENDED: tuple[Ended, ...] = ("Completed", "Failed", "Aborted")
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """Bind up to `limit` devices of the batch that `selector` matches."""
+    """Bind up to `limit` devices. With `select`, those that the batch takes become part of it;
+    without, the devices of it and of those before are bound that have come to need it again."""
 
     batch: int
-    limit: int
-    stage: Literal["spec", "rendered", "both"] = "both"
-    selector: Mapping[str, Any] | None = None
+    select: bool = True
+    limit: int = LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is true of a batch from now on; to be put into the record, and asked on."""
+
+    batch: int
+    phase: Literal["Pending", "Active", "Completed"]
+    success_percentage: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing to bind now. `recheck_s` is how long a lost wake-up may delay the next look."""
 
-    phase: Literal["Active", "Waiting"]
+    phase: Literal["Active", "Waiting", "Suspended"]
     reason: str
     message: str
     recheck_s: float
@@ -58,70 +79,325 @@ class Finish:
     message: str
 
 
-Decision = Bind | Wait | Finish
+Decision = Bind | Note | Wait | Finish
 
 
-def unplanned(policy: Json | None) -> list[str]:
-    """What a policy asks for that this planner does not do yet, as field names."""
-    return [key for key in ("deviceSelection", "disruptionBudget") if (policy or {}).get(key)]
+def batches_of(policy: Json | None) -> list[Json]:
+    """The batches in order, the last one for what the others leave over."""
+    selection = (policy or {}).get("deviceSelection") or {}
+    return [*(selection.get("sequence") or ()), {}]
+
+
+def timeout_s(policy: Json | None) -> int:
+    """How long a device may take before it counts as failed."""
+    return formats.seconds((policy or {}).get("defaultUpdateTimeout")) or DEFAULT_TIMEOUT_S
+
+
+def may_choose(
+    limit: int | str | None, *, population: int, reached: int, chosen: int
+) -> int | None:
+    """How many devices more a batch may choose; None for all.
+
+    `population` are the fleet's devices that its selector matches, `reached` those of them that
+    have the new template, `chosen` those that are in the batch already. A number is for this batch
+    alone; a percentage is of the population and counts what earlier batches reached.
+    """
+    if limit is None or limit == "100%":
+        return None
+    if isinstance(limit, str):
+        # Half a device is rounded up, as Go's math.Round has it.
+        return max(0, (population * int(limit.removesuffix("%")) * 2 + 100) // 200 - reached)
+    return max(0, limit - chosen)
+
+
+def may_disturb(budget: Json, *, total: int, available: int, unavailable: int) -> int:
+    """How many devices more of a group may be given something new.
+
+    `available` are connected and not being updated, `unavailable` are being updated. Of a group as
+    small as `minAvailable` one may still go, or it would never be updated at all.
+    """
+    most: list[int] = []
+    if budget.get("maxUnavailable") is not None:
+        most.append(budget["maxUnavailable"] - unavailable)
+    if budget.get("minAvailable") is not None:
+        most.append(available - min(budget["minAvailable"], total - 1))
+    return max(0, min(most))
 
 
 def plan(
     rollout: Json,
-    progress: Mapping[str, int],
+    progress: Mapping[str, Any],
     *,
+    now: datetime,
     superseded: bool = False,
     overdue: bool = False,
-    stuck: bool = False,
+    spent: Collection[Bind] = (),
     age_s: float = 0.0,
 ) -> Decision:
     """The next thing to do.
 
-    `progress` has total, unbound, done, failed, and may have disconnected and blocked;
-    `superseded` says that the fleet has a newer template version, `overdue` that the update
-    timeout has passed, `stuck` that the last binding took none of what is unbound, `age_s` how
-    long the attempt has been under way.
+    `progress` has the counts total, unbound, held, done, failed, timedOut, disconnected and
+    blocked, and `batches` with number, selected, unbound, done, failed, timedOut and blocked of
+    each that has devices. `superseded` says that the fleet has a newer template version or
+    attempt, `overdue` that the update timeout has passed, `spent` which bindings of this look left
+    nothing more to bind, `age_s` how long the attempt has been under way.
     """
-    control = (rollout.get("spec") or {}).get("control") or {}
+    spec = rollout.get("spec") or {}
+    control, policy = spec.get("control") or {}, (spec.get("target") or {}).get("policy") or {}
     if control.get("aborted"):
         return Finish("Aborted", "Aborted", "The rollout was aborted.")
     if superseded:
-        return Finish("Aborted", "Superseded", "The fleet's template has changed since.")
+        return Finish("Aborted", "Superseded", "The fleet's template or policy has changed since.")
+    counts = _Counts.of(progress)
+    if _is_too_many(policy.get("maxFailures"), counts.lost, counts.wanted):
+        message = f"{counts.lost} of {counts.wanted} devices failed; no more are bound."
+        return Finish("Aborted", "TooManyFailures", message)
     if control.get("revert"):
         message = "No more devices are bound; taking them back is not carried out yet."
         return Wait("Waiting", "RevertNotSupported", message, QUIET_S)
     if control.get("paused"):
         return Wait("Waiting", "Paused", "The rollout is paused.", QUIET_S)
-    unbound = progress["unbound"]
-    if unbound > 0 and not stuck:
-        return Bind(batch=0, limit=min(LIMIT, unbound))
-    wanted = progress["total"] - progress.get("blocked", 0)
-    open_ = wanted - progress["done"] - progress["failed"]
-    if open_ <= 0 and not unbound:
-        return _finished(wanted, progress["failed"])
-    if overdue:
-        message = f"{open_} of {wanted} devices did not report success in time."
-        return Finish("Failed", "TimedOut", message)
-    return _waiting(progress, wanted, open_, age_s)
+    look = _Look(rollout, policy, progress, counts, now, overdue, spent, age_s)
+    return look.decision()
 
 
-def _waiting(progress: Mapping[str, int], wanted: int, open_: int, age_s: float) -> Wait:
-    message = f"{progress['done']} of {wanted} devices run the new template"
-    if progress["failed"]:
-        message += f", {progress['failed']} failed"
-    away = progress.get("disconnected", 0)
-    if away:
-        message += f", {away} are disconnected"
-    if progress["unbound"]:
-        message += f", {progress['unbound']} could not be bound"
-    quiet = progress["unbound"] > 0 or open_ <= away
-    recheck_s = QUIET_S if quiet else min(QUIET_S, max(BUSY_S, age_s / LOOKS))
-    return Wait("Active", "Updating", message + ".", recheck_s)
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """Devices of a batch, or of all."""
+
+    wanted: int
+    unbound: int
+    done: int
+    lost: int
+    failed: int
+    timed_out: int
+
+    @classmethod
+    def of(cls, counted: Mapping[str, int]) -> _Counts:
+        wanted = counted.get("selected" if "number" in counted else "total", 0)
+        failed, timed_out = counted["failed"], counted.get("timedOut", 0)
+        return cls(
+            wanted=wanted - counted.get("blocked", 0),
+            unbound=counted["unbound"],
+            done=counted["done"],
+            lost=failed + timed_out,
+            failed=failed,
+            timed_out=timed_out,
+        )
+
+    @property
+    def open(self) -> int:
+        """Nothing is known yet of so many."""
+        return self.wanted - self.done - self.lost
+
+    @property
+    def success_percentage(self) -> int | None:
+        return self.done * 100 // self.wanted if self.wanted else None
 
 
-def _finished(wanted: int, failed: int) -> Finish:
-    if failed:
-        message = f"{failed} of {wanted} devices failed and went back."
-        return Finish("Failed", "DevicesFailed", message)
-    message = f"All {wanted} devices run the new template." if wanted else "There are no devices."
-    return Finish("Completed", "Completed", message)
+_NOBODY = _Counts(0, 0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One question, taken apart."""
+
+    rollout: Json
+    policy: Json
+    progress: Mapping[str, Any]
+    counts: _Counts
+    now: datetime
+    overdue: bool
+    spent: Collection[Bind]
+    age_s: float
+
+    def decision(self) -> Decision:
+        batch = self._current()
+        record = self._record(batch)
+        is_last = batch == len(self._sequence()) - 1
+        if record.get("phase") == "Completed" and not is_last:
+            return self._after(batch, record)
+        if record.get("phase") != "Active":
+            return self._gate(batch) or self._begun(batch, is_last=is_last)
+        return self._go_on(batch, is_last=is_last)
+
+    def _sequence(self) -> Sequence[Json]:
+        return batches_of(self.policy)
+
+    def _current(self) -> int:
+        """The record may be behind: devices in a later batch show that it had begun."""
+        known: int = (self.rollout.get("status") or {}).get("currentBatch") or 0
+        seen: list[int] = [counted["number"] for counted in self.progress.get("batches") or ()]
+        return min(max([known, *seen]), len(self._sequence()) - 1)
+
+    def _record(self, batch: int) -> Json:
+        recorded = (self.rollout.get("status") or {}).get("batches") or ()
+        return next((record for record in recorded if record["number"] == batch), {})
+
+    def _members(self, batch: int) -> _Counts:
+        counted = self.progress.get("batches") or ()
+        return next((_Counts.of(c) for c in counted if c["number"] == batch), _NOBODY)
+
+    # --- gates ----------------------------------------------------------------------------
+
+    def _threshold(self, batch: int) -> int:
+        given = self._sequence()[batch].get("successThreshold")
+        given = given or self.policy.get("successThreshold") or f"{DEFAULT_THRESHOLD}%"
+        return int(str(given).removesuffix("%"))
+
+    def _gate(self, batch: int) -> Wait | None:
+        """Why the batch may not begin. Its own threshold is held against the last batch before it
+        that had devices, as flightctl does."""
+        control = (self.rollout.get("spec") or {}).get("control") or {}
+        if batch == 0 or (control.get("approved") or 0) > batch:
+            return None
+        name = name_of(batch, self._sequence())
+        last = self._last_report(batch)
+        if last is not None:
+            before, ended, percentage = last
+            threshold = self._threshold(batch)
+            if percentage < threshold:
+                message = (
+                    f"{name_of(before, self._sequence(), capital=True)} succeeded on {percentage}% "
+                    f"of its devices, less than {threshold}%: {ended.done} done, {ended.failed} "
+                    f"failed, {ended.timed_out} took too long. "
+                    f"{name[0].upper()}{name[1:]} begins when it is approved."
+                )
+                return Wait("Suspended", "SuccessThreshold", message, QUIET_S)
+        if self.policy.get("approval") == "Manual":
+            return Wait("Waiting", "Approval", f"Waiting for {name} to be approved.", QUIET_S)
+        return None
+
+    def _last_report(self, batch: int) -> tuple[int, _Counts, int] | None:
+        for before in range(batch - 1, -1, -1):
+            members = self._members(before)
+            percentage = self._record(before).get("successPercentage")
+            if percentage is None:
+                percentage = members.success_percentage
+            if percentage is not None:
+                return before, members, percentage
+        return None
+
+    # --- one batch ------------------------------------------------------------------------
+
+    def _begun(self, batch: int, *, is_last: bool) -> Decision:
+        chosen = Bind(batch)
+        if chosen not in self.spent and not (is_last and self.counts.unbound <= 0):
+            return chosen
+        return Note(batch, "Active")
+
+    def _go_on(self, batch: int, *, is_last: bool) -> Decision:
+        members = self.counts if is_last else self._members(batch)
+        unbound = members.unbound
+        if not is_last:
+            unbound = sum(_Counts.of(c).unbound for c in self.progress.get("batches") or ())
+        is_spent = any(bind.batch == batch for bind in self.spent)
+        if (unbound > 0 or self.progress.get("held")) and not is_spent:
+            return Bind(batch, select=is_last)
+        if members.open > 0 or (is_last and members.unbound > 0):
+            return self._waiting(batch, members, is_last=is_last)
+        return self._finished() if is_last else self._note_end(batch, members)
+
+    def _note_end(self, batch: int, members: _Counts) -> Note:
+        return Note(batch, "Completed", members.success_percentage)
+
+    def _after(self, batch: int, record: Json) -> Decision:
+        """Between two batches."""
+        bake = self._sequence()[batch].get("bakeTime") or self.policy.get("bakeTime")
+        if bake and record.get("successPercentage") is not None:
+            until = _moment(record["finishedAt"]) + timedelta(seconds=formats.seconds(bake) or 0)
+            left_s = (until - self.now).total_seconds()
+            if left_s > 0:
+                name = name_of(batch, self._sequence(), capital=True)
+                message = f"{name} has ended and is watched for {bake}."
+                return Wait("Active", "Baking", message, min(QUIET_S, left_s))
+        return Note(batch + 1, "Pending")
+
+    def _waiting(self, batch: int, members: _Counts, *, is_last: bool) -> Decision:
+        if self.overdue and is_last and members.unbound > 0:
+            message = f"{members.open} of {members.wanted} devices did not report success in time."
+            return Finish("Failed", "TimedOut", message)
+        message = f"{members.done} of {members.wanted} devices run the new template"
+        if len(self._sequence()) > 1:
+            message = f"Rolling out {name_of(batch, self._sequence())}: {message}"
+        if members.failed:
+            message += f", {members.failed} failed"
+        if members.timed_out:
+            message += f", {members.timed_out} took too long"
+        away = self.progress.get("disconnected", 0)
+        if away:
+            message += f", {away} are disconnected"
+        if self.progress.get("held"):
+            message += f", {self.progress['held']} wait for the disruption budget"
+        if is_last and members.unbound > 0:
+            message += f", {members.unbound} could not be bound"
+        quiet = (is_last and members.unbound > 0) or members.open <= away
+        recheck_s = QUIET_S if quiet else min(QUIET_S, max(BUSY_S, self.age_s / LOOKS))
+        return Wait("Active", "Updating", message + ".", recheck_s)
+
+    def _finished(self) -> Finish:
+        counts = self.counts
+        if not counts.wanted:
+            return Finish("Completed", "Completed", "There are no devices.")
+        if not counts.lost:
+            message = f"All {counts.wanted} devices run the new template."
+            return Finish("Completed", "Completed", message)
+        what = f"{counts.failed} of {counts.wanted} devices failed and went back"
+        if counts.timed_out:
+            what += f", {counts.timed_out} took too long"
+        is_wanted = bool(self.policy.get("successThreshold") or self.policy.get("deviceSelection"))
+        threshold = self._threshold(len(self._sequence()) - 1) if is_wanted else 100
+        if (counts.success_percentage or 0) >= threshold:
+            return Finish("Completed", "Completed", f"{what}; the policy allows for that.")
+        reason = "DevicesFailed" if counts.failed else "TimedOut"
+        return Finish("Failed", reason, f"{what}.")
+
+
+def for_late_joiners(rollout: Json) -> Json:
+    """`batch` and `select` of a binding for devices that came to the fleet after the rollout had
+    begun. While batches are under way they wait for the last one; only what is in one already is
+    bound again."""
+    status, target = rollout.get("status") or {}, rollout["spec"]["target"]
+    last = len(batches_of(target.get("policy"))) - 1
+    if status.get("phase") in ENDED or last == 0:
+        return {"batch": last, "select": True}
+    current = min(status.get("currentBatch") or 0, last)
+    begun = [record["phase"] for record in status.get("batches") or () if record["number"] == last]
+    return {"batch": current, "select": current == last and begun == ["Active"]}
+
+
+def noted(status: Json, note: Note, policy: Json | None, now: str) -> Json:
+    """The record with a note in it: its batches, all of them, and the number of the current one."""
+    known = {record["number"]: record for record in status.get("batches") or ()}
+    records = []
+    for number, batch in enumerate(batches_of(policy)):
+        shape = {key: batch[key] for key in ("selector", "limit") if batch.get(key) is not None}
+        record = {"number": number, "phase": "Pending"} | shape | known.get(number, {})
+        if number == note.batch:
+            record["phase"] = note.phase
+            if note.phase == "Active":
+                record.setdefault("startedAt", now)
+            if note.phase == "Completed":
+                record.setdefault("finishedAt", now)
+                if note.success_percentage is not None:
+                    record["successPercentage"] = note.success_percentage
+        records.append(record)
+    return status | {"batches": records, "currentBatch": note.batch}
+
+
+def name_of(batch: int, sequence: Sequence[Json], *, capital: bool = False) -> str:
+    """As flightctl names batches."""
+    name = f"batch {batch + 1}" if batch < len(sequence) - 1 else "final implicit batch"
+    return name[0].upper() + name[1:] if capital else name
+
+
+def _is_too_many(most: int | str | None, lost: int, wanted: int) -> bool:
+    if most is None:
+        return False
+    if isinstance(most, str):
+        return lost * 100 > int(most.removesuffix("%")) * wanted
+    return lost > most
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -56,6 +56,9 @@ class Dialect:
     def greatest(self, left: str, right: str) -> str:
         return f"max({left}, {right})" if self.is_sqlite else f"greatest({left}, {right})"
 
+    def least(self, left: str, right: str) -> str:
+        return f"min({left}, {right})" if self.is_sqlite else f"least({left}, {right})"
+
     def take_store_lock(self, connection: Connection) -> None:
         """First statement of a writing transaction, on its own. SQLite's BEGIN IMMEDIATE is it."""
         if not self.is_sqlite:

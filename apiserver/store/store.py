@@ -90,6 +90,9 @@ class Store:
         """`hook` runs before a commit in each namespace whose devices to render changed."""
         self._backlog_hook = hook
 
+    def now(self) -> datetime:
+        return self._clock()
+
     async def read(self, query: Callable[[Snapshot], T]) -> T:
         dialect, documents, keyring = self.database.dialect, self._documents, self._keys
         return await self.database.read(lambda c: query(Snapshot(c, dialect, documents, keyring)))

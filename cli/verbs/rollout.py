@@ -1,4 +1,4 @@
-"""rollout status, history, pause, resume, abort."""
+"""rollout status, history, pause, resume, approve, abort."""
 
 from __future__ import annotations
 
@@ -77,6 +77,18 @@ def resume(site: Site, which: Which = "") -> None:
     from cli import rollouts
 
     _steer(site, which, rollouts.RESUMED, "resumed")
+
+
+@at_a_site
+def approve(site: Site, which: Which = "") -> None:
+    """Let the batch begin that waits for approval, or that the one before it holds up."""
+    from cli import paint, rollouts
+
+    reach = site.reach()
+    attempt = rollouts.find(reach, _given(which))
+    control = rollouts.approval(attempt)
+    rollouts.steer(reach, attempt, control, "homeport-rollout")
+    paint.write(f"{attempt.shown}: batch {control['approved']} approved\n")
 
 
 @at_a_site

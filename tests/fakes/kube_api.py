@@ -37,6 +37,7 @@ class Devices:
     busy: int = 0
     done: int = 0
     failed: int = 0
+    timed_out: int = 0
     disconnected: int = 0
     blocked: int = 0
     eager: bool = True
@@ -45,7 +46,8 @@ class Devices:
 
     @property
     def total(self) -> int:
-        return self.unbound + self.busy + self.done + self.failed + self.blocked
+        under_way = self.busy + self.done + self.failed + self.timed_out
+        return self.unbound + under_way + self.blocked
 
     def retarget(self, template: str) -> None:
         if template != self.template:
@@ -253,9 +255,9 @@ class KubeApi:
         bound = devices.total - devices.unbound - devices.blocked
         counts = {"total": devices.total, "selected": devices.total, "bound": bound}
         counts |= {"rendered": bound, "done": devices.done, "failed": devices.failed}
-        counts |= {"timedOut": 0, "disconnected": devices.disconnected}
-        counts |= {"unbound": devices.unbound, "blocked": devices.blocked}
-        return web.json_response(counts | {"failures": []})
+        counts |= {"timedOut": devices.timed_out, "disconnected": devices.disconnected}
+        counts |= {"unbound": devices.unbound, "held": 0, "blocked": devices.blocked}
+        return web.json_response(counts | {"batches": [], "failures": []})
 
     async def _bind(self, request: web.Request) -> web.Response:
         body = await request.json()

@@ -140,3 +140,28 @@ def test_history_is_a_row_for_each_attempt(api: TinyApi, reach: Reach) -> None:
         ["web-v2", "web.v2", "Active", "3", "2", "1"],
     ]
     assert api.heard[-1].query["fieldSelector"] == "spec.target.fleet=web"
+
+
+@pytest.mark.parametrize(
+    ("phase", "control", "approved"),
+    [
+        ("Suspended", {}, 3),
+        ("Waiting", {}, 3),
+        ("Waiting", {"paused": True}, None),
+        ("Active", {}, None),
+        ("Completed", {}, None),
+    ],
+)
+def test_what_waits_is_approved_and_nothing_else(
+    api: TinyApi, reach: Reach, phase: str, control: Json, approved: int | None
+) -> None:
+    item = rollout("web-v1", phase, "Batch 2 succeeded on 50%.")
+    item["status"]["currentBatch"] = 2
+    item["spec"]["control"] = control
+    api.answers[f"GET {ROLLOUTS}"] = listed(item)
+    attempt = rollouts.find(reach, "web")
+    if approved is None:
+        with pytest.raises((rollouts.NothingToApprove, rollouts.Ended), match="Batch 2 succeeded"):
+            rollouts.approval(attempt)
+        return
+    assert rollouts.approval(attempt) == {"approved": approved}

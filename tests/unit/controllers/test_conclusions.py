@@ -71,12 +71,23 @@ def test_the_same_conclusion_changes_nothing() -> None:
     assert again == first
 
 
-def test_a_policy_that_is_not_carried_out_yet_is_named() -> None:
-    policy = {"deviceSelection": {"strategy": "BatchSequence"}}
-    fleet = FLEET | {"spec": {"rolloutPolicy": policy}}
-    rollout = {"status": {"phase": "Active"}}
-    found = by_type(fleets.conclude([], valid="", rollout=rollout, fleet=fleet, now=NOW))
-    assert "deviceSelection" in str(found["RolloutInProgress"]["message"])
+@pytest.mark.parametrize("phase", ["Active", "Waiting", "Suspended"])
+def test_a_rollout_under_way_is_told_in_flightctls_words(phase: str) -> None:
+    said = {"type": "Progressing", "status": "True", "message": "Rolling out batch 1."}
+    rollout = {"status": {"phase": phase, "conditions": [said]}}
+    found = by_type(fleets.conclude([], valid="", rollout=rollout, fleet=FLEET, now=NOW))
+    told = found["RolloutInProgress"]
+    assert (told["status"], told["reason"]) == (str(phase == "Active"), phase)
+    assert told["message"] == "Rolling out batch 1."
+
+
+def test_each_batch_has_its_counts() -> None:
+    batches = [{"number": 0, "phase": "Completed"}, {"number": 1, "phase": "Active"}]
+    counts = COUNTS | {"batches": [COUNTS | {"number": 0}]}
+    waiting = Wait("Active", "Updating", "2 of 3", 1.0)
+    new = rollouts.conclude({"batches": batches}, waiting, counts, generation=1, now=NOW)
+    assert new["batches"][0]["counts"]["done"] == 2
+    assert "counts" not in new["batches"][1]
 
 
 def test_a_rollout_that_ends_keeps_its_counts_and_when() -> None:

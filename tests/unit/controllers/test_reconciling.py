@@ -195,23 +195,46 @@ async def test_what_was_rolling_out_goes_on_when_the_template_breaks(
     assert said(api, "RolloutInProgress")[:2] == ("True", "Active")
 
 
-async def test_a_batch_sequence_is_accepted_and_the_fleet_says_that_it_is_one_batch(
-    api: KubeApi, client: Client
-) -> None:
-    policy = {"deviceSelection": {"strategy": "BatchSequence", "sequence": [{"limit": 1}]}}
-    api.put("fleets", "web", fleet_of("os:1", rolloutPolicy=policy))
+def in_batches(*limits: int) -> Json:
+    sequence = [{"limit": limit} for limit in limits]
+    return {"deviceSelection": {"strategy": "BatchSequence", "sequence": sequence}}
+
+
+async def test_a_fleet_says_which_batch_is_under_way(api: KubeApi, client: Client) -> None:
+    api.put("fleets", "web", fleet_of("os:1", rolloutPolicy=in_batches(1)))
     await look_at_fleet(client)
     rollout = api.get("rollouts", "web.v1-1")
     assert rollout is not None
-    assert rollout["spec"]["target"]["policy"] == policy
-    api.devices["web"].unbound = 5
-    await look_at_rollout(client)
+    assert rollout["spec"]["target"]["policy"] == in_batches(1)
+    assert status(api, "fleets", "web")["rollout"] == {"currentBatch": 0}
+    # The one batch is empty, and the last one has none either.
+    assert await look_at_rollout(client) is None
+    assert [b["phase"] for b in status(api, "rollouts", "web.v1-1")["batches"]] == [
+        "Completed",
+        "Active",
+    ]
     await look_at_fleet(client)
-    assert api.devices["web"].done == 5
-    state, _, message = said(api, "RolloutInProgress")
-    assert state == "False"
-    assert "deviceSelection" in message
-    assert "one batch" in message
+    assert status(api, "fleets", "web").get("rollout") is None
+
+
+async def test_another_policy_takes_the_place_of_an_attempt_that_goes_by_the_old_one(
+    api: KubeApi, client: Client
+) -> None:
+    api.put("fleets", "web", fleet_of("os:1", rolloutPolicy=in_batches(1)))
+    await look_at_fleet(client)
+    api.put("fleets", "web", fleet_of("os:1", rolloutPolicy=in_batches(2)))
+    await look_at_fleet(client)
+    await look_at_fleet(client)
+    assert api.names("rollouts") == ["web.v1-1", "web.v1-2"]
+    assert await look_at_rollout(client, "web.v1-1") is None
+    first = status(api, "rollouts", "web.v1-1")
+    assert (first["phase"], first["conditions"][0]["reason"]) == ("Aborted", "Superseded")
+    await look_at_rollout(client, "web.v1-2")
+    assert status(api, "rollouts", "web.v1-2")["phase"] == "Completed"
+    # What has ended is over: a policy alone gives devices nothing new.
+    api.put("fleets", "web", fleet_of("os:1", rolloutPolicy=in_batches(3)))
+    await look_at_fleet(client)
+    assert api.names("rollouts") == ["web.v1-1", "web.v1-2"]
 
 
 @pytest.mark.parametrize("gone", [True, False], ids=["gone", "being deleted"])
@@ -289,6 +312,7 @@ async def test_a_disconnected_device_holds_it_up_for_a_day_and_no_longer(
     await look_at_rollout(client)
     rolling.busy, rolling.done = 1, 2
     assert await look_at_rollout(client, now="2026-11-23T23:59:00Z") == rollout_plan.QUIET_S
+    rolling.busy, rolling.timed_out = 0, 1
     assert await look_at_rollout(client, now=NEXT_DAY) is None
     ended = status(api, "rollouts", "web.v1-1")
     assert (ended["phase"], ended["conditions"][0]["reason"]) == ("Failed", "TimedOut")
@@ -300,7 +324,7 @@ async def test_the_policy_says_how_long_it_may_take(
     target = {"fleet": "web", "templateVersion": "web.v1"}
     budget = {"disruptionBudget": {"maxUnavailable": 1}, "defaultUpdateTimeout": "5m"}
     api.put("rollouts", "web.v1-1", {"spec": {"target": {**target, "policy": budget}}})
-    rolling.eager = False
+    rolling.bindable = False
     await look_at_rollout(client)
     assert await look_at_rollout(client, now="2026-11-23T00:04:00Z") is not None
     assert await look_at_rollout(client, now="2026-11-23T00:06:00Z") is None

@@ -1,0 +1,441 @@
+"""Devices bound to a template version: chosen by a batch, given it as a budget allows, counted.
+
+Both gates are judged in the transaction that binds, so a repeated call, or another controller's,
+passes none of them: how many a batch may still choose, and how many devices of a group may still be
+disturbed, is counted from the rows as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from apiserver.store.sets import (
+    CHUNK,
+    OUT_OF_DATE,
+    count_scratch,
+    in_scratch,
+    log_scratch,
+    run,
+)
+from resources import rollout_plan
+from resources.kind import Json
+from resources.selectors import EVERYTHING, LabelSelector, Requirement
+
+if TYPE_CHECKING:
+    from apiserver.store.dialect import Dialect
+    from apiserver.store.snapshot import Snapshot, Transaction
+
+_UP_TO_DATE = "The device has applied its newest specification."
+# The fleet's devices that a rollout is for. Several fleets' are nobody's.
+_OURS = "d.namespace = :namespace AND d.fleet = :fleet AND d.decommissioning = 0"
+_MEMBER = "(d.rollout = :rollout AND d.rollout_batch IS NOT NULL)"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A Rollout by its name, and the stored template version that it brings to a fleet."""
+
+    namespace: str
+    fleet: str
+    template_version: str
+    rollout: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target(Attempt):
+    """The same, with what the template version renders to."""
+
+    spec_digest: str
+    rendered_digest: str
+    os_image: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which devices: `batch` takes those that `selector` matches, `limit` of them, by name. The
+    last batch takes what is left, the devices that are away too. Without `select` only those are
+    bound that are in a batch already, up to this one."""
+
+    batch: int = 0
+    is_last: bool = True
+    select: bool = True
+    selector: LabelSelector = EVERYTHING
+    limit: int | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The disruption budget of a policy; `cutoff` is the time before which an update that began
+    and was not heard of since is given up."""
+
+    policy: Json
+    cutoff: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How many rows a call took, how many of those got a new version, and the last one's name."""
+
+    rows: int
+    rendered: int
+    last: str
+
+
+def bind(
+    tx: Transaction, target: Target, choice: Choice, limit: int, after: str = "", *, held: bool
+) -> Bound:
+    """Bind up to `limit` (a thousand at most) devices of the fleet that are not yet, by name, from
+    the first one after `after`: who binds all need not look at those again that are bound. With
+    `held` their agents are not given it yet: `give` does that, as the budget allows."""
+    differs = tx.dialect.distinct_from
+    # An agent refuses for good what failed; another rollout of it asks for another try.
+    retry = f"(d.failed_digest = :rendered AND {differs('d.rollout', ':rollout')})"
+    rerender = f"({differs('d.rendered_digest', ':rendered')} OR {retry})"
+    other = f"{differs('d.template_version', ':template')} OR {retry}"
+    if held:
+        # What an attempt before this one has left held is this one's to give.
+        left = f"(d.render_needed = 1 AND {differs('d.rollout', ':rollout')})"
+        unbound = f"({other} OR {differs('d.spec_digest', ':spec')} OR {left})"
+    else:
+        rendered_other = differs("d.rendered_template_version", ":template")
+        unbound = f"({other} OR d.render_needed = 1 OR {rendered_other})"
+    where, parameters = _chosen(choice)
+    parameters |= _parameters(tx, target) | {"after": after, "batch": choice.batch}
+    limit = min(limit, CHUNK, _room(tx, choice, parameters))
+    if limit <= 0:
+        return Bound(0, 0, after)
+    new = _Columns(tx.dialect, rerender, retry, gives=not held)
+    candidates = f"d.name > :after AND d.candidates IS NULL AND {unbound}{where}"
+    taken = _take(tx, new, f"device d WHERE {_OURS} AND {candidates}", parameters, limit)
+    if not taken:
+        return Bound(0, 0, after)
+    batch = f"CASE WHEN {_MEMBER} THEN d.rollout_batch ELSE :batch END".replace("d.", "device.")
+    columns = "template_version = :template, rollout = :rollout, spec_digest = :spec"
+    return _move(tx, target, new, [columns, f"rollout_batch = {batch}"], parameters, taken)
+
+
+def give(tx: Transaction, target: Target, budget: Budget, limit: int) -> Bound:
+    """Let the agents of devices have what those are bound to, as many of each group as the budget
+    allows. A device that is away is not disturbed, and so not counted, and not given anything: when
+    it is back, others may be under way."""
+    differs = tx.dialect.distinct_from
+    rerender = f"({differs('d.rendered_digest', ':rendered')} OR d.failed_digest = :rendered)"
+    group, parameters = _group(budget.policy)
+    parameters |= _parameters(tx, target) | {"cutoff": budget.cutoff}
+    moves = f"{differs('d.reported_version', 'd.rendered_version')} AND d.rendered_version > 0"
+    went_back = "(d.failed_version > 0 AND d.failed_version = d.rendered_version)"
+    # One that fell silent in the middle counts until its time is over: a template that takes
+    # devices off the network must not free its own way.
+    silent = f"(d.connected = 0 AND {_MEMBER} AND d.bound_at >= :cutoff)"
+    busy = f"({moves} AND NOT {went_back} AND (d.connected = 1 OR {silent}))"
+    at_rest = f"(d.connected = 1 AND NOT {busy})"
+    waits = (
+        f"d.template_version = :template AND {_MEMBER} AND d.candidates IS NULL AND"
+        f" (d.render_needed = 1 OR {differs('d.rendered_template_version', ':template')})"
+    )
+    counted = (
+        f"SELECT {group} AS k, count(*) AS total, sum(CASE WHEN {busy} THEN 1 ELSE 0 END) AS busy,"
+        f" sum(CASE WHEN {at_rest} THEN 1 ELSE 0 END) AS rest FROM device d WHERE {_OURS}"
+        " GROUP BY 1"
+    )
+    # Who is being updated already is not disturbed any further by something newer.
+    placed = (
+        f"SELECT d.uid AS of_uid, {group} AS k, CASE WHEN {busy} THEN 0 ELSE row_number() OVER"
+        f" (PARTITION BY {group}, CASE WHEN {busy} THEN 1 ELSE 0 END ORDER BY d.name) END AS place"
+        f" FROM device d WHERE {_OURS} AND d.connected = 1 AND {waits}"
+    )
+    new = _Columns(tx.dialect, rerender, "(d.failed_digest = :rendered)", gives=True)
+    allowed = _allowed(tx.dialect, budget.policy, parameters)
+    source = (
+        f"device d JOIN ({placed}) p ON p.of_uid = d.uid JOIN ({counted}) g ON g.k = p.k"
+        f" WHERE p.place <= {tx.dialect.greatest(allowed, '0')}"
+    )
+    taken = _take(tx, new, source, parameters, min(limit, CHUNK))
+    if not taken:
+        return Bound(0, 0, "")
+    return _move(tx, target, new, [], parameters, taken)
+
+
+def _allowed(dialect: Dialect, policy: Json, parameters: dict[str, Any]) -> str:
+    """`rollout_plan.may_disturb` in SQL, of the group `g`."""
+    most = []
+    if policy.get("maxUnavailable") is not None:
+        parameters["max_unavailable"] = policy["maxUnavailable"]
+        most.append("(:max_unavailable - g.busy)")
+    if policy.get("minAvailable") is not None:
+        parameters["min_available"] = policy["minAvailable"]
+        most.append(f"(g.rest - {dialect.least(':min_available', '(g.total - 1)')})")
+    return most[0] if len(most) == 1 else dialect.least(*most)
+
+
+def _group(policy: Json) -> tuple[str, dict[str, Any]]:
+    """SQL for the group that `d` belongs to: the values of some labels, or that there is none."""
+    parts, parameters = ["''"], {}
+    for number, key in enumerate(policy.get("groupBy") or ()):
+        parameters[f"group_{number}"] = key
+        value = (
+            f"SELECT l.value FROM device_label l WHERE l.uid = d.uid AND l.key = :group_{number}"
+        )
+        # No value of a label holds a slash or an equals sign.
+        parts.append(f"coalesce('/=' || ({value}), '/')")
+    return "(" + " || ".join(parts) + ")", parameters
+
+
+def _room(tx: Transaction, choice: Choice, parameters: Mapping[str, Any]) -> int:
+    """How many devices the batch may still choose; bounded by a call's own limit anyway."""
+    if not choice.select or choice.limit is None:
+        return CHUNK
+    where, more = _matched(choice.selector)
+    counted = run(
+        tx.connection,
+        "SELECT count(*) AS population,"
+        " coalesce(sum(CASE WHEN d.template_version = :template THEN 1 ELSE 0 END), 0) AS reached"
+        f" FROM device d WHERE {_OURS}{where}",
+        dict(parameters) | more,
+    ).one()
+    chosen = run(
+        tx.connection,
+        f"SELECT count(*) AS n FROM device d WHERE {_OURS} AND d.rollout = :rollout"
+        " AND d.rollout_batch = :batch",
+        parameters,
+    ).scalar_one()
+    room = rollout_plan.may_choose(
+        choice.limit, population=counted.population, reached=counted.reached, chosen=chosen
+    )
+    return CHUNK if room is None else room
+
+
+def _chosen(choice: Choice) -> tuple[str, dict[str, Any]]:
+    """SQL that narrows `d` to what a batch takes."""
+    if not choice.select:
+        return f" AND {_MEMBER} AND d.rollout_batch <= :batch", {}
+    if choice.is_last:
+        return "", {}
+    where, parameters = _matched(choice.selector)
+    return f" AND d.connected = 1 AND NOT {_MEMBER}{where}", parameters
+
+
+def _matched(selector: LabelSelector) -> tuple[str, dict[str, Any]]:
+    """SQL that narrows `d` to what has the labels, with its parameters."""
+    clauses: list[str] = []
+    parameters: dict[str, Any] = {}
+    for number, requirement in enumerate(selector.requirements):
+        assert isinstance(requirement, Requirement), "a batch selector has plain requirements"
+        key = f"key_{number}"
+        parameters[key] = requirement.key
+        values = []
+        for position, value in enumerate(requirement.values):
+            parameters[f"value_{number}_{position}"] = value
+            values.append(f":value_{number}_{position}")
+        among = f" AND l.value IN ({', '.join(values)})" if values else ""
+        has = f"EXISTS (SELECT 1 FROM device_label l WHERE l.uid = d.uid AND l.key = :{key}{among})"
+        negative = requirement.operator in ("!", "!=", "notin")
+        clauses.append(f" AND {'NOT ' if negative else ''}{has}")
+    return "".join(clauses), parameters
+
+
+def _names(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "namespace": attempt.namespace,
+        "fleet": attempt.fleet,
+        "template": attempt.template_version,
+        "rollout": attempt.rollout,
+    }
+
+
+def _parameters(tx: Transaction, target: Target) -> dict[str, Any]:
+    return _names(target) | {
+        "spec": target.spec_digest,
+        "rendered": target.rendered_digest,
+        "os_image": target.os_image,
+        "now": tx.now.timestamp(),
+        "out_of_date": OUT_OF_DATE,
+        "up_to_date": _UP_TO_DATE,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """What becomes of the columns of `d`, as SQL. With `gives` its agent gets what is new."""
+
+    dialect: Dialect
+    rerender: str
+    retry: str
+    gives: bool
+
+    @property
+    def version(self) -> str:
+        if not self.gives:
+            return "d.rendered_version"
+        following = self.dialect.greatest("d.rendered_version", "d.reported_version") + " + 1"
+        return f"CASE WHEN {self.rerender} THEN {following} ELSE d.rendered_version END"
+
+    @property
+    def render_needed(self) -> str:
+        return "0" if self.gives else f"CASE WHEN {self.rerender} THEN 1 ELSE 0 END"
+
+    @property
+    def rerendered(self) -> str:
+        return f"CASE WHEN {self.rerender} THEN 1 ELSE 0 END" if self.gives else "0"
+
+    @property
+    def retried(self) -> str:
+        return f"CASE WHEN {self.retry} THEN 1 ELSE 0 END" if self.gives else "0"
+
+    @property
+    def updated(self) -> str:
+        return (
+            "CASE WHEN d.updated_status IN ('Updating') THEN d.updated_status"
+            " WHEN d.connected = 0 AND d.seen = 1 THEN 'Unknown'"
+            f" WHEN {self.rerender} OR d.reported_version <> d.rendered_version THEN 'OutOfDate'"
+            " ELSE 'UpToDate' END"
+        )
+
+
+def _take(
+    tx: Transaction, new: _Columns, source: str, parameters: Mapping[str, Any], limit: int
+) -> int:
+    """Fill the scratch table from `source`, whose `d` is the device; how many rows there are."""
+    respecified = tx.dialect.distinct_from("d.spec_digest", ":spec")
+    tx.dialect.scratch(tx.connection, "bound")
+    return run(
+        tx.connection,
+        "INSERT INTO bound (n, uid, namespace, name, labels, owner, old_owner, alias, fleet,"
+        " old_fleet, summary_status, updated_status, old_updated_status, applications_status,"
+        " lifecycle_status, os_mode, connected, render_needed, old_render_needed,"
+        " rendered_version, rerendered, retried, respecified)"
+        " SELECT row_number() OVER (ORDER BY d.name), d.uid, d.namespace, d.name, d.labels,"
+        f" d.owner, d.owner, d.alias, d.fleet, d.fleet, d.summary_status, {new.updated},"
+        " d.updated_status, d.applications_status, d.lifecycle_status, d.os_mode, d.connected,"
+        f" {new.render_needed}, d.render_needed, {new.version}, {new.rerendered}, {new.retried},"
+        f" CASE WHEN {respecified} THEN 1 ELSE 0 END FROM {source} ORDER BY d.name LIMIT :limit",
+        dict(parameters) | {"limit": limit},
+    ).rowcount
+
+
+def _move(
+    tx: Transaction,
+    target: Target,
+    new: _Columns,
+    columns: list[str],
+    parameters: Mapping[str, Any],
+    taken: int,
+) -> Bound:
+    """Log the rows of the scratch table, and update the devices from it."""
+    first = tx.next_version(taken)
+    log_scratch(tx, first)
+    rendered, waited, waits, last = count_scratch(tx)
+    template = ":template"
+    if new.gives:
+        columns.append("rendered_digest = :rendered, render_error = NULL, inputs_digest = NULL")
+        columns.append("spec_valid = 'True'")
+    else:
+        # Where nothing new comes of it, nobody has to be given anything.
+        was = "device.rendered_template_version"
+        template = f"CASE b.render_needed WHEN 1 THEN {was} ELSE :template END"
+    columns.append(f"rendered_template_version = {template}")
+    run(
+        tx.connection,
+        "UPDATE device SET resource_version = :first + b.n - 1,"
+        f" generation = device.generation + b.respecified, bound_at = :now, {', '.join(columns)},"
+        " os_image = :os_image, rendered_version = b.rendered_version,"
+        " retry_generation = device.retry_generation + b.retried,"
+        " render_needed = b.render_needed, updated_status = b.updated_status,"
+        " updated_info = CASE b.updated_status WHEN 'OutOfDate' THEN :out_of_date"
+        " WHEN 'UpToDate' THEN :up_to_date ELSE device.updated_info END"
+        f" FROM bound b WHERE device.uid = b.uid AND {in_scratch(tx.dialect)}",
+        dict(parameters) | {"first": first},
+    )
+    if rendered:
+        _history(tx, target)
+    if waited or waits:
+        tx.backlog_moved(target.namespace)
+    return Bound(taken, rendered, last)
+
+
+def _history(tx: Transaction, target: Target) -> None:
+    # A version ends when the next one of the device begins; so ends are not written.
+    run(
+        tx.connection,
+        "INSERT INTO device_history (uid, rendered_version, spec_digest, rendered_digest,"
+        " template_version, from_at) SELECT uid, rendered_version, :spec, :rendered, :template,"
+        " :now FROM bound WHERE rerendered = 1",
+        {
+            "spec": target.spec_digest,
+            "rendered": target.rendered_digest,
+            "template": target.template_version,
+            "now": tx.now_s,
+        },
+    )
+
+
+# --- how far it is --------------------------------------------------------------------------
+
+_STATES = ("total", "bound", "rendered", "done", "failed", "timedOut", "disconnected", "blocked")
+
+
+def progress(
+    snapshot: Snapshot, attempt: Attempt, cutoff: float
+) -> tuple[dict[str, int], dict[int, dict[str, int]]]:
+    """Counts of the fleet's devices by how far they are, all of them and those of each batch, in
+    one statement.
+
+    blocked: several fleets want it, so it is in none of the other states; bound: the template
+    version is the target's; rendered: its agent is given it; done: it runs it; failed: it said that
+    this version failed, or none could be made for it; timedOut: it was bound before `cutoff`, and
+    is neither; disconnected: bound, none of these, and away (architecture §5).
+    """
+    is_one = "candidates IS NULL"
+    held = "(render_needed = 1 AND coalesce(rollout, '') <> :rollout)"
+    bound = f"({is_one} AND template_version = :template AND NOT {held})"
+    rendered = f"({bound} AND render_needed = 0 AND rendered_template_version = :template)"
+    done = f"({rendered} AND reported_version = rendered_version)"
+    broken = f"({is_one} AND rollout = :rollout AND render_error IS NOT NULL)"
+    went_back = f"({rendered} AND failed_version = rendered_version)"
+    failed = f"(NOT {done} AND ({went_back} OR {broken}))"
+    member = "(rollout = :rollout AND rollout_batch IS NOT NULL)"
+    late = f"({member} AND {is_one} AND bound_at < :cutoff AND NOT {done} AND NOT {failed})"
+    away = f"({bound} AND connected = 0 AND NOT {done} AND NOT {failed} AND NOT {late})"
+    states = {
+        "bound": bound,
+        "rendered": rendered,
+        "done": done,
+        "failed": failed,
+        "timedOut": late,
+        "disconnected": away,
+        "blocked": "candidates IS NOT NULL",
+    }
+    sums = ", ".join(
+        f'coalesce(sum(CASE WHEN {sql} THEN 1 ELSE 0 END), 0) AS "{state}"'
+        for state, sql in states.items()
+    )
+    rows = run(
+        snapshot.connection,
+        f"SELECT CASE WHEN {member} THEN rollout_batch END AS batch, count(*) AS total, {sums}"
+        " FROM device WHERE namespace = :namespace AND fleet = :fleet AND decommissioning = 0"
+        " GROUP BY 1",
+        _names(attempt) | {"cutoff": cutoff},
+    ).mappings()
+    everybody, batches = dict.fromkeys(_STATES, 0), {}
+    for row in rows:
+        counts = {state: int(row[state]) for state in _STATES}
+        if row["batch"] is not None:
+            batches[int(row["batch"])] = counts
+        for state, number in counts.items():
+            everybody[state] += number
+    return everybody, dict(sorted(batches.items()))
+
+
+def failures(snapshot: Snapshot, attempt: Attempt, limit: int = 10) -> list[dict[str, Any]]:
+    """The causes that devices gave for failing, the most frequent first."""
+    rows = run(
+        snapshot.connection,
+        "SELECT failed_reason AS cause, count(*) AS n, min(name) AS example FROM device"
+        " WHERE namespace = :namespace AND fleet = :fleet AND template_version = :template"
+        " AND failed_version = rendered_version AND reported_version <> rendered_version"
+        " AND failed_version > 0 GROUP BY failed_reason ORDER BY n DESC, cause LIMIT :limit",
+        _names(attempt) | {"limit": limit},
+    )
+    return [{"cause": r.cause or "", "count": r.n, "example": r.example} for r in rows]
