@@ -194,7 +194,10 @@ def _rollout(document: Json, status: Json, page: Page) -> Iterator[tuple[str, st
     yield "Devices", ", ".join(f"{counts.get(s) or 0} {_spaced(s)}" for s in states)
     for batch in status.get("batches") or ():
         there = batch.get("counts") or {}
-        said = [str(batch["phase"]), *(f"{there[s]} {s}" for s in ("selected", "done", "failed") if there)]
+        said = [
+            str(batch["phase"]),
+            *(f"{there[s]} {s}" for s in ("selected", "done", "failed") if there),
+        ]
         if batch.get("successPercentage") is not None:
             said.append(f"{batch['successPercentage']}% succeeded")
         yield f"Batch {batch['number'] + 1}", ", ".join(said)

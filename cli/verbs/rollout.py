@@ -119,5 +119,6 @@ VERBS = (
     ("history", history),
     ("pause", pause),
     ("resume", resume),
+    ("approve", approve),
     ("abort", abort),
 )
