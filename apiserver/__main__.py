@@ -41,6 +41,7 @@ def options() -> argparse.ArgumentParser:
     add("--agent-url", default="", help="https://HOST:PORT by which agents reach it")
     add("--database", default="", help="postgresql://USER@HOST/NAME instead of SQLite in --data")
     add("--signers", type=Path, help="file of who signs certificates, if not we")
+    add("--tpm-ca", type=Path, help="directory of certificates of the makers of TPMs")
     add("--auth-providers", type=Path, help="file of AuthProviders, whose users may come")
     add("--encryption-keys", type=Path, help="file of the keys that secrets are encrypted with")
     add("--audit-log", type=Path, help="file for the audit, as JSON lines")
@@ -80,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signers=given.signers,
             audit_log=given.audit_log,
             audit_days=given.audit_days,
+            tpm_ca=given.tpm_ca,
         )
         uvloop.run(run(settings))
     except (*REFUSALS, OSError) as error:

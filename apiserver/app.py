@@ -52,6 +52,7 @@ from apiserver.pki.extensions import PeerIdentity, identity_of
 from apiserver.pki.issuing import Issuing, issuing_of
 from apiserver.pki.revocations import Revocations
 from apiserver.pki.rotation import Rotation
+from apiserver.pki.tpmroots import NO_MAKERS, Roots
 from apiserver.provisioning import Addresses
 from apiserver.refusals import Refusals
 from apiserver.store import Store
@@ -78,6 +79,7 @@ class Decisions:
     operations: Operations
     issuing: Issuing
     addresses: Addresses
+    makers: Roots
 
     async def approve_enrollment(
         self, caller: Caller, namespace: str, name: str, approval: Json
@@ -108,10 +110,8 @@ class Decisions:
     async def create_enrollment(
         self, caller: Caller, namespace: str, document: Json, options: WriteOptions
     ) -> Written:
-        judged, _ = self.operations.decode(ENROLLMENT_REQUEST, document, options)
-        approvals.verify_enrollment(judged, is_agent=False)
-        return await self.operations.create(
-            caller, ENROLLMENT_REQUEST, namespace, document, options
+        return await approvals.create_enrollment(
+            self.operations, self.makers, caller, namespace, document, options
         )
 
 
@@ -131,10 +131,11 @@ def create_face(
     logins: Logins | None = None,
     addresses: Addresses | None = None,
     refusals: Refusals | None = None,
+    makers: Roots = NO_MAKERS,
 ) -> Face:
     """The Kubernetes face over these operations, for callers that `authenticate` knows. `addresses`
-    may be filled in later, when they are known."""
-    decisions = Decisions(operations, issuing, addresses or Addresses())
+    may be filled in later, when they are known; `makers` are those of TPMs whose word counts."""
+    decisions = Decisions(operations, issuing, addresses or Addresses(), makers)
     return Face(
         operations=operations,
         catalogue=Catalogue((*BUILTINS, *KINDS)),
@@ -283,9 +284,12 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
         Logins(tokens),
         site.addresses,
         refusals,
+        settings.tpm_makers,
     )
     user, port = await _listen_users(settings, face, site, stack)
-    app = agentapi.create_agent_app(operations, issuing, revocations, refusals=refusals)
+    app = agentapi.create_agent_app(
+        operations, issuing, revocations, refusals=refusals, makers=settings.tpm_makers
+    )
     agents, agent_port = await _listen_agents(settings, app, site, stack)
     runners = [user, agents]
     if settings.controllers_socket is not None:

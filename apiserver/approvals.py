@@ -17,16 +17,17 @@ from collections.abc import Callable
 from typing import TypeVar
 from uuid import UUID
 
-from apiserver import bindings, errors, returning, showing
-from apiserver.auditing import APPROVED, DENIED, FAILED, ISSUED, Act, note
+from apiserver import attesting, bindings, errors, returning, showing
+from apiserver.auditing import APPROVED, DENIED, FAILED, ISSUED, Act, note, noted
 from apiserver.auth.identity import Caller
 from apiserver.operations import Operations, WriteOptions, Written
-from apiserver.pki import requests, revocations, signers, waiting
+from apiserver.pki import requests, revocations, signers, tpmbundle, waiting
 from apiserver.pki.extensions import PeerIdentity
 from apiserver.pki.issuing import Issuing
 from apiserver.pki.orders import Order
 from apiserver.pki.requests import Refused, SigningRequest
 from apiserver.pki.signers import Grant
+from apiserver.pki.tpmroots import Roots
 from apiserver.store import Snapshot, Transaction
 from resources import conditions, enrollment, registry
 from resources.errors import Invalid
@@ -45,7 +46,6 @@ ORGANIZATION = registry.by_kind("Organization")
 # The role under which operations let a Device be born with a status.
 APPROVAL = "approval"
 
-_NO_TPM = "the device did not prove its identity by a TPM"
 _NOT_ASKED = "Approved; its signer is outside and will be asked."
 _UNREPORTED_VERSIONS = (None, "", "0")
 
@@ -57,12 +57,35 @@ def verify_enrollment(document: Json, *, is_agent: bool) -> None:
     """Raise BadRequest unless the request proves its key and has the right name."""
     name = str(document["metadata"].get("name") or "")
     try:
-        request = requests.parse(_text(document["spec"].get("csr")).encode())
+        request = tpmbundle.signing_request(_text(document["spec"].get("csr")))
         signers.verify_enrollment(request, name, is_agent=is_agent)
     except Refused as refused:
         raise errors.BadRequest(
             f"spec.csr: {refused}", kind=ENROLLMENT_REQUEST, name=name
         ) from refused
+
+
+async def create_enrollment(
+    operations: Operations,
+    makers: Roots,
+    caller: Caller,
+    namespace: str,
+    document: Json,
+    options: WriteOptions,
+) -> Written:
+    """Store a person's request. Raises BadRequest."""
+    said = {key: value for key, value in document.items() if key != "status"}
+    document, warnings = operations.decode(ENROLLMENT_REQUEST, said, options)
+    verify_enrollment(document, is_agent=False)
+    verdict = attesting.judge(document["spec"]["csr"], makers)
+
+    def create(tx: Transaction) -> Written:
+        stored = operations.insert_in(tx, caller, ENROLLMENT_REQUEST, document, namespace, options)
+        made = attesting.judged(operations, tx, caller, stored, verdict)
+        return showing.answered(tx, ENROLLMENT_REQUEST, made, None, options, warnings)
+
+    act = Act(caller, "create", ENROLLMENT_REQUEST, namespace)
+    return await operations.store.write(noted(act, create), dry_run=options.dry_run)
 
 
 async def approve_enrollment(
@@ -162,7 +185,7 @@ def _sign_enrollment(issuing: Issuing, request: Json, organization: UUID) -> byt
 
 def _granted_enrollment(request: Json, organization: UUID) -> tuple[SigningRequest, Grant]:
     name = request["metadata"]["name"]
-    parsed = requests.parse(request["spec"]["csr"].encode())
+    parsed = tpmbundle.signing_request(request["spec"]["csr"])
     signers.verify_enrollment(parsed, name, is_agent=False)
     granted = signers.grant(
         signers.DEVICE_ENROLLMENT, parsed, name=name, organization=organization, peer=None
@@ -199,18 +222,13 @@ def _approved_status(
 
 
 def _device(request: Json, labels: Json) -> Json:
-    """The device as it is born: what it said of its system, and nothing verified."""
+    """The device as it is born: what it said of its system, and what its TPM has shown."""
     spec = request["spec"]
     said = spec.get("deviceStatus") or {}
     status = bindings.empty_status()
     if isinstance(said.get("systemInfo"), dict):
         status["systemInfo"] = status["systemInfo"] | said["systemInfo"]
-    unsupported = {"status": "Unsupported"}
-    status["integrity"] = unsupported | {
-        "info": _NO_TPM,
-        "tpm": dict(unsupported),
-        "deviceIdentity": dict(unsupported),
-    }
+    status["integrity"] = attesting.integrity_of(request)
     status["lifecycle"] = {"status": "Enrolled"}
     mode = spec.get("osMode") or (said.get("capabilities") or {}).get("osMode")
     if mode:

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from apiserver.pki import signerfile
+from apiserver.pki import signerfile, tpmroots
+from apiserver.pki.tpmroots import NO_MAKERS, Roots
 from apiserver.store import KeyFile
 from resources import authprovider, kubeyaml, registry, validation
 from resources.kind import Json
@@ -40,7 +41,7 @@ class Settings:
     `providers` are AuthProviders, beside those that are made at run time; `keys` is the file of
     encryption keys; the audit is kept for `audit_days`, and followed into `audit_log` if there is
     such a file; `signers` says who signs certificates, by purpose, where that is not the built-in
-    authority."""
+    authority; `tpm_makers` are those of TPMs whose word counts."""
 
     data: Path
     listen: Address
@@ -54,6 +55,7 @@ class Settings:
     controllers_socket: Path | None = None
     providers: tuple[Json, ...] = ()
     signers: Mapping[str, signerfile.Signer] = field(default_factory=dict)
+    tpm_makers: Roots = NO_MAKERS
 
     def server_names(self) -> list[str]:
         """The names and addresses that the server certificate is for."""
@@ -79,6 +81,7 @@ def settings_of(
     signers: Path | None = None,
     audit_log: Path | None = None,
     audit_days: int = AUDIT_DAYS,
+    tpm_ca: Path | None = None,
     with_controllers: bool = True,
 ) -> Settings:
     """The settings that options mean. Raises ConfigError."""
@@ -105,6 +108,7 @@ def settings_of(
         controllers_socket=socket,
         providers=_providers(auth_providers) if auth_providers else (),
         signers=_signers(signers) if signers else {},
+        tpm_makers=_makers(tpm_ca) if tpm_ca else NO_MAKERS,
     )
     if settings.listen == settings.agent_listen and settings.listen[1]:
         raise ConfigError("--listen and --agent-listen must differ: users and agents meet apart")
@@ -155,6 +159,14 @@ def _signers(file: Path) -> Mapping[str, signerfile.Signer]:
     except signerfile.SignerFileError as error:
         raise ConfigError(f"--signers: {error}") from error
     return found
+
+
+def _makers(directory: Path) -> Roots:
+    """Whom a directory of certificates names as makers of TPMs."""
+    try:
+        return tpmroots.load(directory)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--tpm-ca: {error}") from error
 
 
 def _url(option: str, text: str) -> str:

@@ -46,6 +46,7 @@ def run(
     signers: Path | None,
     audit_log: Path | None,
     audit_days: int,
+    tpm_ca: Path | None,
     sources: Settings,
 ) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code: 1 with one line on standard error for
@@ -64,6 +65,7 @@ def run(
             signers=signers,
             audit_log=audit_log,
             audit_days=audit_days,
+            tpm_ca=tpm_ca,
         )
         uvloop.run(_serve(settings, sources))
     except (*REFUSALS, OSError) as error:  # a TimeoutError of the controllers is one too

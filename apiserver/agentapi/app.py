@@ -1,4 +1,4 @@
-"""The agent API: seven endpoints over mutual TLS, and the tasks that serve them.
+"""The agent API: seven endpoints and a stream over mutual TLS, and the tasks that serve them.
 
 `create_agent_app` gives the application, `listen` puts it on a socket. What a certificate may do is
 decided here, once for each route; handlers get a `Peer` that was let in.
@@ -12,13 +12,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from aiohttp import web
 
-from apiserver.agentapi import answers, middleware
+from apiserver.agentapi import answers, grpc, middleware
 from apiserver.agentapi.certificates import Certificates
+from apiserver.agentapi.challenging import PATH, Challenging
 from apiserver.agentapi.deliveries import Deliveries
 from apiserver.agentapi.enrolling import Enrolling
 from apiserver.agentapi.middleware import Handler, PeerHandler
@@ -27,11 +28,13 @@ from apiserver.agentapi.presence import Presence
 from apiserver.agentapi.reporting import Reporting
 from apiserver.agentapi.serving import Serving
 from apiserver.agentapi.settings import AgentApiSettings
+from apiserver.attesting import Attesting
 from apiserver.errors import Unauthorized
 from apiserver.operations import Operations
 from apiserver.pki.authority import Authority, Standing
 from apiserver.pki.issuing import Issuing
 from apiserver.pki.revocations import Revocations
+from apiserver.pki.tpmroots import NO_MAKERS, Roots
 from apiserver.refusals import Refusals
 
 # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python has no name for.
@@ -39,6 +42,7 @@ _NO_CHECK_TIME = 0x20_0000
 
 Clock = Callable[[], float]
 DEFAULTS = AgentApiSettings()
+STREAMS = web.AppKey("streams", grpc.Server)
 
 log = structlog.get_logger()
 
@@ -50,11 +54,12 @@ def create_agent_app(
     settings: AgentApiSettings = DEFAULTS,
     *,
     refusals: Refusals | None = None,
+    makers: Roots = NO_MAKERS,
     now: Clock = time.time,
 ) -> web.Application:
     """The application; its tasks run from its start to its clean-up. It must be gone before the
     store is closed: what was seen last is written at the end. `revocations` are followed by whoever
-    made them, for both listeners."""
+    made them, for both listeners; `makers` are those of TPMs whose word counts."""
     store = operations.store
     presence = Presence(store, settings, now=now)
     deliveries = Deliveries(store, settings)
@@ -66,10 +71,12 @@ def create_agent_app(
         remembered=settings.remembered_certificates,
         now=now,
     )
-    doors = _Doors(peers, issuing.authority, settings)
+    shares = Shares()
+    doors = _Doors(peers, issuing.authority, shares, settings)
     serving = Serving(deliveries, presence, revocations, hold_s=settings.hold_s)
     reporting = Reporting(store, presence)
-    enrolling = Enrolling(operations, issuing.authority)
+    enrolling = Enrolling(operations, issuing.authority, makers)
+    challenging = Challenging(Attesting(operations, makers), peers, shares, settings)
     certificates = Certificates(operations, issuing, deliveries, presence)
 
     app = web.Application(middlewares=[middleware.answer], client_max_size=settings.body_bytes_max)
@@ -83,6 +90,8 @@ def create_agent_app(
     add("PATCH", f"{base}/devices/{{name}}/status", doors.own_device(reporting.patch))
     add("POST", f"{base}/certificatesigningrequests", doors.device(certificates.create))
     add("GET", f"{base}/certificatesigningrequests/{{name}}", doors.device(certificates.get))
+
+    streams = app[STREAMS] = grpc.Server({PATH: challenging.challenge})
 
     async def tasks(_: web.Application) -> AsyncIterator[None]:
         running = _Tasks()
@@ -99,6 +108,7 @@ def create_agent_app(
 
     async def drain(_: web.Application) -> None:
         deliveries.release()
+        await streams.close()
 
     app.cleanup_ctx.append(tasks)
     app.on_shutdown.append(drain)
@@ -127,10 +137,12 @@ class _Tasks:
 class _Doors:
     """Who may enter which endpoint."""
 
-    def __init__(self, peers: Peers, authority: Authority, settings: AgentApiSettings) -> None:
+    def __init__(
+        self, peers: Peers, authority: Authority, shares: Shares, settings: AgentApiSettings
+    ) -> None:
         self._peers = peers
         self._authority = authority
-        self._shares = Shares()
+        self._shares = shares
         self._settings = settings
 
     def enrollment(self, handler: PeerHandler) -> Handler:
@@ -187,8 +199,22 @@ def server_context(certificate: Path, key: Path, client_ca_pem: bytes) -> ssl.SS
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VerifyFlags(_NO_CHECK_TIME)
     context.load_verify_locations(cadata=client_ca_pem.decode())
-    context.set_alpn_protocols(["http/1.1"])
+    # The first that the client has too: REST clients get HTTP/1.1, gRPC's offer nothing but h2.
+    context.set_alpn_protocols(["http/1.1", grpc.ALPN])
     return context
+
+
+class _Runner(web.AppRunner):
+    """Serves HTTP/1.1, and gives connections of HTTP/2 to the application's streams."""
+
+    @property
+    def server(self) -> web.Server | None:
+        http1 = super().server
+        if http1 is None:
+            return None
+        streams = self.app[STREAMS]
+        # What a site asks of it is to make a protocol for each connection.
+        return cast("web.Server", lambda: grpc.Switch(streams, http1))
 
 
 async def listen(
@@ -199,7 +225,7 @@ async def listen(
     settings: AgentApiSettings = DEFAULTS,
 ) -> tuple[web.AppRunner, int]:
     """Serve until `runner.cleanup()`. Returns the port too, which the kernel chose for 0."""
-    runner = web.AppRunner(
+    runner = _Runner(
         app,
         access_log=None,
         handle_signals=False,

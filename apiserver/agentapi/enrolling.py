@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
-from apiserver import approvals, errors, returning
+from apiserver import approvals, attesting, errors, returning
 from apiserver.agentapi import answers, bodies, peers
 from apiserver.agentapi.peers import Peer
 from apiserver.approvals import ENROLLMENT_REQUEST
@@ -19,6 +19,7 @@ from apiserver.auditing import Act, note
 from apiserver.auth.identity import Caller
 from apiserver.operations import Operations
 from apiserver.pki.authority import Authority
+from apiserver.pki.tpmroots import Roots
 from apiserver.store import Transaction
 from resources import validation
 from resources.errors import Invalid
@@ -28,9 +29,12 @@ _API_VERSIONS: Final = frozenset({"", answers.VERSION, answers.API_VERSION})
 
 
 class Enrolling:
-    def __init__(self, operations: Operations, authority: Authority) -> None:
+    """`makers` are those of TPMs, for requests that come from one."""
+
+    def __init__(self, operations: Operations, authority: Authority, makers: Roots) -> None:
         self._operations = operations
         self._authority = authority
+        self._makers = makers
 
     async def create(self, request: web.Request, peer: Peer) -> web.StreamResponse:
         document = _own_parts(await bodies.read_object(request))
@@ -38,10 +42,14 @@ class Enrolling:
         # What policies go by, and no agent can say for itself.
         document["status"] = {"enrollmentCertificate": peers.shown(request, peer)}
         approvals.verify_enrollment(document, is_agent=True)
+        verdict = attesting.judge(document["spec"]["csr"], self._makers)
         caller = peer.caller_from(request)
-        stored = await self._operations.store.write(
-            lambda tx: self._ask(tx, peer, caller, document)
-        )
+
+        def ask(tx: Transaction) -> Json:
+            asked = self._ask(tx, peer, caller, document)
+            return attesting.judged(self._operations, tx, caller, asked, verdict)
+
+        stored = await self._operations.store.write(ask)
         return answers.document(_shown(stored), status=201)
 
     def _ask(self, tx: Transaction, peer: Peer, caller: Caller, document: Json) -> Json:

@@ -7,6 +7,7 @@ certificate says never changes, so it is read once and remembered by its digest;
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
@@ -102,7 +103,7 @@ class Peers:
 
     async def device(self, request: web.Request) -> Peer:
         """The device that calls. Raises Unauthorized for every other certificate."""
-        found = self._identity(request)
+        found = self._identity(request.transport)
         name = signers.device_of(found)
         if not name or found.fingerprint not in ("", found.common_name):
             raise Unauthorized(
@@ -113,7 +114,11 @@ class Peers:
 
     async def enrollment(self, request: web.Request) -> Peer:
         """The holder of an enrolment certificate."""
-        found = self._identity(request)
+        return await self.enrollment_over(request.transport)
+
+    async def enrollment_over(self, transport: asyncio.BaseTransport | None) -> Peer:
+        """The same, of a connection that brings no such request."""
+        found = self._identity(transport)
         if found.signer != signers.ENROLLMENT:
             raise Unauthorized(
                 f"this endpoint needs a certificate that was issued by {signers.ENROLLMENT}"
@@ -128,8 +133,8 @@ class Peers:
         self._revocations.check(namespace, found)
         return Peer(found, namespace, device)
 
-    def _identity(self, request: web.Request) -> PeerIdentity:
-        der = _certificate(request)
+    def _identity(self, transport: asyncio.BaseTransport | None) -> PeerIdentity:
+        der = _certificate(transport)
         # A digest, since 50 000 whole certificates would be 40 MB.
         key = hashlib.sha256(der).digest()
         found = self._known.get(key)
@@ -148,7 +153,7 @@ class Peers:
 
 def shown(request: web.Request, peer: Peer) -> Json:
     """The certificate of the connection, as it is written down."""
-    der = _certificate(request)
+    der = _certificate(request.transport)
     return {
         "commonName": peer.identity.common_name,
         "fingerprint": hashlib.sha256(der).hexdigest(),
@@ -156,9 +161,8 @@ def shown(request: web.Request, peer: Peer) -> Json:
     }
 
 
-def _certificate(request: web.Request) -> bytes:
+def _certificate(transport: asyncio.BaseTransport | None) -> bytes:
     """In DER. Raises Unauthorized where there is none."""
-    transport = request.transport
     tls = None if transport is None else transport.get_extra_info("ssl_object")
     der: bytes | None = None if tls is None else tls.getpeercert(True)
     if not der:

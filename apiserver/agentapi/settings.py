@@ -23,6 +23,8 @@ class AgentApiSettings:
     remembered_devices: int = 200_000
     remembered_bodies_bytes: int = 16 * 1024 * 1024
     remembered_certificates: int = 50_000
+    # A TPM that makes an RSA key for it may need half of this.
+    challenge_s: float = 60.0
     # What changes within this time is looked up together.
     coalesce_s: float = 0.01
     # After the change log could not be read, or a delivery not be marked.

@@ -72,7 +72,7 @@ class Bundle:
 class Claim:
     """What a bundle showed: keys of one TPM, if the challenge is passed."""
 
-    endorsement: x509.Certificate | None
+    endorsement: x509.Certificate
     lak: tpmtypes.Public
 
 

@@ -94,6 +94,9 @@ class Roots:
         return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
 
 
+NO_MAKERS = Roots()
+
+
 def load(directory: Path, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Roots:
     """Those of a directory: files of PEM, as many as each has, or one in DER. Raises ValueError
     with the file that can't be used, and OSError."""

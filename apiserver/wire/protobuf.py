@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from resources.kind import Json
 
-Scalar = Literal["text", "int", "bool", "double", "time", "microtime", "json", "map"]
+Scalar = Literal["text", "bytes", "int", "bool", "double", "time", "microtime", "json", "map"]
 # A scalar, a message, or a list of one of them.
 Type = Scalar | Mapping[int, Any] | list[Any]
 Message = Mapping[int, tuple[str, Type]]
@@ -67,6 +67,8 @@ def _value(type_: Type, wire: int, value: int | memoryview, depth: int) -> Any:
             return _signed(_integer(wire, value))
         case "bool":
             return bool(_integer(wire, value))
+        case "bytes":
+            return _bytes(wire, value)
         case "double":
             if wire != _FIXED64:
                 raise Malformed("a number of another type")
@@ -183,8 +185,11 @@ def _write(out: bytearray, number: int, type_: Type, value: Any) -> None:
         _write_varint(out, number << 3 | _FIXED64)
         out += struct.pack("<d", value)
         return
-    assert type_ == "text" or isinstance(type_, Mapping), f"{type_} is not written"
-    raw = encode(type_, value) if isinstance(type_, Mapping) else value.encode()
+    assert type_ in ("text", "bytes") or isinstance(type_, Mapping), f"{type_} is not written"
+    if isinstance(type_, Mapping):
+        raw = encode(type_, value)
+    else:
+        raw = value.encode() if type_ == "text" else value
     _write_varint(out, number << 3 | _BYTES)
     _write_varint(out, len(raw))
     out += raw

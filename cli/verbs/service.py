@@ -35,6 +35,9 @@ def up(
         Path | None, typer.Option(help="File for the audit, as JSON lines.")
     ] = None,
     audit_days: Annotated[int, typer.Option(min=1, help="How long the audit is kept.")] = 90,
+    tpm_ca: Annotated[
+        Path | None, typer.Option(help="Directory of certificates of the makers of TPMs.")
+    ] = None,
     poll: Annotated[
         float, typer.Option(min=1, max=86400, help="Seconds between looks at outside sources.")
     ] = 5.0,
@@ -64,6 +67,7 @@ def up(
             signers=signers,
             audit_log=audit_log,
             audit_days=audit_days,
+            tpm_ca=tpm_ca,
             sources=service.sources(data, poll, host_kubeconfig, access, known_hosts),
         )
     )

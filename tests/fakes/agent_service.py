@@ -26,6 +26,7 @@ from apiserver.pki import requests, signerfile, signers
 from apiserver.pki.authority import Authority
 from apiserver.pki.issuing import Issuing, issuing_of
 from apiserver.pki.revocations import Revocations
+from apiserver.pki.tpmroots import NO_MAKERS, Roots
 from apiserver.store import Store
 from resources import registry
 from tests.fakes import agent_client
@@ -61,6 +62,14 @@ class AgentService:
         self, common_name: str = "client-enrollment-factory", **grant: Any
     ) -> Connection:
         """A connection under a certificate that is signed as told; by default one for enrolment."""
+        certificate = self.directory / "some.crt"
+        certificate.write_bytes(self.certificate_pem(common_name, **grant))
+        return Connection(self.url, self.authority.server_ca_pem, certificate)
+
+    def certificate_pem(
+        self, common_name: str = "client-enrollment-factory", **grant: Any
+    ) -> bytes:
+        """Such a certificate, and its key behind it."""
         key = ec.generate_private_key(ec.SECP256R1())
         wanted: dict[str, Any] = {
             "common_name": common_name,
@@ -70,11 +79,8 @@ class AgentService:
             "lifetime": timedelta(days=1),
         }
         csr = requests.parse(agent_client.signing_request(key, common_name).encode())
-        certificate = self.directory / "some.crt"
-        certificate.write_bytes(
-            self.authority.issue_client(csr, **(wanted | grant)) + agent_client.key_pem(key)
-        )
-        return Connection(self.url, self.authority.server_ca_pem, certificate)
+        issued = self.authority.issue_client(csr, **(wanted | grant))
+        return issued + agent_client.key_pem(key)
 
     async def approve(self, name: str, **approval: Any) -> Json | None:
         body = {"approved": True, "labels": {}} | approval
@@ -117,6 +123,7 @@ async def serving(
     *,
     database: str = "",
     signers_file: Path | None = None,
+    makers: Roots = NO_MAKERS,
 ) -> AsyncIterator[AgentService]:
     async with AsyncExitStack() as stack:
         store = await Store.open(database, data_dir=directory)
@@ -133,7 +140,7 @@ async def serving(
         context = server_context(*files, issuing.client_ca_pem)
         revocations = Revocations(store)
         await stack.enter_async_context(revocations.followed())
-        app = create_agent_app(operations, issuing, revocations, settings)
+        app = create_agent_app(operations, issuing, revocations, settings, makers=makers)
         runner, port = await listen(app, "127.0.0.1", 0, context, settings)
         stack.push_async_callback(runner.cleanup)
         yield AgentService(operations, authority, f"https://127.0.0.1:{port}", directory, issuing)

@@ -1,0 +1,349 @@
+"""Enrolment by a TPM from outside: the agent API with a TPM of software keys, which can lie, and
+gRPC's own client. [simulated] The real software TPM and real agents are in `test_tpm_agents`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from apiserver import approvals
+from apiserver.agentapi import grpc as ours
+from apiserver.agentapi.settings import AgentApiSettings
+from apiserver.operations import WriteOptions
+from apiserver.pki import signers
+from apiserver.pki.tpmroots import Roots
+from resources import registry
+from tests.fakes.agent_service import PERSON, AgentService, serving
+from tests.fakes.software_tpm import Maker, SoftwareTpm
+
+Json = dict[str, Any]
+Answer = Callable[[bytes, bytes], bytes]
+
+MAKER = Maker()
+MAKERS = Roots([MAKER.certificate])
+REQUEST = registry.by_kind("EnrollmentRequest")
+PATH = "/flightctl.v1.Enrollment/TPMChallenge"
+
+
+SETTINGS = AgentApiSettings(challenge_s=1.0)
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[AgentService]:
+    async with serving(tmp_path, SETTINGS, makers=MAKERS) as running:
+        yield running
+
+
+@pytest.fixture
+async def anywhere(tmp_path: Path, database_url: str) -> AsyncIterator[AgentService]:
+    """On both stores."""
+    async with serving(tmp_path, SETTINGS, database=database_url, makers=MAKERS) as running:
+        yield running
+
+
+@pytest.fixture
+def tpm() -> SoftwareTpm:
+    return SoftwareTpm(MAKER)
+
+
+async def enrol(service: AgentService, tpm: SoftwareTpm, csr: str = "") -> Json:
+    agent = service.agent()
+    agent.key, agent.name = tpm.key, tpm.name
+    async with service.connection() as factory:
+        answer = await agent.enrol(factory, csr=csr or tpm.bundle())
+        assert answer.code == 201, answer
+        return answer.json
+
+
+async def request(service: AgentService, name: str) -> Json:
+    return await service.operations.get(PERSON, REQUEST, "default", name)
+
+
+def verified(document: Json) -> tuple[str, str]:
+    found = [c for c in document["status"]["conditions"] if c["type"] == "TPMVerified"]
+    return (found[0]["status"], found[0]["reason"]) if found else ("", "")
+
+
+# --- gRPC's own client ---------------------------------------------------------------------------
+
+
+def field(number: int, payload: bytes) -> bytes:
+    assert len(payload) < 1 << 14
+    low, high = len(payload) & 0x7F | 0x80, len(payload) >> 7
+    return bytes([number << 3 | 2, low, high]) + payload
+
+
+def parts(raw: bytes) -> dict[int, bytes]:
+    """The fields of a message, none of which is larger than 16 KB."""
+    found, at = {}, 0
+    while at < len(raw):
+        number, size, at = raw[at] >> 3, raw[at + 1] & 0x7F, at + 2
+        if raw[at - 1] & 0x80:
+            size, at = size | raw[at] << 7, at + 1
+        found[number], at = raw[at : at + size], at + size
+    return found
+
+
+@asynccontextmanager
+async def call(service: AgentService, **grant: Any) -> AsyncIterator[Any]:
+    """A stream under a certificate for enrolment, unless another is granted."""
+    pem = service.certificate_pem(**grant)
+    key, leaf = pem[pem.index(b"-----BEGIN PRIVATE") :], pem[: pem.index(b"-----BEGIN PRIVATE")]
+    credentials = grpc.ssl_channel_credentials(service.authority.server_ca_pem, key, leaf)
+    address = service.url.removeprefix("https://")
+    async with grpc.aio.secure_channel(address, credentials) as channel:
+        yield channel.stream_stream(PATH)()
+
+
+async def challenge(service: AgentService, name: str, answer: Answer, **grant: Any) -> str:
+    """The verdict: "success", "error", or the name of a gRPC status."""
+    async with call(service, **grant) as stream:
+        try:
+            await stream.write(field(1, field(1, name.encode())))
+            said = await stream.read()
+            if said is grpc.aio.EOF:
+                return str((await stream.code()).name)
+            credential = parts(parts(said)[1])
+            await stream.write(field(2, field(1, answer(credential[1], credential[2]))))
+            verdict = parts(await stream.read())
+            assert parts(next(iter(verdict.values())))[1], "it says why"
+            return {2: "success", 3: "error"}[next(iter(verdict))]
+        except grpc.aio.AioRpcError as error:
+            return str(error.code().name)
+
+
+# --- the four cases ------------------------------------------------------------------------------
+
+
+async def test_a_tpm_of_a_trusted_maker_is_verified_by_its_challenge(
+    anywhere: AgentService, tpm: SoftwareTpm
+) -> None:
+    assert verified(await enrol(anywhere, tpm)) == ("False", "TPMChallengeRequired")
+    assert await challenge(anywhere, tpm.name, tpm.activate) == "success"
+    found = await request(anywhere, tpm.name)
+    assert verified(found) == ("True", "TPMChallengeSucceeded")
+    await anywhere.approve(tpm.name)
+    device = await anywhere.device(tpm.name)
+    integrity = device["status"]["integrity"]
+    assert integrity["status"] == "Verified"
+    assert integrity["tpm"] == integrity["deviceIdentity"] == {"status": "Verified"}
+
+
+async def test_one_of_another_maker_is_not_and_cannot_be_challenged(service: AgentService) -> None:
+    tpm = SoftwareTpm(Maker())
+    document = await enrol(service, tpm)
+    assert verified(document) == ("False", "TPMVerificationFailed")
+    assert "not trusted" in document["status"]["conditions"][0]["message"]
+    assert await challenge(service, tpm.name, tpm.activate) == "FAILED_PRECONDITION"
+    await service.approve(tpm.name)
+    integrity = (await service.device(tpm.name))["status"]["integrity"]
+    assert integrity["status"] == integrity["deviceIdentity"]["status"] == "Failed"
+    assert "not trusted" in integrity["info"]
+
+
+async def test_a_swapped_key_is_seen(service: AgentService, tpm: SoftwareTpm) -> None:
+    """A bundle of a real device, around the request of a thief's key."""
+    thief = SoftwareTpm(MAKER)
+    bundle = tpm.bundle(request_key=thief.key, signing_key=thief.key)
+    document = await enrol(service, thief, bundle)
+    assert verified(document) == ("False", "TPMVerificationFailed")
+    assert await challenge(service, thief.name, tpm.activate) == "FAILED_PRECONDITION"
+
+
+async def test_an_answer_to_an_earlier_challenge_is_none_to_a_later(
+    service: AgentService, tpm: SoftwareTpm
+) -> None:
+    await enrol(service, tpm)
+    earlier: list[bytes] = []
+
+    def lose(blob: bytes, encrypted: bytes) -> bytes:
+        earlier.append(tpm.activate(blob, encrypted))
+        raise ConnectionResetError
+
+    with suppress(ConnectionResetError):
+        await challenge(service, tpm.name, lose)
+    assert len(earlier) == 1
+    assert await challenge(service, tpm.name, lambda *_: earlier[0]) == "error"
+    assert verified(await request(service, tpm.name)) == ("False", "TPMChallengeFailed")
+    # The device itself is not harmed by it.
+    assert await challenge(service, tpm.name, tpm.activate) == "success"
+    assert verified(await request(service, tpm.name)) == ("True", "TPMChallengeSucceeded")
+
+
+async def test_keys_of_two_tpms_do_not_pass(service: AgentService, tpm: SoftwareTpm) -> None:
+    """The endorsement certificate of a real TPM before keys of a program."""
+    liar = SoftwareTpm(MAKER)
+    certificate = MAKER.endorse(tpm.endorsement.public_key())
+    document = await enrol(service, liar, liar.bundle(ek_certificate=certificate))
+    assert verified(document) == ("False", "TPMChallengeRequired")
+
+    def guess(blob: bytes, encrypted: bytes) -> bytes:
+        with pytest.raises(AssertionError, match="integrity"):
+            tpm.activate(blob, encrypted)
+        return bytes(32)
+
+    assert await challenge(service, liar.name, guess) == "error"
+    await service.approve(liar.name)
+    integrity = (await service.device(liar.name))["status"]["integrity"]
+    assert integrity["status"] == "Failed"
+
+
+# --- what a challenge is not ---------------------------------------------------------------------
+
+
+async def test_a_proof_is_not_taken_away_by_who_answers_wrongly(
+    service: AgentService, tpm: SoftwareTpm
+) -> None:
+    await enrol(service, tpm)
+    assert await challenge(service, tpm.name, tpm.activate) == "success"
+    assert await challenge(service, tpm.name, lambda *_: bytes(32)) == "FAILED_PRECONDITION"
+    assert verified(await request(service, tpm.name)) == ("True", "TPMChallengeSucceeded")
+
+
+async def test_two_challenges_at_once_are_two(anywhere: AgentService, tpm: SoftwareTpm) -> None:
+    """Whoever ends second finds it done."""
+    await enrol(anywhere, tpm)
+    answers = await asyncio.gather(*(challenge(anywhere, tpm.name, tpm.activate) for _ in range(4)))
+    assert "success" in answers
+    assert set(answers) <= {"success", "FAILED_PRECONDITION"}
+    assert verified(await request(anywhere, tpm.name)) == ("True", "TPMChallengeSucceeded")
+
+
+async def test_a_proof_is_of_the_csr_that_was_proven(
+    anywhere: AgentService, tpm: SoftwareTpm
+) -> None:
+    await enrol(anywhere, tpm)
+    assert await challenge(anywhere, tpm.name, tpm.activate) == "success"
+    liar = SoftwareTpm(MAKER, key=tpm.key)
+    operations = anywhere.operations
+    await operations.patch(
+        PERSON,
+        REQUEST,
+        "default",
+        tpm.name,
+        lambda old: old | {"spec": old["spec"] | {"csr": liar.bundle()}},
+        WriteOptions(),
+    )
+    await anywhere.approve(tpm.name)
+    integrity = (await anywhere.device(tpm.name))["status"]["integrity"]
+    assert integrity["status"] == "Failed"
+    assert "as it is now" in integrity["info"]
+
+
+async def test_an_ordinary_request_has_no_such_condition(service: AgentService) -> None:
+    agent = service.agent()
+    async with service.connection() as factory:
+        answer = await agent.enrol(factory)
+    assert answer.code == 201
+    assert verified(answer.json) == ("", "")
+    assert await challenge(service, agent.name, lambda *_: b"") == "FAILED_PRECONDITION"
+    await service.approve(agent.name)
+    integrity = (await service.device(agent.name))["status"]["integrity"]
+    assert integrity["status"] == "Unsupported"
+
+
+async def test_a_persons_request_is_judged_too(service: AgentService, tpm: SoftwareTpm) -> None:
+    document = {"metadata": {"name": tpm.name}, "spec": {"csr": tpm.bundle()}}
+    written = await approvals.create_enrollment(
+        service.operations, MAKERS, PERSON, "default", document, WriteOptions()
+    )
+    assert verified(written.document) == ("False", "TPMChallengeRequired")
+
+
+@pytest.mark.parametrize(
+    ("csr", "words"),
+    [
+        pytest.param("AQABAAAA", "announced", id="cut off"),
+        pytest.param("AQABAP////8AAAAA", "announced", id="too much announced"),
+        pytest.param("AQACAAAA", "PEM", id="of another version"),
+    ],
+)
+async def test_a_form_that_is_not_known_is_400(
+    service: AgentService, tpm: SoftwareTpm, csr: str, words: str
+) -> None:
+    agent = service.agent()
+    agent.key, agent.name = tpm.key, tpm.name
+    async with service.connection() as factory:
+        answer = await agent.enrol(factory, csr=csr)
+    assert answer.code in (400, 422), answer
+    assert words in answer.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("grant", "code"),
+    [
+        pytest.param({"common_name": "device:x", "signer": signers.RENEWAL}, "UNAUTHENTICATED"),
+        pytest.param({"common_name": "svc", "signer": signers.SERVER_SVC}, "UNAUTHENTICATED"),
+        pytest.param({"organization": None}, "INVALID_ARGUMENT"),
+    ],
+    ids=["a device's", "another signer's", "of no organisation"],
+)
+async def test_other_certificates_are_refused(
+    service: AgentService, grant: Json, code: str
+) -> None:
+    async with call(service, **grant) as stream:
+        assert (await stream.code()).name == code
+
+
+async def test_a_request_that_there_is_not_is_not_found(service: AgentService) -> None:
+    assert await challenge(service, "nobody-knows-this-one", lambda *_: b"") == "NOT_FOUND"
+
+
+async def test_requests_of_another_organisation_are_not_found(
+    service: AgentService, tpm: SoftwareTpm
+) -> None:
+    await enrol(service, tpm)
+    other = await service.add_organization("other")
+    answer = await challenge(service, tpm.name, tpm.activate, organization=other)
+    assert answer == "NOT_FOUND"
+
+
+async def test_who_says_nothing_is_not_waited_for(service: AgentService, tpm: SoftwareTpm) -> None:
+    await enrol(service, tpm)
+    async with call(service) as stream:
+        await stream.write(field(1, field(1, tpm.name.encode())))
+        assert await stream.read()
+        async with asyncio.timeout(5):
+            assert await stream.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        pytest.param(b"\xff", grpc.StatusCode.INVALID_ARGUMENT, id="no message"),
+        pytest.param(b"", grpc.StatusCode.INVALID_ARGUMENT, id="an empty one"),
+        pytest.param(field(2, b""), grpc.StatusCode.INVALID_ARGUMENT, id="an answer first"),
+        pytest.param(bytes(100_000), grpc.StatusCode.RESOURCE_EXHAUSTED, id="too large"),
+    ],
+)
+async def test_bad_messages_are_refused(
+    service: AgentService, message: bytes, code: grpc.StatusCode
+) -> None:
+    async with call(service) as stream:
+        await stream.write(message)
+        assert await stream.code() is code
+
+
+async def test_other_calls_are_not_known(service: AgentService) -> None:
+    pem = service.certificate_pem()
+    at = pem.index(b"-----BEGIN PRIVATE")
+    credentials = grpc.ssl_channel_credentials(service.authority.server_ca_pem, pem[at:], pem[:at])
+    address = service.url.removeprefix("https://")
+    async with grpc.aio.secure_channel(address, credentials) as channel:
+        calls = [channel.stream_stream("/a.b/C")() for _ in range(2 * ours.CALLS_MAX)]
+        for each in calls:
+            assert await each.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_rest_stays_http_1(service: AgentService) -> None:
+    """A client that could do both, as reference agents can, is given HTTP/1.1."""
+    async with service.connection() as factory:
+        factory.tls.set_alpn_protocols(["h2", "http/1.1"])
+        answer = await factory.send("GET", "/enrollmentrequests/nobody-knows-this-one")
+    assert answer.code == 404
