@@ -1,5 +1,5 @@
-"""Certificates that a person asks for: the key is made here, and leaves this machine only inside
-what the person asked for."""
+"""Certificates that a person asks for, and takes away. A key is made here, and leaves this machine
+only inside what the person asked for."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cli.problems import Problem
 Json = dict[str, Any]
 
 GROUP = "/apis/flightctl.io/v1beta1"
+REVOCATIONS = "/apis/homeport.dev/v1alpha1"
 LOOK_S = 0.5
 USAGES = ["clientAuth", "CA:false"]
 _PART = re.compile(r"(\d+)(w|d|h|m|s)")
@@ -38,6 +39,23 @@ class Issued:
     name: str
     until: datetime
     settings: Json
+
+
+def revoke(client: Client, namespace: str, *, device: str, serial: str, reason: str) -> str:
+    """The name of the revocation. Raises Refused, also for a device that is not there: what is
+    mistyped would leave the one that was meant in."""
+    device = device.removeprefix("device/")
+    if device:
+        client.ask("GET", f"{GROUP}/namespaces/{namespace}/devices/{device}")
+    named = {"device": device, "serial": serial, "reason": reason}
+    document = {
+        "apiVersion": "homeport.dev/v1alpha1",
+        "kind": "CertificateRevocation",
+        "metadata": {"generateName": f"{device[:40] or 'certificate'}-"},
+        "spec": {key: value for key, value in named.items() if value},
+    }
+    path = f"{REVOCATIONS}/namespaces/{namespace}/certificaterevocations"
+    return str(client.ask("POST", path, body=document)["metadata"]["name"])
 
 
 def lifetime_s(text: str) -> int:

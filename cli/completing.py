@@ -51,6 +51,10 @@ def requests(ctx: typer.Context, incomplete: str) -> list[str]:
     return _answers(ctx, lambda reach: _beginning(_names(reach, "enrollmentrequest"), incomplete))
 
 
+def devices(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _answers(ctx, lambda reach: _beginning(_names(reach, "device"), incomplete))
+
+
 def fleets(ctx: typer.Context, incomplete: str) -> list[str]:
     return _answers(ctx, lambda reach: _beginning(_names(reach, "fleet"), incomplete))
 

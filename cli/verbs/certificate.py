@@ -1,4 +1,4 @@
-"""certificate request: what devices enrol with."""
+"""certificate request, revoke: what devices enrol with, and what counts no more."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cli import completing
 from cli.options import Timeout
 from cli.reaching import Site, Verbs, at_a_site
 
@@ -17,7 +18,7 @@ STANDARD_OUTPUT = "-"
 
 app = typer.Typer(
     cls=Verbs,
-    help="Ask for certificates.",
+    help="Ask for certificates, and revoke them.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"]},
@@ -75,4 +76,32 @@ def request(
     typer.echo(f"certificatesigningrequest/{issued.name} issued, until {until}", err=True)
 
 
-VERBS = (("request", request),)
+@at_a_site
+def revoke(
+    site: Site,
+    device: Annotated[
+        str,
+        typer.Argument(
+            metavar="[DEVICE]",
+            help="Device whose certificates count no more, those to come too.",
+            autocompletion=completing.devices,
+        ),
+    ] = "",
+    serial: Annotated[
+        str, typer.Option("--serial", help="Only the certificate with this serial number.")
+    ] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Why, for people.")] = "",
+) -> None:
+    """Make certificates count no more, within seconds."""
+    from cli import certificates
+
+    if bool(device) == bool(serial):
+        raise typer.BadParameter("name a device, or a serial number", param_hint="DEVICE")
+    reach = site.reach()
+    name = certificates.revoke(
+        reach.client, reach.namespace, device=device, serial=serial, reason=reason
+    )
+    typer.echo(f"certificaterevocation/{name} created")
+
+
+VERBS = (("request", request), ("revoke", revoke))

@@ -142,3 +142,39 @@ def test_lifetimes_are_read_as_people_write_them(text: str, seconds: int) -> Non
 def test_other_lifetimes_are_refused(text: str) -> None:
     with pytest.raises(certificates.BadLifetime):
         certificates.lifetime_s(text)
+
+
+class Revoking:
+    """A service that has one device."""
+
+    def __init__(self) -> None:
+        self.made: list[Json] = []
+
+    def ask(self, method: str, path: str, *, body: Json | None = None, **_: Any) -> Json:
+        if method == "GET" and not path.endswith("/devices/pump"):
+            raise Refused(404, "NotFound", "no such device")
+        if body is not None:
+            self.made.append(body)
+        return {"metadata": {"name": "pump-x"}}
+
+
+@pytest.mark.parametrize(
+    ("words", "spec"),
+    [
+        ({"device": "pump"}, {"device": "pump"}),
+        ({"device": "device/pump", "reason": "stolen"}, {"device": "pump", "reason": "stolen"}),
+        ({"serial": "0A:FF"}, {"serial": "0A:FF"}),
+    ],
+)
+def test_a_revocation_names_a_device_or_a_serial_number(words: Json, spec: Json) -> None:
+    service = Revoking()
+    given = {"device": "", "serial": "", "reason": ""} | words
+    assert certificates.revoke(cast(Client, service), "default", **given) == "pump-x"
+    assert service.made[0]["spec"] == spec
+
+
+def test_a_device_that_is_not_there_is_not_revoked_in_anothers_place() -> None:
+    service = Revoking()
+    with pytest.raises(Refused):
+        certificates.revoke(cast(Client, service), "default", device="pum", serial="", reason="")
+    assert service.made == []
