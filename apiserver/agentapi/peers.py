@@ -21,7 +21,7 @@ from apiserver.auth import identity
 from apiserver.auth.identity import Caller
 from apiserver.errors import BadRequest, Forbidden, TooManyRequests, Unauthorized
 from apiserver.origins import origin_of
-from apiserver.pki import extensions, signers
+from apiserver.pki import signers
 from apiserver.pki.extensions import PeerIdentity, Unreadable
 from apiserver.pki.issuing import Issuing
 from apiserver.pki.revocations import Revocations
@@ -153,11 +153,10 @@ class Peers:
 
 def shown(request: web.Request, peer: Peer) -> Json:
     """The certificate of the connection, as it is written down."""
-    der = _certificate(request.transport)
     return {
         "commonName": peer.identity.common_name,
-        "fingerprint": hashlib.sha256(der).hexdigest(),
-        "authority": extensions.authority_of(der),
+        "fingerprint": hashlib.sha256(_certificate(request.transport)).hexdigest(),
+        "authority": peer.identity.issuer,
     }
 
 

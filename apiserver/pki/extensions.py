@@ -129,17 +129,6 @@ def _texts(attributes: Iterable[x509.NameAttribute[str | bytes]]) -> list[str]:
     return [a.value if isinstance(a.value, str) else a.value.hex() for a in attributes]
 
 
-def authority_of(cert_der: bytes) -> str:
-    """The key identifier of who signed it, in hexadecimal; empty where it does not say. The TLS
-    layer has compared it with the authority that it trusts."""
-    certificate = x509.load_der_x509_certificate(cert_der)
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
-    except x509.ExtensionNotFound:
-        return ""
-    return (found.key_identifier or b"").hex()
-
-
 def identity_of(cert_der: bytes) -> PeerIdentity:
     """What the certificate says, whose signature the TLS layer has checked. Raises Unreadable."""
     try:

@@ -14,6 +14,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+Packages = tuple[str, ...]
+
 SUITE = "trixie"
 MIRROR = "http://deb.debian.org/debian"
 PACKAGES = (
@@ -79,8 +81,8 @@ def cache() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "homeport"
 
 
-def key() -> str:
-    made_from = [SUITE, PACKAGES, WITHOUT, MASKED, FILES, FOLDERS]
+def key(more: Packages = ()) -> str:
+    made_from = [SUITE, (*PACKAGES, *more), WITHOUT, MASKED, FILES, FOLDERS]
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -88,11 +90,12 @@ def is_made() -> bool:
     return (cache() / "roots" / key()).is_dir()
 
 
-def make() -> Path:
-    """The root, out of the cache if it is there. Needs root; half a minute the first time."""
+def make(more: Packages = ()) -> Path:
+    """The root, out of the cache if it is there; `more` are packages for some tests. Needs root;
+    half a minute the first time."""
     roots = cache() / "roots"
     roots.mkdir(parents=True, exist_ok=True)
-    root = roots / key()
+    root = roots / key(more)
     with (roots / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs make it once
         if root.is_dir():
@@ -100,16 +103,16 @@ def make() -> Path:
         for older in roots.iterdir():
             if older.name.startswith(".making"):
                 shutil.rmtree(older)
-        making = roots / f".making-{key()}"
-        _bootstrap(making)
+        making = roots / f".making-{key(more)}"
+        _bootstrap(making, (*PACKAGES, *more))
         _furnish(making)
         making.rename(root)
     return root
 
 
-def _bootstrap(target: Path) -> None:
+def _bootstrap(target: Path, packages: Packages) -> None:
     argv = ["mmdebstrap", "--quiet", "--variant=minbase", "--mode=root"]
-    argv += [f"--include={','.join(PACKAGES)}", "--aptopt=Acquire::Languages none"]
+    argv += [f"--include={','.join(packages)}", "--aptopt=Acquire::Languages none"]
     argv += [f"--dpkgopt=path-exclude={path}" for path in WITHOUT]
     done = subprocess.run([*argv, SUITE, target, MIRROR], capture_output=True, text=True)
     if done.returncode:

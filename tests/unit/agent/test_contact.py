@@ -171,6 +171,9 @@ def test_credentials_in_files_go_when_the_devices_own_certificate_was_answered(
     again = Subject(rig, rig.identity(rig.settings()), rig.settings())
     again.run(lambda: None)
     assert again.offers.versions == ["1"]
+    rig.world.elapsed_s += 300 * 86400.0
+    again.run(lambda: None, lambda: None)
+    assert rig.service.seen("POST", "/certificatesigningrequests"), "it renews"
 
 
 def test_what_a_crash_left_of_them_goes_at_the_next_start(rig: agent_rig.Rig) -> None:
