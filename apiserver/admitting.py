@@ -7,7 +7,8 @@ between those that came since. One process does it, by a lease; if two ever do, 
 an approval decides: it looks at the policy again and counts in the same commit, so no limit is
 passed.
 
-A request that somebody denied stays denied: a policy never overrules a person.
+A request that somebody denied stays denied: a policy never overrules a person. And it lets in new
+devices only: whether one that was away past its certificate's end may come back, a person decides.
 """
 
 from __future__ import annotations
@@ -15,17 +16,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
-from apiserver import approvals
+from apiserver import approvals, returning
 from apiserver.approvals import ENROLLMENT_REQUEST
 from apiserver.auth.identity import CONTROLLER, Caller
-from apiserver.builtins import telling
-from apiserver.errors import Conflict, NotFound, StatusError
+from apiserver.errors import StatusError
 from apiserver.operations import Operations
 from apiserver.pki.issuing import Issuing
 from apiserver.store import Snapshot, Transaction
@@ -43,7 +42,6 @@ LOOK_ALL_S = 1800.0
 PAGE = 500
 # Approvals under way at once, which share their commits.
 AT_ONCE = 16
-APPROVED, FAILED = "EnrollmentRequestApproved", "EnrollmentRequestApprovalFailed"
 
 Marks = frozenset[tuple[str, int]]
 Place = tuple[str, str]
@@ -172,13 +170,12 @@ class Admitting:
                 approval,
                 partial(self._grounds, policy),
             )
-        except _Withdrawn:
+        except (approvals.Withdrawn, approvals.AlreadyDecided):
             return False
         except StatusError as refused:
             log.warning(
                 "request not let in", request=metadata["name"], policy=who, why=refused.message
             )
-            await self._tell_failed(request, f"{who}: {refused.message}")
             return True
         log.info("request let in", request=metadata["name"], policy=who)
         return True
@@ -188,7 +185,7 @@ class Admitting:
         name, namespace = policy["metadata"]["name"], policy["metadata"]["namespace"]
         current = tx.get(POLICY, namespace, name)
         if current is None or not _fits(current, request) or _mark(current) != _mark(policy):
-            raise _Withdrawn("the policy lets it in no more", kind=POLICY, name=name)
+            raise approvals.Withdrawn("the policy lets it in no more", kind=POLICY, name=name)
         status = dict(current.get("status") or {})
         status |= {
             "admitted": (status.get("admitted") or 0) + 1,
@@ -196,22 +193,6 @@ class Admitting:
             "lastAdmittedAt": tx.timestamp,
         }
         tx.update(POLICY, current, current | {"status": status})
-        message = f"Approved by {POLICY.kind} {name}."
-        telling.tell(self._operations, tx, _CALLER, request, APPROVED, message)
-
-    async def _tell_failed(self, request: Json, message: str) -> None:
-        def tell(tx: Transaction) -> None:
-            telling.tell(self._operations, tx, _CALLER, request, FAILED, message, is_warning=True)
-
-        with suppress(NotFound):  # its namespace is gone, and with it all who could read this
-            await self._operations.store.write(tell)
-
-
-_CALLER = Caller(name="system:homeport:enrollment-policies", role=CONTROLLER)
-
-
-class _Withdrawn(Conflict):
-    """The policy was changed, deleted or used up meanwhile."""
 
 
 def _waiting(requests: Iterable[Json]) -> list[Json]:
@@ -226,8 +207,12 @@ def _is_decided(request: Json) -> bool:
 
 
 def _fits(policy: Json, request: Json) -> bool:
-    same_place = policy["metadata"]["namespace"] == request["metadata"]["namespace"]
-    return same_place and not _is_decided(request) and enrollmentpolicy.admits(policy, request)
+    if policy["metadata"]["namespace"] != request["metadata"]["namespace"]:
+        return False
+    said = (request.get("status") or {}).get("conditions")
+    if _is_decided(request) or conditions.is_true(said, returning.EXPIRED):
+        return False
+    return enrollmentpolicy.admits(policy, request)
 
 
 def _mark(policy: Json) -> tuple[str, int]:

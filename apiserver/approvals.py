@@ -14,12 +14,14 @@ from __future__ import annotations
 import base64
 import dataclasses
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 from uuid import UUID
 
 from apiserver import attesting, bindings, errors, returning, showing
 from apiserver.auditing import APPROVED, DENIED, FAILED, ISSUED, Act, note, noted
 from apiserver.auth.identity import Caller
+from apiserver.builtins import telling
 from apiserver.operations import Operations, WriteOptions, Written
 from apiserver.pki import requests, revocations, signers, tpmbundle, waiting
 from apiserver.pki.extensions import PeerIdentity
@@ -112,36 +114,67 @@ async def approve_enrollment(
     )
     if not approval["approved"]:
         return await operations.store.write(lambda tx: _deny(tx, act))
-    certificate = _sign_enrollment(issuing, request, organization)
+    try:
+        certificate = _sign_enrollment(issuing, request, organization)
 
-    def approve(tx: Transaction) -> Json:
-        current = _pending(tx, namespace, name)
-        if _key_of(current) != _key_of(request):
-            raise errors.conflict(ENROLLMENT_REQUEST, name, "it was replaced meanwhile")
-        if revocations.is_barred(tx, namespace, name, tx.now.timestamp()):
-            why = (
-                "the device's certificates are revoked: delete the CertificateRevocation, if it may"
-            )
-            raise errors.conflict(ENROLLMENT_REQUEST, name, f"{why} come back")
-        if policy is not None:
-            policy(tx, current)
-        given = _given(approval, current, caller, tx.timestamp)
-        approver = dataclasses.replace(caller, role=APPROVAL)
-        kept = returning.kept(tx, current, approval)
-        if kept is None:
-            device = _device(current, given["labels"])
-            operations.insert_in(tx, approver, DEVICE, device, namespace)
-        else:
-            given["labels"] = kept[1]["metadata"]["labels"]
-            operations.update_in(tx, approver, DEVICE, *kept)
-        reason = "ManuallyApproved" if policy is None else "ApprovedByPolicy"
-        status = _approved_status(current, given, certificate, reason, tx.timestamp)
-        ready = current | {"status": status}
-        stored = operations.update_in(tx, caller, ENROLLMENT_REQUEST, current, ready)
-        note(tx, act, stored, reason=APPROVED if certificate is None else ISSUED)
-        return given
+        def approve(tx: Transaction) -> Json:
+            current = _still_the_one(tx, request)
+            if policy is not None:
+                policy(tx, current)
+            given = _given(approval, current, caller, tx.timestamp)
+            approver = dataclasses.replace(caller, role=APPROVAL)
+            kept = returning.kept(tx, current, approval)
+            if kept is None:
+                device = _device(current, given["labels"])
+                operations.insert_in(tx, approver, DEVICE, device, namespace)
+            else:
+                given["labels"] = kept[1]["metadata"]["labels"]
+                operations.update_in(tx, approver, DEVICE, *kept)
+            reason = "ManuallyApproved" if policy is None else "ApprovedByPolicy"
+            status = _approved_status(current, given, certificate, reason, tx.timestamp)
+            ready = current | {"status": status}
+            stored = operations.update_in(tx, caller, ENROLLMENT_REQUEST, current, ready)
+            note(tx, act, stored, reason=APPROVED if certificate is None else ISSUED)
+            said = f"Approved by {given['approvedBy']}."
+            telling.tell(operations, tx, caller, stored, "EnrollmentRequestApproved", said)
+            return given
 
-    return await operations.store.write(approve)
+        return await operations.store.write(approve)
+    except (AlreadyDecided, Withdrawn):
+        raise
+    except (errors.BadRequest, errors.Conflict) as refused:
+        await _tell_failed(operations, caller, request, refused.message)
+        raise
+
+
+class AlreadyDecided(errors.BadRequest):
+    """Somebody was faster, or comes back."""
+
+
+class Withdrawn(errors.Conflict):
+    """The grounds for an approval hold no longer."""
+
+
+async def _tell_failed(operations: Operations, caller: Caller, request: Json, why: str) -> None:
+    reason, message = "EnrollmentRequestApprovalFailed", f"{caller.name or 'unknown'}: {why}"
+
+    def tell(tx: Transaction) -> None:
+        telling.tell(operations, tx, caller, request, reason, message, is_warning=True)
+
+    with suppress(errors.NotFound):  # its namespace is gone, and with it all who could read this
+        await operations.store.write(tell)
+
+
+def _still_the_one(tx: Transaction, request: Json) -> Json:
+    """The request that was read and signed, if it may still become a device."""
+    namespace, name = request["metadata"]["namespace"], request["metadata"]["name"]
+    current = _pending(tx, namespace, name)
+    if _key_of(current) != _key_of(request):
+        raise errors.conflict(ENROLLMENT_REQUEST, name, "it was replaced meanwhile")
+    if revocations.is_barred(tx, namespace, name, tx.now.timestamp()):
+        why = "the device's certificates are revoked: delete the CertificateRevocation, if it may"
+        raise errors.conflict(ENROLLMENT_REQUEST, name, f"{why} come back")
+    return current
 
 
 def _pending(snapshot: Snapshot, namespace: str, name: str) -> Json:
@@ -150,7 +183,7 @@ def _pending(snapshot: Snapshot, namespace: str, name: str) -> Json:
         raise errors.not_found(ENROLLMENT_REQUEST, name)
     approval = (request.get("status") or {}).get("approval") or {}
     if approval.get("approved"):
-        raise errors.BadRequest(
+        raise AlreadyDecided(
             "the enrollment request is already approved", kind=ENROLLMENT_REQUEST, name=name
         )
     return request

@@ -20,6 +20,7 @@ import structlog
 from apiserver import (
     bindings,
     collecting,
+    enrolled,
     errors,
     keeping,
     owning,
@@ -262,6 +263,7 @@ class Operations:
                         kind, name, f"the {key} in the precondition ({value}) does not match"
                     )
             keeping.guard_deletion(tx, caller, kind, old)
+            enrolled.guard_deletion(tx, kind, old)
             return self._delete_in(tx, kind, old, propagation)
 
         act = Act(caller, "delete", kind, namespace, name)
@@ -283,6 +285,7 @@ class Operations:
             found = tx.list(kind, namespace, labels=labels, fields=fields)
             for document in found:
                 keeping.guard_deletion(tx, caller, kind, document)
+                enrolled.guard_deletion(tx, kind, document)
             gone = []
             for document in found:
                 metadata = document["metadata"]
@@ -347,6 +350,7 @@ class Operations:
         new = vouching.mark(caller, kind, old, new)
         metadata = new["metadata"]
         keeping.guard_change(tx, caller, kind, old, new)
+        enrolled.guard_change(tx, kind, old, new)
         if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
             return self._remove(tx, kind, new)
         if kind.kind == "Device":

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from apiserver import approvals, errors
 from apiserver.auth.identity import ADMIN, Caller
-from apiserver.operations import Operations, WriteOptions
+from apiserver.builtins.events import STORED
+from apiserver.operations import ListOptions, Operations, WriteOptions
 from apiserver.pki import signers
 from apiserver.pki.authority import Authority
 from apiserver.pki.extensions import identity_of
@@ -60,6 +61,10 @@ class Office:
     async def request(self) -> Json:
         kind = approvals.ENROLLMENT_REQUEST
         return await self.operations.get(PERSON, kind, "default", NAME)
+
+    async def events(self) -> list[Json]:
+        page = await self.operations.list(PERSON, STORED, "default", ListOptions())
+        return [event["spec"] for event in page.items]
 
     async def device(self) -> Json:
         return await self.operations.get(PERSON, DEVICE, "default", NAME)
@@ -152,11 +157,13 @@ async def test_a_device_that_exists_already_leaves_the_request_as_it_was(office:
     await office.operations.create(
         PERSON, DEVICE, "default", {"metadata": {"name": NAME}, "spec": {}}, WriteOptions()
     )
-    before = office.operations.store.hub.version
+    before = await office.request()
     with pytest.raises(errors.Conflict, match="already exists"):
         await office.approve()
-    assert "approval" not in (await office.request()).get("status", {})
-    assert office.operations.store.hub.version == before
+    assert await office.request() == before
+    (failed,) = await office.events()
+    assert (failed["reason"], failed["type"]) == ("EnrollmentRequestApprovalFailed", "Warning")
+    assert "already exists" in failed["message"]
 
 
 async def test_nobody_is_approved_twice(office: Office) -> None:
@@ -166,6 +173,42 @@ async def test_nobody_is_approved_twice(office: Office) -> None:
         await office.approve()
     with pytest.raises(errors.BadRequest, match="already approved"):
         await office.approve(approved=False)
+    # The second is no failure of the first.
+    (told,) = await office.events()
+    assert (told["reason"], told["type"]) == ("EnrollmentRequestApproved", "Normal")
+    assert told["message"] == "Approved by ada."
+    assert told["involvedObject"]["name"] == NAME
+
+
+async def test_the_request_of_a_device_is_its_record(office: Office) -> None:
+    """It goes with the device, and not before; nor does another take its place."""
+    kind, operations = approvals.ENROLLMENT_REQUEST, office.operations
+    await office.ask()
+    await office.approve()
+    with pytest.raises(errors.Conflict, match="its device exists"):
+        await operations.delete(PERSON, kind, "default", NAME)
+    with pytest.raises(errors.Conflict, match="its device exists"):
+        await operations.delete_collection(PERSON, kind, "default")
+    request = await office.request()
+    changed = request | {"spec": request["spec"] | {"labels": {"site": "z"}}}
+    with pytest.raises(errors.BadRequest, match="a resource with this name already exists"):
+        await operations.update(PERSON, kind, "default", NAME, changed, WriteOptions())
+    request["metadata"]["labels"] = {"note": "kept"}
+    await operations.update(PERSON, kind, "default", NAME, request, WriteOptions())
+
+    await operations.delete(PERSON, DEVICE, "default", NAME)
+    with pytest.raises(errors.NotFound):
+        await office.request()
+    await office.ask()
+    await operations.delete(PERSON, kind, "default", NAME)
+
+
+async def test_a_denied_request_may_be_deleted_or_let_in_after_all(office: Office) -> None:
+    await office.ask()
+    assert await office.approve(approved=False) is None
+    assert types(await office.request()) == [("Denied", "True")]
+    assert await office.approve() is not None
+    assert types(await office.request()) == [("Approved", "True")]
 
 
 async def test_who_did_not_ask_is_not_found(office: Office) -> None:
