@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
 SIGNER = x509.ObjectIdentifier("1.3.6.1.4.1.99999.1.1")
@@ -28,6 +29,15 @@ _UTF8_STRING = 0x0C
 _PRINTABLE = frozenset(string.ascii_letters + string.digits + " '()+,-./:=?")
 # Longer values than a name or a UUID have no business here; it keeps lengths in one or two bytes.
 _VALUE_BYTES_MAX = 1024
+# What cryptography raises of a request or a certificate that it can't read. Most of these are no
+# ValueErrors, though strangers write what raises them.
+MALFORMED = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class Unreadable(ValueError):
@@ -49,6 +59,7 @@ class PeerIdentity:
     issuer: str = ""
     # Unix seconds. A handshake checks it once, but a connection may outlive it by years.
     expires_at: float = math.inf
+    begins_at: float = -math.inf
 
 
 def encode(text: str) -> bytes:
@@ -136,7 +147,7 @@ def identity_of(cert_der: bytes) -> PeerIdentity:
         extensions = certificate.extensions
         with long_names():
             subject = certificate.subject
-    except (ValueError, x509.DuplicateExtension) as error:
+    except MALFORMED as error:
         raise Unreadable(f"the certificate can't be read: {error}") from error
     groups = _texts(subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME))
     return PeerIdentity(
@@ -148,6 +159,7 @@ def identity_of(cert_der: bytes) -> PeerIdentity:
         groups=tuple(groups),
         issuer=_issuer(certificate, extensions),
         expires_at=certificate.not_valid_after_utc.timestamp(),
+        begins_at=certificate.not_valid_before_utc.timestamp(),
     )
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
@@ -67,12 +66,7 @@ def parse(pem: bytes) -> SigningRequest:
             common_name=extensions.common_name_of(subject),
             organization=extensions.organization_of(csr.extensions),
         )
-    except (
-        ValueError,
-        UnsupportedAlgorithm,
-        x509.DuplicateExtension,
-        x509.InvalidVersion,
-    ) as error:
+    except extensions.MALFORMED as error:
         raise Refused(f"the CSR can't be read: {error}") from error
     if not signed:
         raise Refused("the CSR's signature does not match its key")
