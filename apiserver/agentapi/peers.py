@@ -148,6 +148,8 @@ class Peers:
                 self._known.popitem(last=False)
         if found.expires_at < self._now():
             raise Unauthorized("the client certificate has expired")
+        if found.begins_at > self._now():
+            raise Unauthorized("the client certificate is not valid yet; are the clocks right?")
         return found
 
 
