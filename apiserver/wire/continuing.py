@@ -13,6 +13,7 @@ import binascii
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from apiserver.errors import BadRequest
 
@@ -47,9 +48,20 @@ def read(token: str, scope: str) -> Position:
         check, payload = raw[:_CHECK_BYTES], raw[_CHECK_BYTES:]
         if check != _check(payload, scope):
             raise ValueError("it belongs to another list, or was changed")
-        version, namespace, name = json.loads(payload)
-    except (ValueError, binascii.Error) as error:
+        return _position(json.loads(payload))
+    except (ValueError, binascii.Error, RecursionError) as error:
         raise BadRequest(f"continue key is not valid: {error}") from error
+
+
+def _position(said: Any) -> Position:
+    """Raises ValueError for what `write` never writes: who knows how the check is made can put
+    anything behind one."""
+    if not isinstance(said, list) or [type(part) for part in said] != [int, str, str]:
+        raise ValueError("it is none of ours")
+    version, namespace, name = said
+    text = f"{namespace}{name}".encode()  # a lone surrogate is a ValueError here
+    if not 0 <= version < 2**63 or b"\0" in text:
+        raise ValueError("it is none of ours")
     return Position(version, (namespace, name))
 
 
