@@ -16,6 +16,8 @@ from resources.errors import invalid
 _KEY = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?")
 _NAME_LIMIT, _PREFIX_LIMIT = 63, 253
+# Each is a condition of one statement, of which SQLite takes a thousand and people write three.
+REQUIREMENTS_MAX = 100
 _MATCH_OPERATORS = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!"}
 _ROW = r"\([^()]*\)"
 _KEYSET = re.compile(
@@ -182,6 +184,9 @@ def _expression(entry: Any, path: str) -> Requirement:
 
 def parse_fields(text: str, supported: Collection[str]) -> FieldSelector:
     """The selector that `text` says. Raises Invalid; an unknown field lists the supported ones."""
+    if "\0" in text:
+        # Of two databases one can't be asked for it, and no field holds it.
+        raise invalid("fieldSelector", "a text with a NUL character is no value of a field")
     requirements = tuple(_field(part) for part in _split(text, "fieldSelector", escapes=True))
     for requirement in requirements:
         if requirement.key not in supported:
@@ -226,6 +231,10 @@ def _split(text: str, where: str, *, escapes: bool = False) -> list[str]:
     parts.append(text[start:])
     if not text.strip():
         return []
+    if len(parts) > REQUIREMENTS_MAX:
+        raise invalid(
+            where, f"no more than {REQUIREMENTS_MAX} requirements, these are {len(parts)}"
+        )
     if any(not part.strip() for part in parts):
         raise invalid(where, f'an empty requirement in "{text}"')
     return [part.strip() for part in parts]
