@@ -10,6 +10,7 @@ import logging
 import sys
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 
 
 def configure(level: int = logging.INFO) -> None:
@@ -27,3 +28,14 @@ def configure(level: int = logging.INFO) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    logging.getLogger("aiohttp.server").addFilter(_told_shortly)
+
+
+def _told_shortly(record: logging.LogRecord) -> bool:
+    """False for what was no HTTP: anybody can send that, so it is one line, and nothing of what was
+    sent, which may have been a token."""
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, HttpProcessingError):
+        return True
+    structlog.get_logger().info("malformed request", why=type(error).__name__, code=error.code)
+    return False
