@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,21 @@ def place(data: Path, database: str) -> str:
     return database or f"sqlite:///{data / 'homeport.db'}"
 
 
+Look = Callable[[str], Sequence[Sequence[Any]]]
+
+
 def rows(url: str, statement: str) -> Sequence[Sequence[Any]]:
     """The answer to one statement."""
+    with looking(url) as look:
+        return look(statement)
+
+
+@contextmanager
+def looking(url: str) -> Iterator[Look]:
+    """For many statements, each of which sees what is there when it is asked."""
     parsed = make_url(url)
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
-    with create_engine(parsed, poolclass=NullPool).connect() as connection:
-        return connection.exec_driver_sql(statement).all()
+    engine = create_engine(parsed, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        yield lambda statement: connection.exec_driver_sql(statement).all()
