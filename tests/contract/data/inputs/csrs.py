@@ -249,7 +249,7 @@ OTHERS = [
     device("version-2", "can't be read", constant(WRONG["version-2"][0])),
     device("no-name", "own management certificate", constant(armoured(der(builder())))),
     device("name-of-another", "own management certificate", named("device:another")),
-    device("name-without-prefix", "own management certificate", named("{name}")),
+    device("another-prefix", "own management certificate", named("svc:{name}")),
     device("prefix-in-capitals", "own management certificate", named("DEVICE:{name}")),
     device("name-with-a-tail", "own management certificate", named("device:{name}x")),
     device("service-of-another", "must end with", named("svc-x-another"), SERVICE_CLIENT),
