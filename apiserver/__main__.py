@@ -46,6 +46,8 @@ def options() -> argparse.ArgumentParser:
     add("--encryption-keys", type=Path, help="file of the keys that secrets are encrypted with")
     add("--audit-log", type=Path, help="file for the audit, as JSON lines")
     add("--audit-days", type=int, default=config.AUDIT_DAYS, help="how long the audit is kept")
+    for name, rate in vars(config.DEFAULT_LIMITS).items():
+        add(f"--{name.replace('_', '-')}", type=float, default=rate, help="of each; 0: no bound")
     return parser
 
 
@@ -82,6 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             audit_log=given.audit_log,
             audit_days=given.audit_days,
             tpm_ca=given.tpm_ca,
+            limits=config.Limits(
+                **{name: getattr(given, name) for name in vars(config.DEFAULT_LIMITS)}
+            ),
         )
         uvloop.run(run(settings))
     except (*REFUSALS, OSError) as error:

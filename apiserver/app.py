@@ -34,6 +34,7 @@ from apiserver import (
     signing,
 )
 from apiserver.agentapi import app as agentapi
+from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.auth import certificates, chain, claims
 from apiserver.auth.exchange import Logins
 from apiserver.auth.identity import AUTHENTICATED, CONTROLLER, Caller
@@ -45,6 +46,7 @@ from apiserver.builtins.view import View
 from apiserver.catalogue import Catalogue
 from apiserver.config import ConfigError, Settings, url_of
 from apiserver.kube import routes
+from apiserver.kube.crowding import Gate
 from apiserver.kube.face import Face, utc_now
 from apiserver.operations import DEFAULT_NAMESPACE, Operations, WriteOptions, Written
 from apiserver.pki.authority import Authority
@@ -54,6 +56,7 @@ from apiserver.pki.revocations import Revocations
 from apiserver.pki.rotation import Rotation
 from apiserver.pki.tpmroots import NO_MAKERS, Roots
 from apiserver.provisioning import Addresses
+from apiserver.rates import Buckets
 from apiserver.refusals import Refusals
 from apiserver.store import Store
 from apiserver.trail import Trail
@@ -286,9 +289,18 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
         refusals,
         settings.tpm_makers,
     )
+    face = replace(face, gate=_gate(settings))
     user, port = await _listen_users(settings, face, site, stack)
+    agents_settings = AgentApiSettings(
+        requests_per_s_device=settings.limits.device_requests_per_second
+    )
     app = agentapi.create_agent_app(
-        operations, issuing, revocations, refusals=refusals, makers=settings.tpm_makers
+        operations,
+        issuing,
+        revocations,
+        agents_settings,
+        refusals=refusals,
+        makers=settings.tpm_makers,
     )
     agents, agent_port = await _listen_agents(settings, app, site, stack)
     runners = [user, agents]
@@ -309,6 +321,14 @@ def _outwards() -> aiohttp.ClientSession:
     # No limit on connections in all: who hangs must not keep others from being asked.
     connector = aiohttp.TCPConnector(limit=0, limit_per_host=32)
     return aiohttp.ClientSession(connector=connector, trust_env=True)
+
+
+def _gate(settings: Settings) -> Gate:
+    limits = settings.limits
+    return Gate(
+        writes=Buckets(limits.writes_per_second, "writes"),
+        lists=Buckets(limits.lists_per_second, "lists and watches"),
+    )
 
 
 async def _told(settings: Settings, store: Store, stack: AsyncExitStack) -> Refusals:

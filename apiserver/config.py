@@ -6,6 +6,7 @@ opened, with the name of the option.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +35,18 @@ class ConfigError(ValueError):
     """The server can't be started as it was told; the message says why and what to change."""
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What one may ask for in a second, by who it is; 0 for no bound."""
+
+    writes_per_second: float = 500.0
+    lists_per_second: float = 50.0
+    device_requests_per_second: float = 200.0
+
+
+DEFAULT_LIMITS = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`url` and `agent_url` are how others reach us, empty for what is listened on; `database` is a
@@ -49,6 +62,7 @@ class Settings:
     keys: KeyFile
     audit_log: Path | None = None
     audit_days: int = AUDIT_DAYS
+    limits: Limits = DEFAULT_LIMITS
     url: str = ""
     agent_url: str = ""
     database: str = ""
@@ -82,6 +96,7 @@ def settings_of(
     audit_log: Path | None = None,
     audit_days: int = AUDIT_DAYS,
     tpm_ca: Path | None = None,
+    limits: Limits = DEFAULT_LIMITS,
     with_controllers: bool = True,
 ) -> Settings:
     """The settings that options mean. Raises ConfigError."""
@@ -93,6 +108,9 @@ def settings_of(
         raise ConfigError(
             f'--database: "{database}" is neither sqlite:///PATH nor postgresql://...'
         )
+    for name, rate in vars(limits).items():
+        if not 0 <= rate < math.inf:
+            raise ConfigError(f"--{name.replace('_', '-')}: {rate} is no number of requests")
     if audit_days < 1:
         raise ConfigError("--audit-days: the audit is kept for one day at least")
     settings = Settings(
@@ -105,6 +123,7 @@ def settings_of(
         database=database,
         audit_log=audit_log and audit_log.absolute(),
         audit_days=audit_days,
+        limits=limits,
         controllers_socket=socket,
         providers=_providers(auth_providers) if auth_providers else (),
         signers=_signers(signers) if signers else {},

@@ -47,6 +47,7 @@ def run(
     audit_log: Path | None,
     audit_days: int,
     tpm_ca: Path | None,
+    limits: dict[str, float],
     sources: Settings,
 ) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code: 1 with one line on standard error for
@@ -66,6 +67,7 @@ def run(
             audit_log=audit_log,
             audit_days=audit_days,
             tpm_ca=tpm_ca,
+            limits=config.Limits(**limits),
         )
         uvloop.run(_serve(settings, sources))
     except (*REFUSALS, OSError) as error:  # a TimeoutError of the controllers is one too

@@ -20,6 +20,8 @@ from resources import formats
 from resources.errors import DUPLICATE, INVALID, REQUIRED, TOO_LONG, FieldError, Invalid
 from resources.kind import Json
 
+# Each is a row that selectors are answered from.
+MAX_LABELS = 256
 MAX_ANNOTATIONS_BYTES = 256 * 1024
 MAX_GENERATE_NAME = 58
 
@@ -279,6 +281,8 @@ def raise_all(complaints: Complaints) -> None:
 def check_labels(labels: Any, path: str) -> Complaints:
     if not isinstance(labels, Mapping):
         return
+    if len(labels) > MAX_LABELS:
+        yield FieldError(path, TOO_LONG, f"no more than {MAX_LABELS}, these are {len(labels)}")
     for key, value in labels.items():
         yield from complain(f"{path}[{key}]", formats.label_key(key))
         if isinstance(value, str):

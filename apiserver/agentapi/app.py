@@ -35,6 +35,7 @@ from apiserver.pki.authority import Authority, Standing
 from apiserver.pki.issuing import Issuing
 from apiserver.pki.revocations import Revocations
 from apiserver.pki.tpmroots import NO_MAKERS, Roots
+from apiserver.rates import Buckets
 from apiserver.refusals import Refusals
 
 # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python has no name for.
@@ -144,6 +145,8 @@ class _Doors:
         self._authority = authority
         self._shares = shares
         self._settings = settings
+        self._enrolling = Buckets(settings.requests_per_s_enrollment_certificate)
+        self._devices = Buckets(settings.requests_per_s_device)
 
     def enrollment(self, handler: PeerHandler) -> Handler:
         most = self._settings.requests_per_enrollment_certificate
@@ -151,6 +154,7 @@ class _Doors:
         async def enter(request: web.Request) -> web.StreamResponse:
             peer = request[middleware.PEER] = await self._peers.enrollment(request)
             middleware.negotiate(request)
+            self._enrolling.take(peer.identity.serial, "an enrolment certificate")
             with self._shares.taken(peer.identity.serial, most):
                 return await handler(request, peer)
 
@@ -162,6 +166,7 @@ class _Doors:
         async def enter(request: web.Request) -> web.StreamResponse:
             peer = request[middleware.PEER] = await self._peers.device(request)
             middleware.negotiate(request)
+            self._devices.take(f"{peer.namespace}/{peer.device}", "a device")
             with self._shares.taken(peer.device, most):
                 return self._told(peer, await handler(request, peer))
 
@@ -175,6 +180,7 @@ class _Doors:
             if request.match_info["name"] != peer.device:
                 raise Unauthorized("the client certificate is another device's")
             middleware.negotiate(request)
+            self._devices.take(f"{peer.namespace}/{peer.device}", "a device")
             with self._shares.taken(peer.device, most):
                 return self._told(peer, await handler(request, peer))
 

@@ -15,6 +15,9 @@ class AgentApiSettings:
     body_bytes_max: int = 1024 * 1024
     # A device has a poll, a status and a renewal under way; more are retries of lost answers.
     requests_per_device: int = 8
+    # Polls, reports and renewals in a second; 0 for no bound. An agent makes a few in a minute.
+    requests_per_s_device: float = 200.0
+    requests_per_s_enrollment_certificate: float = 1_000.0
     # One enrolment certificate may be in the OS image of a whole factory.
     requests_per_enrollment_certificate: int = 256
     # The second is the connection that replaces one which died unseen.

@@ -64,6 +64,11 @@ class Caller:
         return here | {self.role} if self.role != NOBODY or not here else here
 
     @property
+    def identity(self) -> str:
+        """Who it is among all: two identity providers may each have an ada."""
+        return f"{self.source}: {self.name}"
+
+    @property
     def is_super_admin(self) -> bool:
         """Whether it may say who belongs to which organisation."""
         return ADMIN in self.roles_in(EVERYWHERE)

@@ -24,7 +24,8 @@ from apiserver.origins import origin_of
 
 CALLER: web.RequestKey[Caller] = web.RequestKey("CALLER", Caller)
 
-_OPEN = frozenset({"healthz", "livez", "readyz", "version", "hooks"})
+_HEALTH = frozenset({"healthz", "livez", "readyz"})
+_OPEN = _HEALTH | {"version", "hooks"}
 _IMPERSONATE = "impersonate-"
 _AS_YOURSELF = (
     "impersonation is not served: send the request as yourself, without Impersonate-* headers "
@@ -46,11 +47,18 @@ def evidence_of(request: web.Request) -> Evidence:
 @web.middleware
 async def authenticating(request: web.Request, handler: Handler) -> web.StreamResponse:
     # The login's paths lie among those of resources, so the route decides and not how it is spelt.
-    if not is_open(request.path) and request.match_info.handler not in signingin.OPEN:
-        caller = await request.app[FACE].authenticate(evidence_of(request))
+    face = request.app[FACE]
+    if is_open(request.path) or request.match_info.handler in signingin.OPEN:
+        if request.path.split("/", 2)[1] in _HEALTH:
+            return await handler(request)
+        with face.strangers.at_an_open_path():
+            return await handler(request)
+    evidence = evidence_of(request)
+    with face.strangers.judged(evidence.authorization):
+        caller = await face.authenticate(evidence)
         if caller is None:
             raise Unauthorized("Unauthorized")
-        if any(name.lower().startswith(_IMPERSONATE) for name in request.headers):
-            raise Forbidden(_AS_YOURSELF)
-        request[CALLER] = replace(caller, origin=origin_of(request))
+    if any(name.lower().startswith(_IMPERSONATE) for name in request.headers):
+        raise Forbidden(_AS_YOURSELF)
+    request[CALLER] = replace(caller, origin=origin_of(request))
     return await handler(request)

@@ -3,7 +3,7 @@
 The store reads in few threads, and agents' polls read in the same. Lists are what is slow, so fewer
 of them run at once than there are readers: a get, a write or an agent always finds one free. What
 is too much is said at once, before anything is read, and one caller cannot fill the room: each may
-have a share of it in work and waiting.
+have a share of it in work and waiting, and so many writes and lists a second.
 
 The invariant: whoever came in goes out, whatever happens in between, so the counts are true.
 """
@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from apiserver.errors import TooManyRequests
+from apiserver.rates import Buckets
 
 RETRY_S = 1
 # One reader of the store's three is left to everybody else.
@@ -39,6 +40,10 @@ ROOMS: Mapping[str, Room] = {
     "": Room(1024, 256),
 }
 _LISTS = frozenset({"list", "deletecollection"})
+# A watch begins with a list, mostly.
+_LIKE_LISTS = _LISTS | {"watch"}
+_READS = frozenset({"get"})
+WRITES_PER_S, LISTS_PER_S = 500.0, 50.0
 
 
 @dataclass(slots=True)
@@ -48,6 +53,8 @@ class Gate:
     rooms: Mapping[str, Room] = field(default_factory=lambda: ROOMS)
     lists_at_once: int = LISTS_AT_ONCE
     wait_s: float = WAIT_S_MAX
+    writes: Buckets = field(default_factory=lambda: Buckets(WRITES_PER_S, "writes"))
+    lists: Buckets = field(default_factory=lambda: Buckets(LISTS_PER_S, "lists and watches"))
     _inside: Counter[tuple[str, str]] = field(default_factory=Counter)
     _turn: asyncio.Semaphore = field(init=False)
 
@@ -55,8 +62,13 @@ class Gate:
         self._turn = asyncio.Semaphore(self.lists_at_once)
 
     @asynccontextmanager
-    async def entered(self, verb: str, caller: str) -> AsyncIterator[None]:
-        """For the time of a request. Raises TooManyRequests."""
+    async def entered(
+        self, verb: str, caller: str, *, is_paced: bool = True
+    ) -> AsyncIterator[None]:
+        """For the time of a request. Raises TooManyRequests. Who is not `is_paced` is part of the
+        service, and has a pace of its own."""
+        if is_paced and verb not in _READS:
+            (self.lists if verb in _LIKE_LISTS else self.writes).take(caller)
         name = "list" if verb in _LISTS else "watch" if verb == "watch" else ""
         room = self.rooms[name]
         if self._inside[name, caller] >= room.each:

@@ -21,6 +21,7 @@ from apiserver.auth.exchange import Logins
 from apiserver.auth.identity import Caller
 from apiserver.catalogue import Catalogue
 from apiserver.kube.crowding import Gate
+from apiserver.kube.strangers import Strangers
 from apiserver.operations import (
     Deleted,
     ListOptions,
@@ -167,6 +168,7 @@ class Face:
     refusals: Refusals | None = None
     reach_s: float = 3.0
     gate: Gate = field(default_factory=Gate)
+    strangers: Strangers = field(default_factory=Strangers)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     now: Callable[[], datetime] = utc_now
     jitter: Callable[[float, float], float] = uniform

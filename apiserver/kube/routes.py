@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
+from apiserver.auth.identity import CONTROLLER
 from apiserver.hooks import Hooks
 from apiserver.kube import (
     contents,
@@ -46,7 +47,9 @@ _VERBS: Mapping[str, Handler] = {
 
 async def _resource(request: web.Request) -> web.StreamResponse:
     target = resolve(request)
-    async with request.app[FACE].gate.entered(target.verb, target.caller.name):
+    caller = target.caller
+    is_paced = caller.role != CONTROLLER
+    async with request.app[FACE].gate.entered(target.verb, caller.identity, is_paced=is_paced):
         if target.subresource:
             return await subresources.handle(request, target)
         return await _VERBS[target.verb](request, target)

@@ -38,6 +38,15 @@ def up(
     tpm_ca: Annotated[
         Path | None, typer.Option(help="Directory of certificates of the makers of TPMs.")
     ] = None,
+    writes_per_second: Annotated[
+        float, typer.Option(min=0, help="Writes of each user; 0 for no bound.")
+    ] = 500.0,
+    lists_per_second: Annotated[
+        float, typer.Option(min=0, help="Lists and watches of each user; 0 for no bound.")
+    ] = 50.0,
+    device_requests_per_second: Annotated[
+        float, typer.Option(min=0, help="Requests of each device; 0 for no bound.")
+    ] = 200.0,
     poll: Annotated[
         float, typer.Option(min=1, max=86400, help="Seconds between looks at outside sources.")
     ] = 5.0,
@@ -68,6 +77,11 @@ def up(
             audit_log=audit_log,
             audit_days=audit_days,
             tpm_ca=tpm_ca,
+            limits={
+                "writes_per_second": writes_per_second,
+                "lists_per_second": lists_per_second,
+                "device_requests_per_second": device_requests_per_second,
+            },
             sources=service.sources(data, poll, host_kubeconfig, access, known_hosts),
         )
     )

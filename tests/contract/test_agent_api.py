@@ -746,3 +746,14 @@ async def test_too_many_requests_of_one_device_are_429_with_a_time_to_wait(
             assert int(answer.headers["Retry-After"]) > 0
             for poll in polls:
                 poll.cancel()
+
+
+async def test_a_device_that_asks_too_often_is_429_and_the_others_are_not(tmp_path: Path) -> None:
+    settings = AgentApiSettings(hold_s=0.1, requests_per_s_device=0.2)
+    async with serving(tmp_path, settings) as service:
+        one, other = service.agent(), service.agent()
+        async with await service.admitted(one) as busy, await service.admitted(other) as calm:
+            answers = [await one.poll(busy, "1") for _ in range(3)]
+            assert_status(answers[-1], 429, "Too Many Requests", "0.2 requests a second")
+            assert int(answers[-1].headers["Retry-After"]) > 0
+            assert (await other.poll(calm, "1")).code != 429

@@ -199,41 +199,41 @@ async def test_values_from_before_there_were_keys_are_encrypted(
     database_url: str, tmp_path: Path
 ) -> None:
     async with opened(database_url, tmp_path, None) as store:
-        await fill(store, 250)
+        await fill(store, 120)
         version = store.hub.version
     assert PLANTED.encode() in stored(tmp_path, database_url), "or this test shows nothing"
     async with opened(database_url, tmp_path, key_file(tmp_path / "keys", "one")) as store:
-        await read(store, 250)
-        assert await store.read(resealing.left) == 500
+        await read(store, 120)
+        assert await store.read(resealing.left) == 240
         assert await rounds.reseal(store, pause_s=0)
         assert await store.read(resealing.left) == 0
         assert store.hub.version == version, "nobody sees a change"
-        await read(store, 250)
+        await read(store, 120)
     assert PLANTED.encode() not in stored(tmp_path, database_url)
     assert keys_needed(tmp_path, database_url) == {"one"}
 
 
-@pytest.mark.parametrize("died_after", [0, 1, 3, 5])
+@pytest.mark.parametrize("died_after", [1, 4])
 async def test_a_new_first_key_replaces_the_old_whenever_it_was_interrupted(
     database_url: str, tmp_path: Path, died_after: int
 ) -> None:
     folder = tmp_path / "keys"
     async with opened(database_url, tmp_path, key_file(folder, "old")) as store:
-        await fill(store, 210)
+        await fill(store, 120)
         await rounds.reseal(store, pause_s=0)
     both = key_file(folder, "new", "old")
     async with opened(database_url, tmp_path, both) as store:
         after = ""
         for _ in range(died_after):
             after = (await store.write(partial(resealing.step, after=after))).after
-        await read(store, 210)
+        await read(store, 120)
     with pytest.raises(BadKeys, match="the key old, which is not in"):
         await Store.open(database_url, data_dir=tmp_path, key_file=key_file(folder, "new"))
     async with opened(database_url, tmp_path, both) as store:
         assert await rounds.reseal(store, pause_s=0)
     assert keys_needed(tmp_path, database_url) == {"new"}
     async with opened(database_url, tmp_path, key_file(folder, "new")) as store:
-        await read(store, 210)
+        await read(store, 120)
 
 
 async def test_what_another_process_writes_with_the_old_key_meanwhile_is_not_lost(
@@ -313,8 +313,10 @@ def test_a_secret_is_nowhere_but_where_it_is_used(
     old = file.read_text()
     new = key_file(tmp_path, "new").path.read_text()
     file.write_text(new + old)
-    with apiserver_process.running(data, database=database_url) as server:
-        server.kill()
+    if SOAK:
+        # Else told by the steps above, each of which is a transaction.
+        with apiserver_process.running(data, database=database_url) as server:
+            server.kill()
     with apiserver_process.running(data, database=database_url) as server:
         asked("GET", f"{path}/r2", 200)
         deadline = time.monotonic() + 60

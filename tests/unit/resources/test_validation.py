@@ -92,6 +92,18 @@ def test_manifests_of_real_users_are_accepted_unchanged(document: Json) -> None:
     assert validation.prune(kind, document) == before
 
 
+def test_an_object_has_so_many_labels_at_most() -> None:
+    labels = {f"l{n}": "" for n in range(257)}
+    document = {"metadata": {"name": "a", "labels": labels}, "spec": {}}
+    named: Json = {"apiVersion": DEVICE.api_version, "kind": DEVICE.kind}
+    found = validation.validate(DEVICE, named | document)
+    assert [(each.path, each.detail) for each in found] == [
+        ("metadata.labels", "no more than 256, these are 257")
+    ]
+    del labels["l0"]
+    assert validation.validate(DEVICE, named | document) == []
+
+
 def test_all_complaints_come_at_once() -> None:
     spec = wrong.inline("motd", mode=99999) | {"os": {"image": "A B"}, "sytemd": {}}
     paths = {e.path for e in validation.validate(DEVICE, wrong.device(spec, labels={"a": "b c"}))}
