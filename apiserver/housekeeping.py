@@ -1,5 +1,5 @@
-"""What lets a server run for years: old log rows, contents, events, versions and rollouts are
-forgotten, and counters are counted again.
+"""What lets a server run for years: old log rows, contents, events, versions, rollouts, revocations
+and renewals are forgotten, and counters are counted again.
 
 One task, level-triggered: each round looks at what is stored, and a round that fails or is missed
 is made up by the next. Rounds are short transactions, so writers hardly notice.
@@ -22,6 +22,7 @@ from apiserver.store import auditlog, compaction, recount, retiring
 from resources import revocation
 from resources.kind import Json, Kind
 from resources.registry import CERTIFICATE_REVOCATION as REVOCATION
+from resources.registry import CERTIFICATE_SIGNING_REQUEST as SIGNING_REQUEST
 from resources.registry import TEMPLATE_VERSION as VERSION
 from resources.registry import by_kind
 
@@ -30,7 +31,9 @@ LEASE = "housekeeping"
 EVENT_KEPT = timedelta(days=7)
 ROLLOUT_KEPT = timedelta(days=90)
 AUDIT_KEPT = timedelta(days=90)
+RENEWAL_KEPT = timedelta(days=90)
 EVENTS_A_PAGE = 500
+RENEWALS_A_ROUND = 1000
 # Fleets whose counters are looked at in one round; then it is the next ones' turn.
 RECOUNTED_A_ROUND = 20
 
@@ -64,6 +67,15 @@ async def tidy(operations: Operations, now: datetime) -> None:
     await forget_versions(operations)
     await forget_rollouts(operations, now - ROLLOUT_KEPT)
     await forget_revocations(operations, now)
+    await forget_renewals(operations, now - RENEWAL_KEPT)
+
+
+async def forget_renewals(operations: Operations, before: datetime) -> int:
+    """Deletes requests that devices made before that moment; how many those were. A fleet that
+    renewed in one hour is worked off in some rounds."""
+    border = _text(before)
+    old = await operations.store.read(lambda s: retiring.renewals(s, border, RENEWALS_A_ROUND))
+    return sum([await _forget(operations, SIGNING_REQUEST, *place) for place in old])
 
 
 async def forget_revocations(operations: Operations, now: datetime) -> int:

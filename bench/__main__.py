@@ -23,7 +23,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import fleet, stores, wire
+from bench import fleet, renewals, stores, wire
 from bench.figures import Figure, latency, show, yardstick
 from bench.fleet import DEVICE
 from resources.kind import Json
@@ -31,6 +31,7 @@ from resources.selectors import parse_fields, parse_labels
 
 WIRE = "service over mTLS"
 AT_REST_S = 60.0
+RENEWING = 200
 
 
 async def main(devices: int, connected: int, sizes: list[int], out: Path | None) -> int:
@@ -70,6 +71,9 @@ async def over_the_wire(connected: int) -> list[Figure]:
             given = await wire.rendered(site)
             told = await wire.reports(site)
             resident, each = await wire.memory_of_polls(site)
+            renewing = renewals.identities(site)[:RENEWING]
+            renewed = await renewals.at_once(site, renewing)
+            await renewals.close(renewing)
             agent_mb, agent_percent = await wire.agent_at_rest(site, AT_REST_S)
     return [
         Figure("enrolment, 20 at a time", enrolled.rate, "/s", "≥ 400/s", "126-212/s", WIRE),
@@ -81,6 +85,9 @@ async def over_the_wire(connected: int) -> list[Figure]:
         Figure("CPU for one", told.cpu_ms, "ms", "≤ 0.4 ms", "1.3 ms", WIRE),
         Figure("p99", told.p99_ms, "ms", "-", "91 ms", WIRE),
         Figure(f"memory of the API server, {connected} polls held", resident, "MB", "-", "-", WIRE),
+        Figure(f"renewal, {len(renewing)} devices at once", renewed.rate, "/s", "-", "-", WIRE),
+        Figure("CPU for one", renewed.cpu_ms, "ms", "-", "-", WIRE),
+        Figure("p99, with the first request", renewed.p99_ms, "ms", "-", "-", WIRE),
         Figure("agent at rest: memory", agent_mb, "MB", "≤ 30 MB", "29.7 MB", WIRE),
         Figure("agent at rest: CPU", agent_percent, "% of a core", "≤ 0.07", "0.07", WIRE),
         Figure("memory for one more", each, "MB", "≤ 0.08 MB", "0.14 MB", WIRE),

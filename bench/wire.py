@@ -70,10 +70,16 @@ class Load:
 
 async def open_site(directory: Path, stack: AsyncExitStack) -> Site:
     server = stack.enter_context(apiserver_process.running(directory / "data"))
+    return Site(server, directory, stack, await administrator(server, stack))
+
+
+async def administrator(
+    server: apiserver_process.Process, stack: AsyncExitStack
+) -> aiohttp.ClientSession:
+    """With the certificate that is in the kubeconfig now."""
     access = kubeconfig.load(server.kubeconfig)
     connector = aiohttp.TCPConnector(ssl=access.context, limit=0)
-    user = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-    return Site(server, directory, stack, user)
+    return await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
 
 
 async def enrol(site: Site, number: int) -> Load:

@@ -1,5 +1,5 @@
 """Template versions that no one needs any more, for who follows a busy source makes many; and the
-records of rollouts that ended long ago."""
+records of rollouts that ended, and of renewals that devices asked for, long ago."""
 
 from __future__ import annotations
 
@@ -60,6 +60,17 @@ def rollouts(snapshot: Snapshot, before: str) -> list[Place]:
     return [
         (namespace, name) for namespace, name, target in old if (namespace, target) not in current
     ]
+
+
+def renewals(snapshot: Snapshot, before: str, limit: int) -> list[Place]:
+    """Requests for certificates that devices made before that moment, so many at most. Each device
+    makes one whenever it renews, and reads it within minutes."""
+    query = select(OBJECT.c.namespace, OBJECT.c.name).where(
+        OBJECT.c.kind == "CertificateSigningRequest",
+        OBJECT.c.created_at < before,
+        OBJECT.c.meta.contains('"owner":"Device/', autoescape=True),
+    )
+    return [(row.namespace, row.name) for row in snapshot.connection.execute(query.limit(limit))]
 
 
 def _newest_versions(snapshot: Snapshot) -> set[Place]:

@@ -17,6 +17,7 @@ from cryptography import x509
 
 from apiserver import errors, housekeeping
 from apiserver.agentapi.settings import AgentApiSettings
+from apiserver.approvals import SIGNING_REQUEST
 from apiserver.operations import WriteOptions
 from apiserver.pki.revocations import REVOCATION
 from tests.fakes.agent_client import Answer
@@ -172,3 +173,22 @@ async def test_every_process_on_the_database_hears_of_it(tmp_path: Path, shared_
                 async with asyncio.timeout(OUT_S):
                     assert_out(await held)
                 assert_out(await agent.poll(managed))
+
+
+async def test_requests_of_devices_are_forgotten_and_those_of_people_are_not(
+    service: AgentService,
+) -> None:
+    agent = service.agent()
+    body = agent.renewal_body()
+    async with await service.admitted(agent) as managed:
+        answer = await managed.send("POST", "/certificatesigningrequests", json=body)
+        assert answer.code == 201
+    people = body | {"metadata": {"name": "of-a-person"}}
+    await service.store.write(
+        lambda tx: service.operations.insert_in(tx, PERSON, SIGNING_REQUEST, people, "default")
+    )
+    now = datetime.now(UTC)
+    assert await housekeeping.forget_renewals(service.operations, now - timedelta(hours=1)) == 0
+    assert await housekeeping.forget_renewals(service.operations, now + timedelta(hours=1)) == 1
+    found = await service.store.read(lambda s: s.list(SIGNING_REQUEST, None))
+    assert [document["metadata"]["name"] for document in found] == ["of-a-person"]
