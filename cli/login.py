@@ -38,7 +38,8 @@ def provider(service: Service, name: str = "") -> Json:
     status, config = service.ask("config")
     if status != 200:
         raise Problem(f"{service.server} takes no logins: {config.get('message', status)}")
-    found = {each["metadata"]["name"]: each for each in config.get("providers") or ()}
+    # Of two with one name the service means the first.
+    found = {each["metadata"]["name"]: each for each in reversed(config.get("providers") or [])}
     if not found:
         raise Problem(
             f"{service.server} knows no identity provider",

@@ -124,8 +124,8 @@ class Tokens:
 
     def _look(self, snapshot: Snapshot) -> Known:
         made = map(claims.provider_of, snapshot.list(registry.AUTH_PROVIDER, None))
-        asked = tuple(provider for provider in (*self.ours, *made) if _is_asked(provider))
-        return Known(asked, _namespaces(snapshot.list(registry.ORGANIZATION, None)))
+        asked = filter(_is_asked, (*self.ours, *made))
+        return Known(in_order(asked), _namespaces(snapshot.list(registry.ORGANIZATION, None)))
 
     def keys_of(self, issuer: str, url: str = "") -> oidc.Keys:
         """What is known of an issuer's keys, or of those at an address, kept between requests."""
@@ -135,6 +135,12 @@ class Tokens:
                 self._keys.clear()
             self._keys[which] = oidc.Keys(issuer, partial(asking.fetch, self.session), url)
         return self._keys[which]
+
+
+def in_order(providers: Iterable[Provider]) -> tuple[Provider, ...]:
+    """Those that are vouched for first. A name means the first that has it: no administrator of an
+    organisation can have people log in at a provider of his by calling it as another is called."""
+    return tuple(sorted(providers, key=lambda provider: not provider.is_vouched))
 
 
 def _is_asked(provider: Provider) -> bool:

@@ -24,7 +24,7 @@ from apiserver.auth import asking, oidc, provenance, verdicts
 from apiserver.auth.asking import OddAnswer, ProviderUnreachable
 from apiserver.auth.claims import Provider, provider_of
 from apiserver.auth.introspection import Introspection
-from apiserver.auth.tokens import Known, _candidates
+from apiserver.auth.tokens import Known, _candidates, in_order
 from apiserver.errors import Unauthorized
 from resources.kind import Json
 
@@ -240,3 +240,9 @@ def test_a_name_is_read_as_it_was_written() -> None:
     assert provenance.read(provenance.marked(OURS, "x")) == ("", "ours", "x")
     assert provenance.read("homeport~a~b") is None
     assert provenance.read("else~a~b~c") is None
+
+
+def test_of_two_with_one_name_the_one_that_is_vouched_for_is_meant() -> None:
+    evil = named("company", "aaa", "oidc", is_vouched=False, issuer="https://evil")
+    good = named("company", "default", "oidc", is_vouched=True, issuer="https://good")
+    assert in_order([evil, FOREIGN, good]) == (good, evil, FOREIGN)
