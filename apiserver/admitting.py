@@ -9,6 +9,7 @@ passed.
 
 A request that somebody denied stays denied: a policy never overrules a person. And it lets in new
 devices only: whether one that was away past its certificate's end may come back, a person decides.
+Nor does it let in whoever sends a TPM's bundle before, and unless, the TPM has answered.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from functools import partial
 
 import structlog
 
-from apiserver import approvals, returning
+from apiserver import approvals, attesting, returning
 from apiserver.approvals import ENROLLMENT_REQUEST
 from apiserver.auth.identity import CONTROLLER, Caller
 from apiserver.errors import StatusError
@@ -212,7 +213,10 @@ def _fits(policy: Json, request: Json) -> bool:
     said = (request.get("status") or {}).get("conditions")
     if _is_decided(request) or conditions.is_true(said, returning.EXPIRED):
         return False
-    return enrollmentpolicy.admits(policy, request)
+    if attesting.integrity_of(request)["status"] == "Failed":
+        # It says that it has a TPM, and has not shown it, or not yet.
+        return False
+    return enrollmentpolicy.admits(policy, request, partial(attesting.endorsement_of, request))
 
 
 def _mark(policy: Json) -> tuple[str, int]:

@@ -15,15 +15,18 @@ answered, and never takes a proof away.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from cryptography.hazmat.primitives import serialization
 
 from apiserver import errors
 from apiserver.auditing import Act, note
 from apiserver.auth.identity import Caller
 from apiserver.operations import Operations
-from apiserver.pki import tpmbundle, tpmcredential
+from apiserver.pki import tpmbundle, tpmcredential, tpmroots
 from apiserver.pki.requests import Refused
 from apiserver.pki.tpmroots import Roots, Unproven
 from apiserver.pki.tpmtypes import Malformed
@@ -117,6 +120,20 @@ def integrity_of(request: Json) -> Json:
             outcome, info = "Verified" if is_verified else "Failed", found["message"]
     part = {"status": outcome}
     return part | {"info": info, "tpm": dict(part), "deviceIdentity": dict(part)}
+
+
+def endorsement_of(request: Json) -> str:
+    """SHA-256 in hexadecimal of the endorsement key of the TPM that was shown to have the key of
+    the request (of its DER, as `tpm2_readpublic -f der` writes it); empty where none was."""
+    found = _condition(request)
+    if found is None or found["status"] != conditions.TRUE:
+        return ""
+    bundle = tpmbundle.read(request["spec"]["csr"])
+    key = tpmroots.certificate_in(bundle.ek_certificate).public_key()
+    der = key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(der).hexdigest()
 
 
 def _condition(request: Json) -> Json | None:

@@ -1,15 +1,16 @@
 """EnrollmentPolicy: which machines are let in without a person, and as what.
 
 All that a policy demands must hold; one that demands nothing is no policy. What a machine proves
-are its key (`devices`) and the certificate that it came with (the three lists of certificates). Its
-labels, serial number and system information are what it says of itself: whoever has an enrolment
-certificate can say it too. So a good policy names a certificate, or keys, beside them, and has a
-limit.
+are its key (`devices`), the certificate that it came with (the three lists of certificates) and its
+TPM. Its labels, serial number and system information are what it says of itself: whoever has an
+enrolment certificate can say it too. So a good policy names a certificate, or keys, beside them,
+and has a limit.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -50,6 +51,8 @@ DEMANDS = (
     "certificateRequests",
     "certificateFingerprints",
     "certificateAuthorities",
+    "tpmVerified",
+    "tpmKeys",
 )
 
 
@@ -86,6 +89,13 @@ class EnrollmentPolicySpec(Model):
         "Key identifiers of authorities in hexadecimal, one of which must have signed the "
         "certificate that it comes with."
     )
+    tpm_verified: bool | None = Field(
+        None, description="True: its key must have been shown to live in a TPM of a trusted maker."
+    )
+    tpm_keys: Listed | None = _listed(
+        "SHA-256 of endorsement keys (their DER) in hexadecimal: its key must live in a TPM of one "
+        "of these."
+    )
     labels: dict[str, str] | None = Field(
         None, description="Labels that the device gets, before those that it proposes."
     )
@@ -116,13 +126,14 @@ def check(document: Json) -> None:
 
 
 def _check(spec: Json) -> Complaints:
-    if all(spec.get(key) is None for key in DEMANDS):
+    if all(spec.get(key) in (None, False) for key in DEMANDS):
         yield FieldError("spec", REQUIRED, f"demand something: one of {', '.join(DEMANDS)}")
     yield from check_selector(spec.get("selector"), "spec.selector", must_select=False)
     yield from check_labels(spec.get("labels"), "spec.labels")
     for key, digits in (
         ("certificateFingerprints", _FINGERPRINT_DIGITS),
         ("certificateAuthorities", 0),
+        ("tpmKeys", _FINGERPRINT_DIGITS),
     ):
         listed = spec.get(key)
         for index, value in enumerate(listed if isinstance(listed, list) else ()):
@@ -147,8 +158,9 @@ def is_exhausted(policy: Json) -> bool:
     return limit is not None and (mapping(policy, "status").get("admitted") or 0) >= limit
 
 
-def admits(policy: Json, request: Json) -> bool:
-    """Whether the policy lets in whoever made this EnrollmentRequest."""
+def admits(policy: Json, request: Json, endorsement: Callable[[], str] = str) -> bool:
+    """Whether the policy lets in whoever made this EnrollmentRequest. `endorsement` reads what TPM
+    it was shown to have; empty for none."""
     if is_exhausted(policy):
         return False
     spec = policy["spec"]
@@ -162,6 +174,9 @@ def admits(policy: Json, request: Json) -> bool:
     wanted = spec.get("systemInfo") or {}
     if any(_said(said, key) != value for key, value in wanted.items()):
         return False
+    tpm = endorsement() if spec.get("tpmVerified") or spec.get("tpmKeys") else ""
+    if spec.get("tpmVerified") and not tpm:
+        return False
     issued = _of_request(text(shown, "commonName") or "")
     return all(
         demanded is None or value in demanded
@@ -171,6 +186,7 @@ def admits(policy: Json, request: Json) -> bool:
             (_requests(spec.get("certificateRequests")), issued),
             (_digits(spec.get("certificateFingerprints")), shown.get("fingerprint")),
             (_digits(spec.get("certificateAuthorities")), shown.get("authority")),
+            (_digits(spec.get("tpmKeys")), tpm),
         )
     )
 

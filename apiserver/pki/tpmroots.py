@@ -61,8 +61,7 @@ class Roots:
         if not self._trusted:
             raise Unproven("no makers of TPMs are trusted: start the server with --tpm-ca")
         try:
-            # A TPM's memory is larger than the certificate: what is behind it is no part of it.
-            certificate = x509.load_der_x509_certificate(_first(der))
+            certificate = certificate_in(der)
             certificate.public_key()
             issued = [each for each in self._trusted if _issued(each, certificate)]
             problem = self._problem(certificate)
@@ -122,6 +121,12 @@ def load(directory: Path, *, now: Callable[[], datetime] = lambda: datetime.now(
             name = each.subject.rfc4514_string()
             raise ValueError(f"{directory}: the certificate of {name!r} is not that of a CA")
     return Roots(found, now=now)
+
+
+def certificate_in(der: bytes) -> x509.Certificate:
+    """The endorsement certificate as it was read from a TPM, whose memory is larger than it: what
+    is behind it is no part of it. Raises what cryptography raises for one that can't be read."""
+    return x509.load_der_x509_certificate(_first(der))
 
 
 def _first(der: bytes) -> bytes:

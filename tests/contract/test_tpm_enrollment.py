@@ -4,6 +4,7 @@ gRPC's own client. [simulated] The real software TPM and real agents are in `tes
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives import serialization
 
-from apiserver import approvals
+from apiserver import admitting, approvals
 from apiserver.agentapi import grpc as ours
 from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.operations import WriteOptions
@@ -192,6 +194,52 @@ async def test_keys_of_two_tpms_do_not_pass(service: AgentService, tpm: Software
     await service.approve(liar.name)
     integrity = (await service.device(liar.name))["status"]["integrity"]
     assert integrity["status"] == "Failed"
+
+
+# --- who is let in without a person --------------------------------------------------------------
+
+
+async def test_a_policy_lets_in_whose_tpm_has_answered_and_no_other(
+    service: AgentService, tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admitting, "GAP_S", 0.02)
+    other, silent = SoftwareTpm(MAKER), SoftwareTpm(MAKER)
+    der = tpm.endorsement.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    listed = {"tpmKeys": [hashlib.sha256(der).hexdigest()], "tpmVerified": True}
+    for name, spec in (("listed", listed), ("rest", {"selector": {}, "limit": 1})):
+        document = {"metadata": {"name": name}, "spec": spec}
+        await service.operations.create(
+            PERSON, registry.ENROLLMENT_POLICY, "default", document, WriteOptions()
+        )
+    at_work = asyncio.create_task(admitting.Admitting(service.operations, service.issuing).run())
+    try:
+        for each in (tpm, other, silent):
+            await enrol(service, each)
+        await asyncio.sleep(0.3)
+        assert "approval" not in (await request(service, tpm.name))["status"], "not yet"
+        for each in (tpm, other):
+            assert await challenge(service, each.name, each.activate) == "success"
+        async with asyncio.timeout(10):
+            while "approval" not in (await request(service, tpm.name))["status"]:
+                await asyncio.sleep(0.02)
+            while "approval" not in (await request(service, other.name))["status"]:
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.3)
+    finally:
+        at_work.cancel()
+    by = {
+        each.name: (await request(service, each.name))["status"]
+        .get("approval", {})
+        .get("approvedBy")
+        for each in (tpm, other, silent)
+    }
+    assert by == {
+        tpm.name: "EnrollmentPolicy/listed",
+        other.name: "EnrollmentPolicy/rest",
+        silent.name: None,
+    }
 
 
 # --- what a challenge is not ---------------------------------------------------------------------

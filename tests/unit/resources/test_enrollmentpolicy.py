@@ -81,6 +81,13 @@ def test_a_machine_that_says_and_shows_nothing_is_let_in_by_no_demand(spec: Json
     assert not enrollmentpolicy.admits(policy(**spec), bare)
 
 
+@pytest.mark.parametrize("spec", [{"tpmVerified": True}, {"tpmKeys": ["AB" * 32]}], ids=str)
+def test_a_tpm_counts_if_it_was_shown(spec: Json) -> None:
+    assert enrollmentpolicy.admits(policy(**spec), request(), lambda: "ab" * 32)
+    assert not enrollmentpolicy.admits(policy(**spec), request())
+    assert not enrollmentpolicy.admits(policy(tpmKeys=["cd" * 32]), request(), lambda: "ab" * 32)
+
+
 def test_a_policy_lets_in_no_more_than_its_limit() -> None:
     assert enrollmentpolicy.admits(policy(1, selector={}, limit=2), request())
     assert not enrollmentpolicy.admits(policy(2, selector={}, limit=2), request())
