@@ -48,6 +48,8 @@ class StatusError(Exception):
         retry_after_s: int = 0,
         continue_token: str = "",
     ) -> None:
+        # Some repeat a header, which may hold bytes that are no text and can't be sent back.
+        message = message.encode(errors="replace").decode()
         super().__init__(message)
         self.message = message
         self.kind = kind

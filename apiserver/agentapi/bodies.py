@@ -72,8 +72,8 @@ def check_status(status: Json, path: str) -> None:
 
 def _harmful(problem: ValidationError, path: str) -> Iterator[FieldError]:
     for error in problem.errors(include_url=False, include_context=False):
-        # null is the zero value to the typed clients, and to us.
-        if error["input"] is None:
+        # null is the zero value to the typed clients, and to us; but in a list it is no item.
+        if error["input"] is None and not isinstance(error["loc"][-1], int):
             continue
         kind = error["type"]
         if kind.endswith(_WRONG_TYPE) or kind == _BAD_TIME:

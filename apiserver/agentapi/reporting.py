@@ -81,7 +81,8 @@ def _check_operations(operations: Any) -> None:
     if not isinstance(operations, list):
         raise errors.BadRequest("API Error: request body has an error: a JSON patch is a list")
     for index, operation in enumerate(operations):
-        if not isinstance(operation, dict) or operation.get("op") not in _PATCH_VERBS:
+        verb = operation.get("op") if isinstance(operation, dict) else None
+        if not isinstance(verb, str) or verb not in _PATCH_VERBS:
             raise errors.BadRequest(f"operation {index}: op must be add, remove, replace or test")
         if not operation.keys() <= _PATCH_MEMBERS:
             raise errors.BadRequest(f"operation {index}: members must be op, path and value")
