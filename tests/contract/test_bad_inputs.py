@@ -20,6 +20,7 @@ from tests.contract.data.inputs import (
     csrs,
     names,
     options,
+    patches,
     selectors,
     tokens,
 )
@@ -35,6 +36,7 @@ THEMES = {
     "names": names.ROWS,
     "selectors": selectors.ROWS,
     "options": options.ROWS,
+    "patches": patches.ROWS,
 }
 ASKED_OF_US = 300
 REVOKED_WITHIN_S = 10.0
