@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from apiserver import approvals
+from apiserver import approvals, signing
 from apiserver.approvals import ENROLLMENT_REQUEST, SIGNING_REQUEST
 from apiserver.builtins.events import STORED as EVENT
 from apiserver.operations import ListOptions, WriteOptions
 from apiserver.pki import pacing, requests, signers
 from resources import conditions
-from tests.fakes import agent_client, agent_service, http_signer
+from tests.fakes import agent_client, agent_service, apiserver_process, http_signer
 from tests.fakes.agent_client import Agent, Connection
 from tests.fakes.agent_service import PERSON, AgentService
 from tests.fakes.http_signer import HttpSigner
@@ -364,6 +365,80 @@ async def test_what_waits_is_signed_here_when_nobody_signs_outside_any_more(
         async with early.connection(theirs) as managed:
             with pytest.raises((aiohttp.ClientError, OSError)):
                 await early.poll(managed)
+
+
+async def test_a_server_killed_after_the_answer_and_before_writing_it_down_costs_no_certificate(
+    tmp_path: Path, signer: HttpSigner
+) -> None:
+    """A real process and kill -9; the signer has signed and holds its answer back."""
+    file = written(tmp_path, signer, timeoutSeconds=30)
+    data = tmp_path / "data"
+    signer.mode = http_signer.HOLD
+    agent: Agent | None = None
+    for _ in range(2):
+        running = apiserver_process.running(data, "--signers", str(file))
+        server = await asyncio.to_thread(running.__enter__)
+        try:
+            authority = (data / "pki" / "ca.crt").read_bytes()
+            config = yaml.safe_load((data / "enrollment" / "config.yaml").read_text())
+            shown = config["enrollment-service"]["authentication"]
+            pair = tmp_path / "enrollment.pem"
+            pair.write_bytes(
+                base64.b64decode(shown["client-certificate-data"])
+                + base64.b64decode(shown["client-key-data"])
+            )
+            async with Connection(server.agent_url, authority, pair) as factory:
+                if agent is None:
+                    agent = Agent(server.agent_url, authority, tmp_path)
+                    assert (await agent.enrol(factory)).code == 201
+                    assert await asyncio.to_thread(approve, server, agent.name) == 200
+                    async with asyncio.timeout(20):
+                        await signer.held.wait()
+                    signer.mode = http_signer.ISSUE
+                    server.kill()
+                else:
+                    async with asyncio.timeout(20):
+                        await agent.wait_for_certificate(factory)
+        finally:
+            await asyncio.to_thread(running.__exit__, None, None, None)
+    assert len(signer.seen) == 2
+    assert len(signer.signed) == 1
+
+
+def approve(server: apiserver_process.Process, name: str) -> int:
+    tls = apiserver_process.administrator(server)
+    path = f"/apis/flightctl.io/v1beta1/namespaces/default/enrollmentrequests/{name}/approval"
+    return apiserver_process.ask(server.url, tls, "PUT", path, b'{"approved": true}')[0]
+
+
+async def test_of_several_servers_one_asks_and_another_takes_over(
+    tmp_path: Path,
+    signer: HttpSigner,
+    new_database: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(signing, "LEASE_S", 1.0)
+    monkeypatch.setattr(signing, "EVERY_S", 0.2)
+    file, database = written(tmp_path, signer), new_database("postgresql")
+    signer.mode = http_signer.SLOW
+    directories = tmp_path / "one", tmp_path / "other"
+    async with AsyncExitStack() as others:
+        one = await others.enter_async_context(serving(directories[0], file, database))
+        shutil.copytree(directories[0] / "pki", directories[1] / "pki")
+        async with serving(directories[1], file, database) as other:
+            async with one.connection() as factory:
+                agent = await approved(one, factory)
+                await until(lambda: _async(len(signer.seen) >= 2))
+                # It said that it wants to be asked once a second; both would ask twice.
+                asked = len(signer.seen)
+                await asyncio.sleep(2.2)
+                assert len(signer.seen) - asked <= 3
+            await others.aclose()
+            signer.mode = http_signer.ISSUE
+            async with other.connection() as factory, asyncio.timeout(20):
+                agent.url = other.url
+                await agent.wait_for_certificate(factory)
+    assert len(signer.signed) == 1
 
 
 async def _async(value: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import os
 import shutil
@@ -17,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
+
+import yaml
 
 from apiserver.config import KEYS_FILE
 from apiserver.pki.authority import Authority
@@ -177,6 +180,22 @@ def balanced(directory: Path, database: str) -> Iterator[Replicas]:
             (directory / "front.kubeconfig").write_text(theirs.replace(urls[0], front.url))
             yield replicas
         assert all(front.connections.get(target) for target in front.targets), "one was never asked"
+
+
+def administrator(server: Process) -> ssl.SSLContext:
+    """TLS with the certificate in the server's kubeconfig."""
+    config = yaml.safe_load(server.kubeconfig.read_text())
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    decoded = {
+        key: base64.b64decode(value)
+        for key, value in (cluster | user).items()
+        if key.endswith("-data")
+    }
+    tls = ssl.create_default_context(cadata=decoded["certificate-authority-data"].decode())
+    pair = server.data.with_name(server.data.name + ".administrator.pem")
+    pair.write_bytes(decoded["client-certificate-data"] + decoded["client-key-data"])
+    tls.load_cert_chain(pair)
+    return tls
 
 
 def ask(
