@@ -52,6 +52,7 @@ from apiserver.operations import DEFAULT_NAMESPACE, Operations, WriteOptions, Wr
 from apiserver.pki.authority import Authority
 from apiserver.pki.extensions import PeerIdentity, identity_of
 from apiserver.pki.issuing import Issuing, issuing_of
+from apiserver.pki.presenting import Presenting
 from apiserver.pki.revocations import Revocations
 from apiserver.pki.rotation import Rotation
 from apiserver.pki.tpmroots import NO_MAKERS, Roots
@@ -195,8 +196,17 @@ class Site:
     addresses: Addresses = field(default_factory=Addresses)
     users: ssl.SSLContext = field(init=False)
     agents: ssl.SSLContext = field(init=False)
+    presenting: Presenting | None = None
 
     async def open(self) -> None:
+        if self.issuing.server is not None:
+            self.presenting = Presenting(
+                self.settings.data / "pki",
+                self.issuing.server,
+                self.settings.server_names(),
+                utc_now,
+                self.put_in_force,
+            )
         files = await self._server_files()
         self.users = user_context(*files, self.issuing.authority.client_ca_pem)
         self.agents = agentapi.server_context(*files, self.issuing.client_ca_pem)
@@ -220,6 +230,10 @@ class Site:
         )
 
     async def _server_files(self) -> tuple[Path, Path]:
+        if self.presenting is not None:
+            found = await asyncio.to_thread(self.presenting.files)
+            if found is not None:
+                return found
         names = self.settings.server_names()
         return await asyncio.to_thread(self.issuing.authority.server_files, "server", names)
 
@@ -313,6 +327,9 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
     site.addresses.url, site.addresses.agent_url = url, agent_url
     await site.write_credentials()
     await stack.enter_async_context(rotation.kept())
+    if site.presenting is not None:
+        keeping = asyncio.create_task(site.presenting.keep(), name="presenting")
+        stack.push_async_callback(_ended, keeping)
     log.info("server started", url=url, agent_url=agent_url, data=str(settings.data))
     return Server(settings, url, agent_url, operations, tuple(runners), stack)
 

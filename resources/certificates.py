@@ -74,7 +74,8 @@ class CertificateSigningRequestStatus(Model):
         json_schema_extra={"format": "byte"},
     )
     conditions: list[Condition] | None = conditions(
-        "Approved or Denied by someone; Failed if it could not be signed."
+        "Approved or Denied by someone; Issued while, and after, a signer outside is asked; Failed "
+        "if it could not be signed."
     )
 
 

@@ -85,7 +85,8 @@ class EnrollmentRequestStatus(Model):
         None, description="The certificate that the machine came with."
     )
     conditions: list[Condition] | None = conditions(
-        "Approved once someone said yes; TPMVerified if the key was shown to live in a TPM."
+        "Approved once someone said yes; Issued while and after a signer outside is asked; Failed "
+        "if it refused; TPMVerified if the key was shown to live in a TPM."
     )
 
 

@@ -52,6 +52,8 @@ class Authority:
 
     def __init__(self, directory: Path, known: Sequence[Generation], now: Clock) -> None:
         self.directory = directory
+        # Authorities outside that sign for our servers, in PEM.
+        self.servers_outside = b""
         self._now = now
         self._take(known)
 
@@ -116,9 +118,11 @@ class Authority:
 
     @property
     def server_ca_pem(self) -> bytes:
-        """What clients trust our servers by: the root that signs, and those that are to follow."""
+        """What clients trust our servers by: the root that signs, those that are to follow, and
+        who signs for our servers outside."""
         number = self.signing.number
-        return b"".join(each.root.pem for each in self._trusted() if each.number >= number)
+        ours = b"".join(each.root.pem for each in self._trusted() if each.number >= number)
+        return ours + self.servers_outside
 
     def _trusted(self) -> list[Generation]:
         now = self._now()
@@ -172,7 +176,7 @@ class Authority:
             self._leaf(subject, key.public_key(), SERVER_LIFETIME, root)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(
-                x509.SubjectAlternativeName([_general_name(name) for name in listed]),
+                x509.SubjectAlternativeName([general_name(name) for name in listed]),
                 critical=False,
             )
         )
@@ -202,7 +206,7 @@ class Authority:
         if pair.certificate.not_valid_after_utc - self._now() < SERVER_RENEWAL:
             return False
         found = pair.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        return list(found.value) == [_general_name(name) for name in names]
+        return list(found.value) == [general_name(name) for name in names]
 
     def _leaf(
         self,
@@ -240,7 +244,7 @@ def _alternative_names(
     return x509.SubjectAlternativeName(kept) if kept else None
 
 
-def _general_name(name: str) -> x509.GeneralName:
+def general_name(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:

@@ -7,7 +7,7 @@ key, another's name, or extensions that were left out are refused here and not a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,7 +19,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from apiserver.pki import extensions
 from apiserver.pki.extensions import Unreadable
 from apiserver.pki.orders import Order
-from apiserver.pki.signers import SERVER_SVC
 
 PEM_BYTES_MAX = 128 * 1024
 # Clocks of signers run ahead.
@@ -62,16 +61,26 @@ def trust_of(pem: bytes) -> Trust:
 
 def leaf_of(pem: bytes, order: Order, trust: Trust, *, now: datetime) -> bytes:
     """The certificate that was ordered, alone, in PEM. Raises Unfit."""
+    leaf = _measured(pem, order.request.public_key, trust, now)
+    if leaf.not_valid_after_utc > now + order.granted.lifetime + LONGER:
+        wanted = f"{order.granted.lifetime.total_seconds():.0f} s"
+        raise Unfit(f"the certificate is valid for longer than the {wanted} that were asked for")
+    _check_purposes(leaf, {"clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH})
+    _check_identity(leaf, order)
+    return leaf.public_bytes(serialization.Encoding.PEM)
+
+
+def _measured(
+    pem: bytes, key: CertificatePublicKeyTypes, trust: Trust, now: datetime
+) -> x509.Certificate:
+    """The first certificate, if it is for the key, valid now, and of an authority that we trust."""
     leaf = _certificates(pem)[0]
-    if _spki(leaf.public_key()) != _spki(order.request.public_key):
+    if _spki(leaf.public_key()) != _spki(key):
         raise Unfit("the certificate is for another key than the request's")
     if leaf.not_valid_before_utc > now + SKEW:
         raise Unfit(f"the certificate is not valid before {leaf.not_valid_before_utc:%FT%TZ}")
     if leaf.not_valid_after_utc < now + _SHORTEST:
         raise Unfit(f"the certificate expired at {leaf.not_valid_after_utc:%FT%TZ}")
-    if leaf.not_valid_after_utc > now + order.granted.lifetime + LONGER:
-        wanted = f"{order.granted.lifetime.total_seconds():.0f} s"
-        raise Unfit(f"the certificate is valid for longer than the {wanted} that were asked for")
     if not trust.has_issued(leaf):
         raise Unfit(
             f"the certificate's issuer, {leaf.issuer.rfc4514_string()!r}, is not in trustFile; "
@@ -79,9 +88,33 @@ def leaf_of(pem: bytes, order: Order, trust: Trust, *, now: datetime) -> bytes:
         )
     if _is_authority(leaf):
         raise Unfit("the certificate is that of an authority")
-    _check_purposes(leaf, order)
-    _check_identity(leaf, order)
+    return leaf
+
+
+def server_leaf_of(
+    pem: bytes,
+    key: CertificatePublicKeyTypes,
+    names: Iterable[x509.GeneralName],
+    trust: Trust,
+    *,
+    now: datetime,
+) -> bytes:
+    """The certificate of a server of ours, alone, in PEM. Clients go by its names, so extensions of
+    ours are not asked for. Raises Unfit."""
+    leaf = _measured(pem, key, trust, now)
+    _check_purposes(leaf, {"serverAuth": ExtendedKeyUsageOID.SERVER_AUTH})
+    if missing := [str(name.value) for name in names if name not in names_of(leaf.extensions)]:
+        raise Unfit(f"the certificate is not for {', '.join(missing)}")
     return leaf.public_bytes(serialization.Encoding.PEM)
+
+
+def names_of(extensions: x509.Extensions) -> set[x509.GeneralName]:
+    """The alternative names."""
+    try:
+        found = extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return set()
+    return set(found.value)
 
 
 def _certificates(pem: bytes) -> Sequence[x509.Certificate]:
@@ -119,14 +152,12 @@ def _is_authority(certificate: x509.Certificate) -> bool:
     return found.value.ca
 
 
-def _check_purposes(leaf: x509.Certificate, order: Order) -> None:
-    wanted = {"clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH}
-    if order.granted.signer == SERVER_SVC:
-        wanted["serverAuth"] = ExtendedKeyUsageOID.SERVER_AUTH
+def _check_purposes(leaf: x509.Certificate, wanted: Mapping[str, x509.ObjectIdentifier]) -> None:
     try:
         found = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
-        raise Unfit("the certificate has no extended key usage; it must have clientAuth") from None
+        names = ", ".join(wanted)
+        raise Unfit(f"the certificate has no extended key usage; it must have {names}") from None
     if missing := [name for name, oid in wanted.items() if oid not in found]:
         raise Unfit(f"the certificate's extended key usage lacks {', '.join(missing)}")
 

@@ -49,11 +49,12 @@ class Trusted:
 
 @dataclass(frozen=True, slots=True)
 class Issuing:
-    """Who signs, by signer name."""
+    """Who signs, by signer name; `server`: who signs our own servers' certificates, if not we."""
 
     authority: Authority
     outsiders: tuple[Outsider, ...] = ()
     trusted: tuple[Trusted, ...] = ()
+    server: Outsider | None = None
     _built_in: dict[bytes, Trust] = field(default_factory=dict)
 
     def outsider(self, signer_name: str) -> Outsider | None:
@@ -110,17 +111,23 @@ def issuing_of(
     session: aiohttp.ClientSession,
 ) -> Issuing:
     """Raises SignerFileError."""
-    outsiders, trusted = [], []
+    outsiders: dict[str, Outsider] = {}
+    trusted = []
     for purpose, settings in configured.items():
         if settings.trust_file is None:
             continue
         names = signerfile.PURPOSES[purpose]
         trust = signerfile.trust(settings.trust_file)
-        trusted.append(Trusted(names, trust))
+        if purpose == signerfile.SERVER:
+            # Of the client certificates of such an authority nothing is believed.
+            authority.servers_outside = trust.pem
+        else:
+            trusted.append(Trusted(names, trust))
         match settings:
             case signerfile.Http():
-                outsiders.append(Outsider(HttpSigner(Line(session, settings)), names, trust))
+                outsiders[purpose] = Outsider(HttpSigner(Line(session, settings)), names, trust)
             case signerfile.Kubernetes():
                 signer = KubernetesSigner(Line(session, settings), settings)
-                outsiders.append(Outsider(signer, names, trust))
-    return Issuing(authority, tuple(outsiders), tuple(trusted))
+                outsiders[purpose] = Outsider(signer, names, trust)
+    server = outsiders.pop(signerfile.SERVER, None)
+    return Issuing(authority, tuple(outsiders.values()), tuple(trusted), server)

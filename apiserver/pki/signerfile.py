@@ -20,10 +20,12 @@ from apiserver.pki import issued, signers
 from apiserver.pki.issued import Trust, Unfit
 from resources import kubeyaml
 
+SERVER = "server"
 # What certificates are for, and whose signer names belong to it.
 PURPOSES: Mapping[str, frozenset[str]] = {
     "enrollment": frozenset({signers.ENROLLMENT}),
     "management": signers.MANAGEMENT | {signers.SVC_CLIENT},
+    SERVER: frozenset({signers.SERVER_SVC}),
 }
 # Of Kubernetes' API: it refuses less.
 EXPIRATION_S_MIN = 600

@@ -6,11 +6,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import shutil
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import aiohttp
@@ -19,7 +22,7 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from apiserver import approvals, signing
+from apiserver import app, approvals, config, signing
 from apiserver.approvals import ENROLLMENT_REQUEST, SIGNING_REQUEST
 from apiserver.builtins.events import STORED as EVENT
 from apiserver.operations import ListOptions, WriteOptions
@@ -63,7 +66,7 @@ async def serving(directory: Path, file: Path, database: str = "") -> AsyncItera
 
 @pytest.fixture
 async def service(
-    tmp_path: Path, signer: HttpSigner, database_url: str
+    database_url: str, tmp_path: Path, signer: HttpSigner
 ) -> AsyncIterator[AgentService]:
     async with serving(tmp_path, written(tmp_path, signer), database_url) as running:
         yield running
@@ -154,19 +157,7 @@ async def test_a_device_renews_outside_and_an_enrolment_certificate_comes_from_t
         assert (await agent.poll(new)).code == 200
 
     key = ec.generate_private_key(ec.SECP256R1())
-    csr = agent_client.signing_request(key, "client-enrollment-line")
-    document = {
-        "metadata": {"name": "line"},
-        "spec": {
-            "request": base64.b64encode(csr.encode()).decode(),
-            "signerName": "enrollment",
-            "usages": ["clientAuth", "CA:false"],
-            "expirationSeconds": 86_400,
-        },
-    }
-    await approvals.create_csr(
-        service.operations, service.issuing, PERSON, "default", document, WriteOptions()
-    )
+    await ask_for_enrollment(service, "line", key)
 
     async def issued() -> Json:
         found = await service.operations.get(PERSON, SIGNING_REQUEST, "default", "line")
@@ -316,27 +307,55 @@ async def test_an_authority_outside_opens_only_the_doors_that_it_is_for(
 async def test_what_is_changed_after_its_approval_is_not_signed(
     tmp_path: Path, signer: HttpSigner
 ) -> None:
+    """Who may write requests, and may not approve them, puts a key of his own into one."""
     signer.mode, signer.retry_after = http_signer.DOWN, "0"
-    file = written(tmp_path, signer)
-    async with serving(tmp_path, file) as service, service.connection() as factory:
-        agent = await approved(service, factory)
-        await reason_is(service, agent, "SignerUnavailable")
-        another = agent_client.signing_request(ec.generate_private_key(ec.SECP256R1()), agent.name)
+    async with serving(tmp_path, written(tmp_path, signer)) as service:
+        await ask_for_enrollment(service, "line", ec.generate_private_key(ec.SECP256R1()))
+        read = partial(service.operations.get, PERSON, SIGNING_REQUEST, "default", "line")
+        await until(lambda: _async(bool(signer.seen)))
+        thief = enrollment_request("line", ec.generate_private_key(ec.SECP256R1()))
         await service.operations.patch(
-            PERSON,
-            ENROLLMENT_REQUEST,
-            "default",
-            agent.name,
-            lambda old: old | {"spec": old["spec"] | {"csr": another}},
-            WriteOptions(),
+            PERSON, SIGNING_REQUEST, "default", "line", lambda old: old | thief, WriteOptions()
         )
         signer.mode = http_signer.ISSUE
 
         async def failed() -> Json:
-            return condition(await request_of(service, agent), "Failed")
+            return condition(await read(), "Failed")
 
         assert "changed after it was approved" in (await until(failed))["message"]
         assert not signer.signed
+        # Approved again, as it is now, it is signed.
+        decision = {"status": {"conditions": [{"type": "Approved", "status": "True"}]}}
+        await approvals.sign_csr(
+            service.operations, service.issuing, PERSON, "default", "line", decision
+        )
+
+        async def issued() -> Json:
+            found = await read()
+            return found["status"].get("certificate") and found
+
+        assert not condition(await until(issued), "Failed")
+
+
+def enrollment_request(name: str, key: ec.EllipticCurvePrivateKey) -> Json:
+    csr = agent_client.signing_request(key, f"client-enrollment-{name}")
+    return {
+        "spec": {
+            "request": base64.b64encode(csr.encode()).decode(),
+            "signerName": signers.ENROLLMENT,
+            "usages": ["clientAuth", "CA:false"],
+            "expirationSeconds": 86_400,
+        }
+    }
+
+
+async def ask_for_enrollment(
+    service: AgentService, name: str, key: ec.EllipticCurvePrivateKey
+) -> None:
+    document = {"metadata": {"name": name}} | enrollment_request(name, key)
+    await approvals.create_csr(
+        service.operations, service.issuing, PERSON, "default", document, WriteOptions()
+    )
 
 
 async def test_what_waits_is_signed_here_when_nobody_signs_outside_any_more(
@@ -367,6 +386,7 @@ async def test_what_waits_is_signed_here_when_nobody_signs_outside_any_more(
                 await early.poll(managed)
 
 
+@pytest.mark.timeout(180)
 async def test_a_server_killed_after_the_answer_and_before_writing_it_down_costs_no_certificate(
     tmp_path: Path, signer: HttpSigner
 ) -> None:
@@ -411,15 +431,20 @@ def approve(server: apiserver_process.Process, name: str) -> int:
     return apiserver_process.ask(server.url, tls, "PUT", path, b'{"approved": true}')[0]
 
 
+@pytest.fixture
+def shared_database(new_database: Callable[[str], str]) -> str:
+    return new_database("postgresql")
+
+
 async def test_of_several_servers_one_asks_and_another_takes_over(
+    shared_database: str,
     tmp_path: Path,
     signer: HttpSigner,
-    new_database: Callable[[str], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(signing, "LEASE_S", 1.0)
     monkeypatch.setattr(signing, "EVERY_S", 0.2)
-    file, database = written(tmp_path, signer), new_database("postgresql")
+    file, database = written(tmp_path, signer), shared_database
     signer.mode = http_signer.SLOW
     directories = tmp_path / "one", tmp_path / "other"
     async with AsyncExitStack() as others:
@@ -439,6 +464,57 @@ async def test_of_several_servers_one_asks_and_another_takes_over(
                 agent.url = other.url
                 await agent.wait_for_certificate(factory)
     assert len(signer.signed) == 1
+
+
+async def test_the_servers_certificate_comes_from_outside_too(
+    tmp_path: Path, signer: HttpSigner
+) -> None:
+    """Of both listeners; until it is there the built-in authority's serves, and clients that go by
+    the written files trust either."""
+    settings = config.settings_of(
+        data=tmp_path / "data",
+        listen="127.0.0.1:0",
+        agent_listen="127.0.0.1:0",
+        signers=written(tmp_path, signer, "server"),
+        with_controllers=False,
+    )
+    signer.mode, signer.retry_after = http_signer.DOWN, "0"
+    server = await app.serve(settings)
+    try:
+        urls = server.url, server.agent_url
+        assert [await issuer(settings.data, url) for url in urls] == ["flightctl-ca"] * 2
+        signer.mode = http_signer.ISSUE
+        for url in urls:
+
+            async def is_theirs(url: str = url) -> bool:
+                return await issuer(settings.data, url) == "outside-ca"
+
+            await until(is_theirs)
+    finally:
+        await server.stop()
+    signer.mode, asked = http_signer.DOWN, len(signer.seen)
+    server = await app.serve(settings)
+    try:
+        urls = server.url, server.agent_url
+        assert [await issuer(settings.data, url) for url in urls] == ["outside-ca"] * 2
+    finally:
+        await server.stop()
+    assert len(signer.seen) == asked, "what is there and good is not ordered again"
+    assert len(signer.signed) == 1
+
+
+async def issuer(data: Path, url: str) -> str:
+    """Who signed what the server at `url` shows, to a client that goes by the kubeconfig."""
+    kubeconfig = yaml.safe_load((data / "admin.kubeconfig").read_text())
+    pem = kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"]
+    tls = ssl.create_default_context(cadata=base64.b64decode(pem).decode())
+    parts = urlsplit(url)
+    _, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=tls)
+    try:
+        shown = writer.get_extra_info("peercert")["issuer"]
+        return str(dict(pair[0] for pair in shown)["commonName"])
+    finally:
+        writer.transport.abort()
 
 
 async def _async(value: bool) -> bool:

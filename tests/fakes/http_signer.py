@@ -25,6 +25,10 @@ from tests.fakes.service import Authority
 
 Json = dict[str, Any]
 
+USAGES = {
+    "clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH,
+    "serverAuth": ExtendedKeyUsageOID.SERVER_AUTH,
+}
 TOKEN = "only-homeport-knows-this"
 ISSUE, SLOW, REFUSE, DOWN, GARBAGE, WRONG_KEY, BARE, EXPIRED, FORBID, HOLD = (
     "issue", "slow", "refuse", "down", "garbage", "wrong-key", "bare", "expired", "forbid", "hold"
@@ -113,8 +117,16 @@ class HttpSigner:
             .not_valid_before(begin)
             .not_valid_after(begin + life)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .add_extension(
+                x509.ExtendedKeyUsage(
+                    [USAGES[name] for name in order.get("usages", ["clientAuth"])]
+                ),
+                critical=False,
+            )
         )
+        for extension in csr.extensions:
+            if isinstance(extension.value, x509.SubjectAlternativeName):
+                builder = builder.add_extension(extension.value, critical=False)
         for wanted in [] if self.mode == BARE else order["extensions"]:
             value = x509.UnrecognizedExtension(
                 x509.ObjectIdentifier(wanted["oid"]), bytes.fromhex(wanted["der"])

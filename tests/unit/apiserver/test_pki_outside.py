@@ -326,7 +326,7 @@ def test_what_is_wrong_with_a_signer_is_said_with_its_place(
     [
         ("[]", "must be an object"),
         ("a: [", "can't be read"),
-        ({"server": {"type": "built-in"}}, "server is no purpose"),
+        ({"users": {"type": "built-in"}}, "users is no purpose"),
         ({"management": "built-in"}, "management: "),
     ],
     ids=str,

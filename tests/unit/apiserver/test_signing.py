@@ -179,7 +179,10 @@ async def test_since_when_it_is_down_survives_a_restart(desk: Desk) -> None:
     assert f"since {since}:" in said["message"]
 
 
-async def test_a_request_that_brings_the_signer_down_alone_keeps_nobody_waiting(desk: Desk) -> None:
+async def test_a_request_that_brings_the_signer_down_alone_keeps_nobody_waiting(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signing, "AT_ONCE", 1)
     poison = await desk.approve()
     desk.signer.answers[poison] = DOWN
     await desk.approve(30)
@@ -235,7 +238,7 @@ async def test_what_went_while_it_was_asked_for_gets_nothing(desk: Desk) -> None
     name = await desk.approve()
 
     async def delete() -> None:
-        await desk.operations.delete(PERSON, ENROLLMENT_REQUEST, "default", name)
+        await desk.operations.delete(PERSON, approvals.DEVICE, "default", name)
         desk.signer.before = None
 
     desk.signer.before = delete
@@ -256,10 +259,16 @@ async def test_what_was_made_again_meanwhile_does_not_get_the_others_certificate
         await desk.operations.create(
             PERSON, ENROLLMENT_REQUEST, "default", document, WriteOptions()
         )
+        await approvals.approve_enrollment(
+            desk.operations, desk.issuing, PERSON, "default", name, {"approved": True}
+        )
 
     desk.signer.before = replace
-    await desk.rounds(3)
-    assert not ((await desk.request(name)).get("status") or {}).get("certificate")
+    await desk.work.round()
+    assert not (await desk.request(name))["status"].get("certificate")
+    await desk.rounds(2)
+    assert desk.signer.asked == [name, name]
+    assert await desk.issued() == 1
 
 
 async def test_a_request_that_we_can_not_handle_keeps_nobody_waiting(
