@@ -47,6 +47,7 @@ DEVICE = Kind(
         Subresource("rendered", ("get",)),
         Subresource("lastseen", ("get",), "DeviceLastSeen"),
         Subresource("inputs", ("create",), "DeviceInputs"),
+        Subresource("decommission", ("update",), "DeviceDecommission"),
     ),
     columns=(
         Column("Alias", ".metadata.labels.alias", description="The label alias."),

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from apiserver import followers, showing
+from apiserver import decommissioning, followers, showing
 from apiserver.auditing import Act
 from apiserver.errors import BadRequest, Unprocessable
 from apiserver.kube import bodies, reading, rendering, writing
@@ -130,6 +130,16 @@ async def _following(request: web.Request, target: Target) -> web.StreamResponse
     return await rendering.plain(request, answer)
 
 
+async def _decommission(request: web.Request, target: Target) -> web.StreamResponse:
+    face = request.app[FACE]
+    query = writing.write_query(request)
+    body, warnings = await bodies.document(request, query)
+    gone = await decommissioning.decommission(
+        face.operations, target.caller, target.place, target.name, body, dry_run=query.dry_run
+    )
+    return await rendering.document(request, target.kind, gone, now=face.now(), warnings=warnings)
+
+
 async def _rendered(request: web.Request, target: Target) -> web.StreamResponse:
     face = request.app[FACE]
     found = await face.operations.rendered(target.caller, target.place, target.name)
@@ -182,6 +192,7 @@ _HANDLERS: Mapping[tuple[str, str, str], Handler] = {
     ("CertificateSigningRequest", "enrollmentconfig", "get"): _enrollment_config,
     ("Fleet", "bindings", "create"): _bind,
     ("Fleet", "progress", "get"): _progress,
+    ("Device", "decommission", "update"): _decommission,
     ("Device", "rendered", "get"): _rendered,
     ("Device", "lastseen", "get"): _last_seen,
     ("Device", "inputs", "create"): _hand_over,

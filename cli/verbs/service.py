@@ -130,6 +130,30 @@ def approve(
 
 
 @at_a_site
+def decommission(
+    site: Site,
+    name: Annotated[
+        str,
+        typer.Argument(help="Device: device/NAME or NAME.", autocompletion=completing.targets),
+    ],
+    target: Annotated[
+        str, typer.Option("--target", "-t", help="How far it is taken back: Unenroll.")
+    ] = "Unenroll",
+) -> None:
+    """Take a device out of service for good: it forgets the service, and is deleted then."""
+    from cli.targets import Target
+
+    reach = site.reach()
+    kind, slash, rest = name.rpartition("/")
+    device = reach.kinds.find("devices.flightctl.io")
+    if slash and reach.kinds.find(kind) != device:
+        raise typer.BadParameter(f'"{name}" is not device/NAME', param_hint="NAME")
+    path = Target(device, reach.namespace, rest).path("decommission")
+    reach.client.ask("PUT", path, body={"target": target})
+    typer.echo(f"{Target(device, reach.namespace, rest).shown} decommissioning")
+
+
+@at_a_site
 def version(site: Site) -> None:
     """Print the version of this program, and of the service if one is at hand."""
     from importlib.metadata import version as version_of
@@ -172,4 +196,9 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-VERBS = (("approve", approve), ("version", version), ("completion", completion))
+VERBS = (
+    ("approve", approve),
+    ("decommission", decommission),
+    ("version", version),
+    ("completion", completion),
+)

@@ -54,6 +54,7 @@ RESOURCES = {
     "devices/lastseen": SEEN,
     "devices/rendered": Row("get"),
     "devices/inputs": Row(),
+    "devices/decommission": Row(),
     "fleets": Row(MANAGE, READ),
     "fleets/status": SEEN,
     "fleets/progress": SEEN,

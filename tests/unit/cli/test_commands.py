@@ -290,3 +290,14 @@ def test_a_verb_makes_a_command_of_itself_alone() -> None:
     assert commands("up") == ["up"]
     assert commands("fly") == commands("--help") == commands()
     assert {"up", "get", "rollout"} < set(commands())
+
+
+def test_decommission_dismisses_the_device_that_was_named(api: TinyApi, run: Run) -> None:
+    api.answers[f"PUT {DEVICES}/pump/decommission"] = {}
+    for word in ("device/pump", "pump", "dev/pump"):
+        code, out, err = run("decommission", word)
+        assert (code, out) == (0, "device.flightctl.io/pump decommissioning\n"), err
+        assert api.heard[-1].body == {"target": "Unenroll"}
+    code, _, err = run("decommission", "er/pump")
+    assert code == 2
+    assert "device/NAME" in err
