@@ -53,7 +53,7 @@ class Refusals:
 
     def tell_read(self, caller: Caller, about: Json) -> None:
         """`about` is an object whose secrets were answered."""
-        seen = caller.name, f"{about['uid']} {about['resourceVersion']}"
+        seen = caller.identity, " ".join(str(each) for each in about.values())
         now = self.monotonic()
         if now - self._read.get(seen, -READ_AGAIN_S) < READ_AGAIN_S:
             return

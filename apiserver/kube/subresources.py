@@ -14,7 +14,7 @@ from apiserver import decommissioning, followers, showing
 from apiserver.auditing import Act
 from apiserver.errors import BadRequest, Unprocessable
 from apiserver.kube import bodies, reading, rendering, writing
-from apiserver.kube.face import FACE
+from apiserver.kube.face import FACE, Face
 from apiserver.kube.target import Target
 from apiserver.wire import options, patch
 from resources.errors import REQUIRED, FieldError
@@ -143,7 +143,16 @@ async def _decommission(request: web.Request, target: Target) -> web.StreamRespo
 async def _rendered(request: web.Request, target: Target) -> web.StreamResponse:
     face = request.app[FACE]
     found = await face.operations.rendered(target.caller, target.place, target.name)
+    # It may hold files from Secrets.
+    _tell_read(face, target, found)
     return await rendering.document(request, target.kind, found, now=face.now())
+
+
+def _tell_read(face: Face, target: Target, found: Json) -> None:
+    """Who reads secrets is told in the audit."""
+    if face.refusals is not None:
+        act = Act(target.caller, "get", target.kind, target.place, target.name, target.subresource)
+        face.refusals.tell_read(target.caller, act.about(found))
 
 
 async def _last_seen(request: web.Request, target: Target) -> web.StreamResponse:
@@ -162,9 +171,7 @@ async def _last_seen(request: web.Request, target: Target) -> web.StreamResponse
 async def _credentials(request: web.Request, target: Target) -> web.StreamResponse:
     face = request.app[FACE]
     found = await face.operations.credentials(target.caller, target.kind, target.place, target.name)
-    if face.refusals is not None:
-        act = Act(target.caller, "get", target.kind, target.place, target.name, target.subresource)
-        face.refusals.tell_read(target.caller, act.about(found))
+    _tell_read(face, target, found)
     return await rendering.document(request, target.kind, found, now=face.now())
 
 

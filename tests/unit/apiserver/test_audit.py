@@ -122,6 +122,18 @@ async def test_who_reads_secrets_is_told_once_for_each_version(rig: Rig) -> None
     assert {each["spec"]["object"]["subresource"] for each in reads} == {"credentials"}
 
 
+async def test_who_reads_what_a_device_was_given_is_told(rig: Rig) -> None:
+    path = f"{G}/namespaces/default/devices"
+    named = {"apiVersion": "flightctl.io/v1beta1", "kind": "Device", "metadata": {"name": "d"}}
+    await rig.json("POST", path, json={**named, "spec": {"os": {"image": "a"}}}, code=201)
+    for _ in range(2):
+        await rig.json("GET", f"{path}/d/rendered", role="operator")
+        await rig.json("GET", f"{path}/d", role="operator")
+    reads = [each for each in await told(rig) if each["spec"]["verb"] == "get"]
+    assert [short(each) for each in reads] == [("test-operator", "get", "Device", "d", 200)]
+    assert reads[0]["spec"]["object"]["subresource"] == "rendered"
+
+
 async def test_bookkeeping_of_the_service_is_not_told(rig: Rig) -> None:
     path = await rig.fleets("a")
     before = len(await told(rig))
