@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 import orjson
 
-from apiserver import errors, inputs
+from apiserver import errors, inputs, resolving
+from apiserver.resolving import Chunk, Resolver
 from apiserver.store import (
     Snapshot,
     Store,
     Transaction,
     devices,
     following,
+    givens,
     objects,
     rolling,
     sets,
@@ -35,12 +38,13 @@ from resources import (
     rollout_plan,
     selectors,
 )
-from resources.errors import NOT_SUPPORTED, FieldError, Invalid
+from resources.errors import Invalid
 from resources.kind import Json, Kind
 from resources.manifest import Frozen
 
 BACKLOG = "devices"
 MAX_LIMIT = 100_000
+CAUSES = 10
 FETCHING = "Its outside sources are being fetched."
 
 
@@ -170,6 +174,8 @@ def update_device(tx: Transaction, row: Mapping[str, Any], old: Json, new: Json)
     relabelled = (metadata.get("labels") or {}) != (was.get("labels") or {})
     if respecified or relabelled:
         changes["inputs_version"] = row["inputs_version"] + 1
+    if relabelled and resolving.looks_at(tx, row, was, metadata):
+        changes["render_needed"] = 1
     if new.get("status") != old.get("status"):
         said = devices.with_integrity(row, _agent_part(new.get("status") or {}))
         changes |= devices.reported_changes(row, said)
@@ -302,7 +308,8 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
     limit (MAX_LIMIT), as `rollout_plan.Bind` explains them. Which devices a batch takes, and what
     the disruption budget allows of it, the policy of the Rollout says.
 
-    Answers {bound, rendered, remaining}. Repeating it is harmless: what is bound is not taken
+    Answers {bound, rendered, remaining, failed}; for the failed the template could not be rendered,
+    and they say why. Repeating it is harmless: what is bound is not taken
     again. 409 when the Rollout is paused, aborted or another one's, 422 when the template version
     cannot be rendered.
     """
@@ -310,6 +317,8 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise errors.BadRequest("limit must be a positive integer")
     work = await store.read(lambda s: _work(s, namespace, fleet, request))
+    if work.resolver is not None:
+        return await _bind_each(store, work, work.resolver, limit)
     bound = rendered = remaining = 0
     after = ""
     while bound < limit:
@@ -333,7 +342,66 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
         given, rendered = given + taken.rows, rendered + taken.rendered
         if taken.rows < size:
             break
-    return {"bound": bound, "rendered": rendered, "remaining": remaining}
+    return {"bound": bound, "rendered": rendered, "remaining": remaining, "failed": 0}
+
+
+async def _bind_each(store: Store, work: _Work, resolver: Resolver, limit: int) -> Json:
+    """`bind`, where the template has parameters: each device has its own, or a reason why not. What
+    that is, is made on a snapshot, and taken if the device's inputs are the same still."""
+    bound = rendered = failed = 0
+    after = ""
+    while bound < limit:
+        size = min(limit - bound, sets.CHUNK)
+        how: Json = {"limit": size, "after": after, "held": work.budget is not None}
+        find = partial(rolling.to_bind, target=work.target, choice=work.choice, **how)
+        chunk = await store.read(partial(resolver.resolve, find=find))
+        if chunk.devices:
+            taken, refused = await store.write(partial(_bind_chunk, work=work, chunk=chunk))
+            bound, rendered = bound + taken.rows, rendered + taken.rendered
+            failed += refused
+        if chunk.asked == size or len(chunk.devices) < chunk.asked:
+            after = chunk.last
+        elif after:
+            after = ""
+        else:
+            break
+    given = limit if work.budget is None else 0
+    while given < limit:
+        how = {"budget": work.budget_at(store.now()), "limit": min(limit - given, sets.CHUNK)}
+        find = partial(rolling.to_give, target=work.target, **how)
+        chunk = await store.read(partial(resolver.resolve, find=find))
+        if not chunk.devices:
+            break
+        taken, refused = await store.write(partial(_give_chunk, work=work, chunk=chunk))
+        given, rendered = given + len(chunk.devices), rendered + taken.rendered
+        failed += refused
+    remaining = await store.read(lambda s: _remaining(s, work, store.now()))
+    return {"bound": bound, "rendered": rendered, "remaining": remaining, "failed": failed}
+
+
+def _bind_chunk(tx: Transaction, *, work: _Work, chunk: Chunk) -> tuple[rolling.Bound, int]:
+    _put_chunk(tx, work, chunk)
+    held, number = work.budget is not None, len(chunk.devices)
+    taken = rolling.bind(tx, work.target, work.choice, number, held=held)
+    return taken, givens.refuse(tx, work.target, work.choice.batch)
+
+
+def _give_chunk(tx: Transaction, *, work: _Work, chunk: Chunk) -> tuple[rolling.Bound, int]:
+    _put_chunk(tx, work, chunk)
+    taken = rolling.give(tx, work.target, work.budget_at(tx.now), len(chunk.devices))
+    return taken, givens.refuse(tx, work.target, work.choice.batch)
+
+
+def _put_chunk(tx: Transaction, work: _Work, chunk: Chunk) -> None:
+    _check_live(tx, work.target.namespace, work.target.fleet, work.target.rollout)
+    if chunk.blobs:
+        tx.put_contents(chunk.blobs)
+    givens.put(tx, chunk.devices)
+
+
+def _remaining(snapshot: Snapshot, work: _Work, now: datetime) -> int:
+    counts, _ = rolling.progress(snapshot, work.target, now.timestamp() - work.timeout_s)
+    return int(_counted(counts, is_held=work.budget is not None)["unbound"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +413,11 @@ class _Work:
     budget: Json | None
     timeout_s: int
     blobs: Mapping[str, bytes]
+    resolver: Resolver | None = None
+
+    def budget_at(self, now: datetime) -> rolling.Budget:
+        assert self.budget is not None, "or all were given it when they were bound"
+        return rolling.Budget(self.budget, now.timestamp() - self.timeout_s)
 
 
 def _bind_some(
@@ -358,16 +431,12 @@ def _bind_some(
     taken = rolling.bind(tx, work.target, work.choice, limit, after, held=held)
     if not is_last or taken.rows < limit:
         return taken, 0
-    cutoff = tx.now.timestamp() - work.timeout_s
-    counts, _ = rolling.progress(tx, work.target, cutoff)
-    return taken, _counted(counts, is_held=held)["unbound"]
+    return taken, _remaining(tx, work, tx.now)
 
 
 def _give_some(tx: Transaction, *, work: _Work, limit: int) -> rolling.Bound:
     _check_live(tx, work.target.namespace, work.target.fleet, work.target.rollout)
-    assert work.budget is not None, "or all were given it when they were bound"
-    budget = rolling.Budget(work.budget, tx.now.timestamp() - work.timeout_s)
-    return rolling.give(tx, work.target, budget, limit)
+    return rolling.give(tx, work.target, work.budget_at(tx.now), limit)
 
 
 def version_created(tx: Transaction, namespace: str, version: Json) -> None:
@@ -403,32 +472,41 @@ def _work(snapshot: Snapshot, namespace: str, fleet: str, request: Json) -> _Wor
     try:
         choice = _choice(policy, request)
         frozen = inputs.load(snapshot, version["status"].get("inputs") or ())
-        if parameters.uses(version["status"]):
-            detail = "parameters in templates are not bound to devices yet"
-            raise Invalid([FieldError("status", NOT_SUPPORTED, detail)])
-        rendered = render.render(version["status"], name="", labels={}, frozen=frozen)
+        template = version["status"]
+        render.check(template, frozen=frozen.files)
+        is_given = bool(parameters.uses(template))
+        target = rolling.Target(namespace, fleet, name, rollout["metadata"]["name"])
+        blobs: Mapping[str, bytes] = {}
+        if is_given:
+            target = replace(target, is_given=True)
+        else:
+            target, blobs = _rendered_for_all(snapshot, target, template, frozen)
     except Invalid as problem:
         raise errors.unprocessable(kind, name, problem) from problem
-    spec, body = digest.canonical(rendered.spec), digest.canonical(rendered.rendered)
-    spec_digest = snapshot.digest_of(spec)
-    # What holds a secret has a digest that nobody can test a guess against.
-    rendered_digest = snapshot.digest_of(body, is_secret=frozen.is_secret)
-    target = rolling.Target(
-        namespace=namespace,
-        fleet=fleet,
-        template_version=name,
-        rollout=rollout["metadata"]["name"],
-        spec_digest=spec_digest,
-        rendered_digest=rendered_digest,
-        os_image=(rendered.spec.get("os") or {}).get("image") or "",
-    )
     return _Work(
         target,
         choice,
         budget=policy.get("disruptionBudget"),
         timeout_s=rollout_plan.timeout_s(policy),
-        blobs={spec_digest: spec, rendered_digest: body},
+        blobs=blobs,
+        resolver=Resolver(template, frozen) if is_given else None,
     )
+
+
+def _rendered_for_all(
+    snapshot: Snapshot, target: rolling.Target, template: Json, frozen: Frozen
+) -> tuple[rolling.Target, dict[str, bytes]]:
+    """Without parameters one render serves every device."""
+    rendered = render.evaluate(template, name="", labels={}, frozen=frozen)
+    spec, body = digest.canonical(rendered.spec), digest.canonical(rendered.rendered)
+    spec_digest = snapshot.digest_of(spec)
+    # What holds a secret has a digest that nobody can test a guess against.
+    rendered_digest = snapshot.digest_of(body, is_secret=frozen.is_secret)
+    image = (rendered.spec.get("os") or {}).get("image") or ""
+    target = replace(
+        target, spec_digest=spec_digest, rendered_digest=rendered_digest, os_image=image
+    )
+    return target, {spec_digest: spec, rendered_digest: body}
 
 
 def _choice(policy: Json, request: Json) -> rolling.Choice:
@@ -496,7 +574,10 @@ async def progress(store: Store, namespace: str, fleet: str, rollout: str) -> Js
         ]
         # Those that an attempt before this one has brought there were not selected again.
         answer["selected"] = max(answer["bound"], sum(b["total"] for b in answer["batches"]))
-        answer["failures"] = rolling.failures(snapshot, attempt)
+        causes = rolling.failures(snapshot, attempt)
+        if all_["refused"]:
+            causes += givens.refusals(snapshot, attempt)
+        answer["failures"] = sorted(causes, key=lambda cause: -int(cause["count"]))[:CAUSES]
         return answer
 
     return await store.read(count)
@@ -506,8 +587,9 @@ def _counted(counts: Mapping[str, int], *, is_held: bool) -> Json:
     """The counts of a batch, or of all, with what is still to be done. Under a disruption budget a
     device is bound first, and held until it may have it."""
     reached = counts["bound"] if is_held else counts["rendered"]
-    return dict(counts) | {
+    refused = counts["refused"]
+    return {state: number for state, number in counts.items() if state != "refused"} | {
         "selected": counts["total"],
-        "unbound": max(0, counts["total"] - counts["blocked"] - reached),
+        "unbound": max(0, counts["total"] - counts["blocked"] - reached - refused),
         "held": counts["bound"] - counts["rendered"] if is_held else 0,
     }

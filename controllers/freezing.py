@@ -33,8 +33,7 @@ from controllers.remembering import Memory
 from controllers.remotes import Known, Remotes
 from controllers.secretfiles import HostCluster
 from controllers.sources import Content, Fetched, Unusable
-from resources import configproviders, digest, manifest, parameters, render
-from resources.errors import NOT_SUPPORTED, FieldError, Invalid
+from resources import configproviders, digest, manifest, render
 from resources.manifest import File
 
 Json = dict[str, Any]
@@ -278,9 +277,6 @@ def checked(template: Json, root: str, *, templated: bool = True) -> Json:
     """The template, if all that is inside it can be rendered. Raises Invalid."""
     frozen = {provider["name"] for _, provider in render.outside(template)}
     render.check(template, root, templated=templated, frozen=frozen)
-    if templated and (fields := list(parameters.fields(template))):
-        detail = "parameters in templates are not bound to devices yet"
-        raise Invalid(FieldError(f"{root}.{f.path}", NOT_SUPPORTED, detail) for f in fields)
     return template
 
 

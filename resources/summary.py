@@ -11,6 +11,7 @@ from typing import Any
 
 Json = Mapping[str, Any]
 
+NOT_RENDERED = "Device could not be updated to the fleet's latest device spec: "
 DISCONNECTED = "The device is disconnected: it was last seen more than 5 minutes ago."
 NEVER_SEEN = "The device is disconnected: it has never been seen."
 
@@ -111,7 +112,7 @@ def _updated(facts: DeviceFacts) -> tuple[str, str]:
     if updating.get("status") == "True":
         return "Updating", str(updating.get("message") or "")
     if facts.render_error:
-        return "OutOfDate", facts.render_error
+        return "OutOfDate", NOT_RENDERED + facts.render_error
     if not _is_up_to_date(facts):
         if facts.failed_reason:
             return "OutOfDate", facts.failed_reason

@@ -53,6 +53,14 @@ class Dialect:
             return f"{column} IN ({query})"
         return f"{column} = ANY(ARRAY({query}))"
 
+    def json_rows(self, parameter: str, columns: int) -> tuple[list[str], str]:
+        """SQL for the columns of a JSON array of arrays, and where they are selected from."""
+        if self.is_sqlite:
+            names = [f"json_extract(value, '$[{number}]')" for number in range(columns)]
+            return names, f"json_each({parameter})"
+        names = [f"(value ->> {number})" for number in range(columns)]
+        return names, f"json_array_elements(CAST({parameter} AS json))"
+
     def greatest(self, left: str, right: str) -> str:
         return f"max({left}, {right})" if self.is_sqlite else f"greatest({left}, {right})"
 

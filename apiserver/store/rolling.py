@@ -45,11 +45,13 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Target(Attempt):
-    """The same, with what the template version renders to."""
+    """The same, with what the template version renders to; `is_given`: that is another thing for
+    each device, and stands in the scratch table that `givens` fills."""
 
-    spec_digest: str
-    rendered_digest: str
-    os_image: str
+    spec_digest: str = ""
+    rendered_digest: str = ""
+    os_image: str = ""
+    is_given: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,41 +91,145 @@ def bind(
     """Bind up to `limit` (a thousand at most) devices of the fleet that are not yet, by name, from
     the first one after `after`: who binds all need not look at those again that are bound. With
     `held` their agents are not given it yet: `give` does that, as the budget allows."""
-    differs = tx.dialect.distinct_from
-    # An agent refuses for good what failed; another rollout of it asks for another try.
-    retry = f"(d.failed_digest = :rendered AND {differs('d.rollout', ':rollout')})"
-    rerender = f"({differs('d.rendered_digest', ':rendered')} OR {retry})"
-    other = f"{differs('d.template_version', ':template')} OR {retry}"
-    if held:
-        # What an attempt before this one has left held is this one's to give.
-        left = f"(d.render_needed = 1 AND {differs('d.rollout', ':rollout')})"
-        unbound = f"({other} OR {differs('d.spec_digest', ':spec')} OR {left})"
-    else:
-        rendered_other = differs("d.rendered_template_version", ":template")
-        unbound = f"({other} OR d.render_needed = 1 OR {rendered_other})"
-    where, parameters = _chosen(choice)
-    parameters |= _parameters(tx, target) | {"after": after, "batch": choice.batch}
+    to = _EACH if target.is_given else _ONE
+    rerender, retry = _anew(tx.dialect, to)
+    source, parameters = _binding(tx, target, choice, after, held=held, to=to)
     limit = min(limit, CHUNK, _room(tx, choice, parameters))
     if limit <= 0:
         return Bound(0, 0, after)
     new = _Columns(tx.dialect, rerender, retry, gives=not held)
-    candidates = f"d.name > :after AND d.candidates IS NULL AND {unbound}{where}"
-    taken = _take(tx, new, f"device d WHERE {_OURS} AND {candidates}", parameters, limit)
+    taken = _take(tx, new, source, parameters, limit, to)
     if not taken:
         return Bound(0, 0, after)
     batch = f"CASE WHEN {_MEMBER} THEN d.rollout_batch ELSE :batch END".replace("d.", "device.")
-    columns = "template_version = :template, rollout = :rollout, spec_digest = :spec"
+    columns = f"template_version = :template, rollout = :rollout, spec_digest = {to.spec}"
     return _move(tx, target, new, [columns, f"rollout_batch = {batch}"], parameters, taken)
+
+
+def to_bind(
+    snapshot: Snapshot, target: Target, choice: Choice, limit: int, after: str, *, held: bool
+) -> list[Any]:
+    """uid, name, labels and inputs_version of the devices that `bind` would take, by name."""
+    source, parameters = _binding(snapshot, target, choice, after, held=held, to=_THEN)
+    limit = min(limit, CHUNK, _room(snapshot, choice, parameters))
+    return _looked_up(snapshot, source, parameters, limit)
+
+
+def to_give(snapshot: Snapshot, target: Target, budget: Budget, limit: int) -> list[Any]:
+    """The same of those that `give` would take."""
+    source, parameters = _giving(snapshot, target, budget, to=_THEN)
+    return _looked_up(snapshot, source, parameters, min(limit, CHUNK))
+
+
+def _looked_up(
+    snapshot: Snapshot, source: str, parameters: Mapping[str, Any], limit: int
+) -> list[Any]:
+    if limit <= 0:
+        return []
+    found = run(
+        snapshot.connection,
+        f"SELECT d.uid, d.name, d.labels, d.inputs_version FROM {source}"
+        " ORDER BY d.name LIMIT :limit",
+        dict(parameters) | {"limit": limit},
+    )
+    return list(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _To:
+    """SQL for what a device is to be given, and what `d` and `b` are joined with for it."""
+
+    rendered: str
+    spec: str
+    os_image: str
+    d: str = ""
+    b: str = ""
+
+
+_ONE = _To(":rendered", ":spec", ":os_image")
+_EACH = _To(
+    "e.rendered_digest",
+    "e.spec_digest",
+    "e.os_image",
+    " JOIN given e ON e.uid = d.uid AND e.inputs_version = d.inputs_version",
+    " JOIN given e ON e.uid = b.uid",
+)
+# Before anything is rendered: where nothing else asks for a bind, it would be what it was.
+_THEN = _To("d.rendered_digest", "d.spec_digest", "d.os_image")
+
+
+def _anew(dialect: Dialect, to: _To) -> tuple[str, str]:
+    """SQL for "gets something new", and for "is to try again what failed": an agent refuses for
+    good what failed; another rollout of it asks for another try, and so do other inputs where it
+    could not be rendered before."""
+    asked = dialect.distinct_from("d.rollout", ":rollout")
+    if to is not _ONE:
+        asked = f"({asked} OR d.render_error IS NOT NULL)"
+    retry = f"(d.failed_digest = {to.rendered} AND {asked})"
+    return f"({dialect.distinct_from('d.rendered_digest', to.rendered)} OR {retry})", retry
+
+
+def _binding(
+    snapshot: Snapshot, target: Target, choice: Choice, after: str, *, held: bool, to: _To
+) -> tuple[str, dict[str, Any]]:
+    """What `bind` takes from, with the parameters."""
+    dialect = snapshot.dialect
+    differs = dialect.distinct_from
+    _, retry = _anew(dialect, to)
+    other = f"{differs('d.template_version', ':template')} OR {retry}"
+    if held:
+        # What an attempt before this one has left held is this one's to give.
+        left = f"(d.render_needed = 1 AND {differs('d.rollout', ':rollout')})"
+        unbound = f"({other} OR {differs('d.spec_digest', to.spec)} OR {left})"
+    else:
+        rendered_other = differs("d.rendered_template_version", ":template")
+        unbound = f"({other} OR d.render_needed = 1 OR {rendered_other})"
+    where, parameters = _chosen(choice)
+    parameters |= _parameters(snapshot, target) | {"after": after, "batch": choice.batch}
+    if to is not _ONE:
+        where += f" AND NOT {refused(dialect)}"
+    candidates = f"d.name > :after AND d.candidates IS NULL AND {unbound}{where}"
+    return f"device d{to.d} WHERE {_OURS} AND {candidates}{_given(dialect, to)}", parameters
+
+
+def _given(dialect: Dialect, to: _To) -> str:
+    if to is not _EACH:
+        return ""
+    return f" AND e.render_error IS NULL AND {dialect.among('d.uid', 'SELECT uid FROM given')}"
+
+
+def refused(dialect: Dialect) -> str:
+    """SQL for a device that this rollout could not render for: it is left alone until its inputs
+    change."""
+    ours = f"NOT ({dialect.distinct_from('d.rollout', ':rollout')})"
+    return f"(d.render_error IS NOT NULL AND d.render_needed = 0 AND {ours})"
 
 
 def give(tx: Transaction, target: Target, budget: Budget, limit: int) -> Bound:
     """Let the agents of devices have what those are bound to, as many of each group as the budget
     allows. A device that is away is not disturbed, and so not counted, and not given anything: when
     it is back, others may be under way."""
-    differs = tx.dialect.distinct_from
-    rerender = f"({differs('d.rendered_digest', ':rendered')} OR d.failed_digest = :rendered)"
+    to = _EACH if target.is_given else _ONE
+    retry = f"(d.failed_digest = {to.rendered})"
+    rerender = f"({tx.dialect.distinct_from('d.rendered_digest', to.rendered)} OR {retry})"
+    new = _Columns(tx.dialect, rerender, retry, gives=True)
+    source, parameters = _giving(tx, target, budget, to=to)
+    taken = _take(tx, new, source, parameters, min(limit, CHUNK), to)
+    if not taken:
+        return Bound(0, 0, "")
+    # What depends on labels may have changed since it was bound.
+    columns = [f"spec_digest = {to.spec}"] if target.is_given else []
+    return _move(tx, target, new, columns, parameters, taken)
+
+
+def _giving(
+    snapshot: Snapshot, target: Target, budget: Budget, *, to: _To
+) -> tuple[str, dict[str, Any]]:
+    """What `give` takes from, with the parameters."""
+    dialect = snapshot.dialect
+    differs = dialect.distinct_from
     group, parameters = _group(budget.policy)
-    parameters |= _parameters(tx, target) | {"cutoff": budget.cutoff}
+    parameters |= _parameters(snapshot, target) | {"cutoff": budget.cutoff}
     moves = f"{differs('d.reported_version', 'd.rendered_version')} AND d.rendered_version > 0"
     went_back = "(d.failed_version > 0 AND d.failed_version = d.rendered_version)"
     # One that fell silent in the middle counts until its time is over: a template that takes
@@ -135,6 +241,8 @@ def give(tx: Transaction, target: Target, budget: Budget, limit: int) -> Bound:
         f"d.template_version = :template AND {_MEMBER} AND d.candidates IS NULL AND"
         f" (d.render_needed = 1 OR {differs('d.rendered_template_version', ':template')})"
     )
+    if to is not _ONE:
+        waits += f" AND NOT {refused(dialect)}"
     counted = (
         f"SELECT {group} AS k, count(*) AS total, sum(CASE WHEN {busy} THEN 1 ELSE 0 END) AS busy,"
         f" sum(CASE WHEN {at_rest} THEN 1 ELSE 0 END) AS rest FROM device d WHERE {_OURS}"
@@ -146,16 +254,12 @@ def give(tx: Transaction, target: Target, budget: Budget, limit: int) -> Bound:
         f" (PARTITION BY {group}, CASE WHEN {busy} THEN 1 ELSE 0 END ORDER BY d.name) END AS place"
         f" FROM device d WHERE {_OURS} AND d.connected = 1 AND {waits}"
     )
-    new = _Columns(tx.dialect, rerender, "(d.failed_digest = :rendered)", gives=True)
-    allowed = _allowed(tx.dialect, budget.policy, parameters)
+    allowed = _allowed(dialect, budget.policy, parameters)
     source = (
-        f"device d JOIN ({placed}) p ON p.of_uid = d.uid JOIN ({counted}) g ON g.k = p.k"
-        f" WHERE p.place <= {tx.dialect.greatest(allowed, '0')}"
+        f"device d{to.d} JOIN ({placed}) p ON p.of_uid = d.uid JOIN ({counted}) g ON g.k = p.k"
+        f" WHERE p.place <= {dialect.greatest(allowed, '0')}{_given(dialect, to)}"
     )
-    taken = _take(tx, new, source, parameters, min(limit, CHUNK))
-    if not taken:
-        return Bound(0, 0, "")
-    return _move(tx, target, new, [], parameters, taken)
+    return source, parameters
 
 
 def _allowed(dialect: Dialect, policy: Json, parameters: dict[str, Any]) -> str:
@@ -183,20 +287,20 @@ def _group(policy: Json) -> tuple[str, dict[str, Any]]:
     return "(" + " || ".join(parts) + ")", parameters
 
 
-def _room(tx: Transaction, choice: Choice, parameters: Mapping[str, Any]) -> int:
+def _room(snapshot: Snapshot, choice: Choice, parameters: Mapping[str, Any]) -> int:
     """How many devices the batch may still choose; bounded by a call's own limit anyway."""
     if not choice.select or choice.limit is None:
         return CHUNK
     where, more = _matched(choice.selector)
     counted = run(
-        tx.connection,
+        snapshot.connection,
         "SELECT count(*) AS population,"
         " coalesce(sum(CASE WHEN d.template_version = :template THEN 1 ELSE 0 END), 0) AS reached"
         f" FROM device d WHERE {_OURS}{where}",
         dict(parameters) | more,
     ).one()
     chosen = run(
-        tx.connection,
+        snapshot.connection,
         f"SELECT count(*) AS n FROM device d WHERE {_OURS} AND d.rollout = :rollout"
         " AND d.rollout_batch = :batch",
         parameters,
@@ -245,12 +349,11 @@ def _names(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _parameters(tx: Transaction, target: Target) -> dict[str, Any]:
+def _parameters(snapshot: Snapshot, target: Target) -> dict[str, Any]:
     return _names(target) | {
         "spec": target.spec_digest,
         "rendered": target.rendered_digest,
         "os_image": target.os_image,
-        "now": tx.now.timestamp(),
         "out_of_date": OUT_OF_DATE,
         "up_to_date": _UP_TO_DATE,
     }
@@ -295,10 +398,15 @@ class _Columns:
 
 
 def _take(
-    tx: Transaction, new: _Columns, source: str, parameters: Mapping[str, Any], limit: int
+    tx: Transaction,
+    new: _Columns,
+    source: str,
+    parameters: Mapping[str, Any],
+    limit: int,
+    to: _To,
 ) -> int:
     """Fill the scratch table from `source`, whose `d` is the device; how many rows there are."""
-    respecified = tx.dialect.distinct_from("d.spec_digest", ":spec")
+    respecified = tx.dialect.distinct_from("d.spec_digest", to.spec)
     tx.dialect.scratch(tx.connection, "bound")
     return run(
         tx.connection,
@@ -324,12 +432,15 @@ def _move(
     taken: int,
 ) -> Bound:
     """Log the rows of the scratch table, and update the devices from it."""
+    to = _EACH if target.is_given else _ONE
     first = tx.next_version(taken)
     log_scratch(tx, first)
     rendered, waited, waits, last = count_scratch(tx)
     template = ":template"
     if new.gives:
-        columns.append("rendered_digest = :rendered, render_error = NULL, inputs_digest = NULL")
+        columns.append(
+            f"rendered_digest = {to.rendered}, render_error = NULL, inputs_digest = NULL"
+        )
         columns.append("spec_valid = 'True'")
     else:
         # Where nothing new comes of it, nobody has to be given anything.
@@ -340,28 +451,28 @@ def _move(
         tx.connection,
         "UPDATE device SET resource_version = :first + b.n - 1,"
         f" generation = device.generation + b.respecified, bound_at = :now, {', '.join(columns)},"
-        " os_image = :os_image, rendered_version = b.rendered_version,"
+        f" os_image = {to.os_image}, rendered_version = b.rendered_version,"
         " retry_generation = device.retry_generation + b.retried,"
         " render_needed = b.render_needed, updated_status = b.updated_status,"
         " updated_info = CASE b.updated_status WHEN 'OutOfDate' THEN :out_of_date"
         " WHEN 'UpToDate' THEN :up_to_date ELSE device.updated_info END"
-        f" FROM bound b WHERE device.uid = b.uid AND {in_scratch(tx.dialect)}",
-        dict(parameters) | {"first": first},
+        f" FROM bound b{to.b} WHERE device.uid = b.uid AND {in_scratch(tx.dialect)}",
+        dict(parameters) | {"first": first, "now": tx.now.timestamp()},
     )
     if rendered:
-        _history(tx, target)
+        _history(tx, target, to)
     if waited or waits:
         tx.backlog_moved(target.namespace)
     return Bound(taken, rendered, last)
 
 
-def _history(tx: Transaction, target: Target) -> None:
+def _history(tx: Transaction, target: Target, to: _To) -> None:
     # A version ends when the next one of the device begins; so ends are not written.
     run(
         tx.connection,
         "INSERT INTO device_history (uid, rendered_version, spec_digest, rendered_digest,"
-        " template_version, from_at) SELECT uid, rendered_version, :spec, :rendered, :template,"
-        " :now FROM bound WHERE rerendered = 1",
+        f" template_version, from_at) SELECT b.uid, b.rendered_version, {to.spec}, {to.rendered},"
+        f" :template, :now FROM bound b{to.b} WHERE b.rerendered = 1",
         {
             "spec": target.spec_digest,
             "rendered": target.rendered_digest,
@@ -373,7 +484,10 @@ def _history(tx: Transaction, target: Target) -> None:
 
 # --- how far it is --------------------------------------------------------------------------
 
-_STATES = ("total", "bound", "rendered", "done", "failed", "timedOut", "disconnected", "blocked")
+_STATES = (
+    *("total", "bound", "rendered", "refused", "done", "failed", "timedOut", "disconnected"),
+    "blocked",
+)
 
 
 def progress(
@@ -383,16 +497,22 @@ def progress(
     one statement.
 
     blocked: several fleets want it, so it is in none of the other states; bound: the template
-    version is the target's; rendered: its agent is given it; done: it runs it; failed: it said that
+    version is the target's; rendered: its agent is given it; refused: none could be made for it, so
+    it is not bound; done: it runs it; failed: it said that
     this version failed, or none could be made for it; timedOut: it was bound before `cutoff`, and
     is neither; disconnected: bound, none of these, and away (architecture §5).
     """
     is_one = "candidates IS NULL"
     held = "(render_needed = 1 AND coalesce(rollout, '') <> :rollout)"
-    bound = f"({is_one} AND template_version = :template AND NOT {held})"
-    rendered = f"({bound} AND render_needed = 0 AND rendered_template_version = :template)"
+    # Nothing here may be NULL, for NOT NULL is not true.
+    reached = f"({is_one} AND coalesce(template_version, '') = :template AND NOT {held})"
+    given = "coalesce(rendered_template_version, '') = :template"
+    rendered = f"({reached} AND render_needed = 0 AND {given})"
     done = f"({rendered} AND reported_version = rendered_version)"
-    broken = f"({is_one} AND rollout = :rollout AND render_error IS NOT NULL)"
+    ours = "coalesce(rollout, '') = :rollout"
+    broken = f"({is_one} AND {ours} AND render_error IS NOT NULL)"
+    refused = f"({broken} AND render_needed = 0 AND NOT {rendered})"
+    bound = f"({reached} AND NOT {refused})"
     went_back = f"({rendered} AND failed_version = rendered_version)"
     failed = f"(NOT {done} AND ({went_back} OR {broken}))"
     member = "(rollout = :rollout AND rollout_batch IS NOT NULL)"
@@ -401,6 +521,7 @@ def progress(
     states = {
         "bound": bound,
         "rendered": rendered,
+        "refused": refused,
         "done": done,
         "failed": failed,
         "timedOut": late,

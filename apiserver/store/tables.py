@@ -404,5 +404,7 @@ SCRATCH = {
     summary_status TEXT, updated_status TEXT, old_updated_status TEXT, updated_info TEXT,
     applications_status TEXT, lifecycle_status TEXT, os_mode TEXT, connected BIGINT,
     render_needed BIGINT, old_render_needed BIGINT, rendered_version BIGINT,
-    rerendered BIGINT, retried BIGINT, respecified BIGINT"""
+    rerendered BIGINT, retried BIGINT, respecified BIGINT""",
+    "given": """uid TEXT PRIMARY KEY, inputs_version BIGINT, spec_digest TEXT, rendered_digest TEXT,
+    os_image TEXT, render_error TEXT""",
 }

@@ -67,7 +67,7 @@ async def test_a_bind_of_2000_takes_15_statements_a_thousand(tmp_path: Path) -> 
     for statement, number in Counter(statements.seen).most_common():
         print(f"{number:4} {statement}")
     print(f"statements for 2000 devices: {len(statements.seen)}")
-    assert answer == {"bound": 2_000, "rendered": 2_000, "remaining": 0}
+    assert answer == {"bound": 2_000, "rendered": 2_000, "remaining": 0, "failed": 0}
     assert len(statements.seen) <= BEFORE + 2 * STATEMENTS_PER_1000
     rows = await store.read(lambda s: s.changes(DEVICE, None, before, 10_000))
     assert len(rows) == 2_000
@@ -120,7 +120,7 @@ async def test_the_number_of_files_does_not_change_the_number_of_statements(tmp_
             statements.seen.clear()
             answer = await service.bind(request | {"limit": 1_000})
             took[number] = len(statements.seen)
-            assert answer == {"bound": 1_000, "rendered": 1_000, "remaining": 0}
+            assert answer == {"bound": 1_000, "rendered": 1_000, "remaining": 0, "failed": 0}
     finally:
         statements.close()
     print(f"statements for 1000 devices, by number of files: {took}")

@@ -114,7 +114,7 @@ async def test_binding_gives_each_device_the_rendered_template(operations: Opera
     for n in range(5):
         await create(operations, DEVICE, device(f"d{n}", site="a"))
     answer = await roll(operations, "web", 1, stored["spec"]["template"]["spec"])
-    assert answer == {"bound": 5, "rendered": 5, "remaining": 0}
+    assert answer == {"bound": 5, "rendered": 5, "remaining": 0, "failed": 0}
     rendered = await operations.rendered(ADMIN, "default", "d3")
     assert rendered["spec"]["config"][0]["inline"][0]["content"] == "eA=="
     assert rendered["metadata"]["annotations"]["fleet-controller/templateVersion"] == "v1"

@@ -69,7 +69,7 @@ async def test_asking_twice_for_the_same_rollout_is_one_try(service: Service) ->
     request = await service.offer("broken")
     await service.bind(request)
     await report(service, good=False)
-    assert await service.bind(request) == {"bound": 0, "rendered": 0, "remaining": 0}
+    assert await service.bind(request) == {"bound": 0, "rendered": 0, "remaining": 0, "failed": 0}
     assert (await row(service))["retry_generation"] == 0
 
 

@@ -101,9 +101,10 @@ def test_a_rollout_that_ends_keeps_its_counts_and_when() -> None:
     assert by_type(final["conditions"])["Succeeded"]["status"] == "False"
 
 
-def test_parameters_are_refused_by_field() -> None:
+def test_parameters_that_no_device_has_are_refused_by_field() -> None:
     with pytest.raises(Invalid, match=r"spec\.template\.spec\.os\.image"):
-        freezing.checked({"os": {"image": "x:{{ .metadata.name }}"}}, fleets.ROOT)
+        freezing.checked({"os": {"image": "x:{{ .metadata.site }}"}}, fleets.ROOT)
+    assert freezing.checked({"os": {"image": "x:{{ .metadata.name }}"}}, fleets.ROOT)
 
 
 def test_sources_that_do_not_answer_are_told_beside_a_template_that_is_right() -> None:

@@ -167,9 +167,25 @@ async def test_a_version_whose_creation_was_not_answered_is_found_again(
             id="a Repository that does not exist",
         ),
         pytest.param(
-            {"os": {"image": "os:{{ .metadata.name }}"}},
+            {"os": {"image": "os:{{ .metadata.site }}"}},
             "spec.template.spec.os.image",
-            id="parameters",
+            id="parameters that no device has",
+        ),
+        pytest.param(
+            {
+                "config": [
+                    {
+                        "name": "a",
+                        "httpRef": {
+                            "repository": "r",
+                            "filePath": "/f",
+                            "suffix": "/{{ .metadata.name }}",
+                        },
+                    }
+                ]
+            },
+            "spec.template.spec.config[0].httpRef.suffix",
+            id="a source that depends on parameters",
         ),
     ],
 )
@@ -189,7 +205,7 @@ async def test_what_was_rolling_out_goes_on_when_the_template_breaks(
 ) -> None:
     api.put("fleets", "web", fleet_of("os:1"))
     await look_at_fleet(client)
-    api.put("fleets", "web", fleet_of("os:{{ .metadata.name }}"))
+    api.put("fleets", "web", fleet_of("os:{{ .metadata.site }}"))
     await look_at_fleet(client)
     assert said(api, "Valid")[0] == "False"
     assert said(api, "RolloutInProgress")[:2] == ("True", "Active")

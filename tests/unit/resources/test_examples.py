@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from resources import registry, render, validation
+from resources.parameters import Unresolved
+
 Json = dict[str, Any]
 
 ROOT = Path(__file__).parents[3]
@@ -92,3 +95,23 @@ def test_the_check_finds_what_is_wrong() -> None:
 def test_every_example_says_what_one_sees(folder: Path) -> None:
     top = next(p for p in (folder, *folder.parents) if p.parent == ROOT / "examples")
     assert (top / "README.md").exists(), f"{top} has no README.md"
+
+
+def test_the_fleet_with_parameters_gives_each_device_its_own() -> None:
+    document = yaml.safe_load((ROOT / "examples/fleet-with-parameters/fleet.yaml").read_text())
+    assert validation.validate(registry.by_kind("Fleet"), document) == []
+    template = document["spec"]["template"]["spec"]
+
+    def given(name: str, **labels: str) -> tuple[Json, Json]:
+        spec = render.render(template, name=name, labels=labels).spec
+        return spec["config"][0]["inline"][0], spec["applications"][0]
+
+    file, web = given("gate-1", site="Berlin", stage="test", channel="v2")
+    assert file["path"] == "/etc/gates/berlin.conf"
+    assert file["content"] == "host = gate-1\nzone = \nstage = test\ndebug = true\n"
+    assert (web["image"], web["envVars"]) == ("localhost:5000/web:v2", {"SITE": "BERLIN"})
+    file, web = given("gate-3", site="Hamburg", **{"example.com/zone": "north"})
+    assert file["content"] == "host = gate-3\nzone = north\nstage = production\n"
+    assert web["image"] == "localhost:5000/web:v1"
+    with pytest.raises(Unresolved, match=r"^config\[0\]\.inline\[0\]\.path: line 1, column 21"):
+        given("gate-2")

@@ -109,7 +109,10 @@ def test_summary(known: DeviceFacts, status: str, info: str) -> None:
             id="updating",
         ),
         pytest.param(
-            facts(render_error="no label x"), "OutOfDate", "no label x", id="cannot be rendered"
+            facts(render_error="no label x"),
+            "OutOfDate",
+            "Device could not be updated to the fleet's latest device spec: no label x",
+            id="cannot be rendered",
         ),
         pytest.param(facts(reported_version=1), "OutOfDate", "not yet", id="behind"),
         pytest.param(
