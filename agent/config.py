@@ -29,6 +29,7 @@ Document = dict[str, Any]
 
 CONFIG_FILE = "/etc/flightctl/config.yaml"
 DATA_DIR = "/var/lib/flightctl"
+DEFAULT_TPM = "/dev/tpm0"
 DEFAULT_SERVER = "https://localhost:7443"
 MIN_INTERVAL_S = 2.0
 MAX_SYSTEM_INFO_TIMEOUT_S = 120.0
@@ -143,6 +144,9 @@ class Settings:
     audit_enabled: bool
     image_pruning_enabled: bool
     tpm_enabled: bool
+    tpm_auth_enabled: bool
+    tpm_device: str
+    tpm_storage: str
     warnings: tuple[str, ...] = ()
 
     @property
@@ -250,9 +254,9 @@ def _settings(
     fields.duration(document, "spec-fetch-interval", 60, least_s=MIN_INTERVAL_S)
     fields.integer(document, "enrollment-verify-steps", 6, least=1)
     tpm = fields.mapping(document, "tpm")
-    if fields.boolean(tpm, "auth-enabled", False, at="tpm.") and not fields.boolean(
-        tpm, "enabled", False, at="tpm."
-    ):
+    tpm_enabled = fields.boolean(tpm, "enabled", False, at="tpm.")
+    tpm_auth_enabled = fields.boolean(tpm, "auth-enabled", False, at="tpm.")
+    if tpm_auth_enabled and not tpm_enabled:
         raise ConfigError("tpm.auth-enabled", "needs tpm.enabled")
     level = fields.string(document, "log-level", "info").lower()
     return Settings(
@@ -306,7 +310,11 @@ def _settings(
         image_pruning_enabled=fields.boolean(
             fields.mapping(document, "image-pruning"), "enabled", False, at="image-pruning."
         ),
-        tpm_enabled=fields.boolean(tpm, "enabled", False, at="tpm."),
+        tpm_enabled=tpm_enabled,
+        tpm_auth_enabled=tpm_auth_enabled,
+        tpm_device=fields.string(tpm, "device-path", DEFAULT_TPM, at="tpm."),
+        tpm_storage=fields.string(tpm, "storage-file-path", "", at="tpm.")
+        or f"{data_dir}/tpm-blob.yaml",
         warnings=warnings,
     )
 

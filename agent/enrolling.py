@@ -107,14 +107,15 @@ class Enrolling:
             self.on_asked()
         try:
             path = f"/enrollmentrequests/{quote(self._identity.name, safe='')}"
-            verdict = judged(self.client.get(path).document)
+            document = self.client.get(path).document
+            verdict = judged(document)
         except transport.Rejected as error:
             if error.status == 404:
                 self._is_asked = False
                 return Pending("the request is not there any more, it is made again")
             raise
         if isinstance(verdict, Pending):
-            return verdict
+            return self._proven(verdict) if is_unproven(document) else verdict
         try:
             facts = self._identity.install(verdict.pem)
         except identity.Unusable as error:
@@ -128,6 +129,20 @@ class Enrolling:
         self._identity.learn(verdict.authorities)
         log.info("enrolled name=%s until=%s", self._identity.name, facts.not_after_text)
         return None
+
+    def _proven(self, verdict: Pending) -> Pending:
+        """The same, once the TPM has shown what it can. What goes wrong is tried again in the next
+        round: another's wrong answer must not end this device's enrolment."""
+        if self._identity.tpm is None:
+            return verdict
+        server = self._settings.enrollment.server
+        answer = self._identity.tpm.prove(server, self._credentials(), self._identity.name)
+        outcome, message = answer["outcome"], answer["message"]
+        if outcome == "proved":
+            log.info("the service has verified the TPM: %s", message)
+            return verdict
+        log.warning("the service has not verified the TPM: %s: %s", outcome, message)
+        return Pending(f"{verdict.why}; the TPM is not verified: {message}", verdict.after_s)
 
     def _ask(self) -> None:
         facts = self._facts()
@@ -189,6 +204,16 @@ class Enrolling:
                 why += " (removed after an enrolment; provision new ones)"
             raise transport.Unreachable(why)
         return self._identity.shown_to(service, certificate, key)
+
+
+def is_unproven(document: Any) -> bool:
+    """Whether the service asks for a proof of the TPM that it has not had yet."""
+    status = document.get("status") if isinstance(document, dict) else None
+    for condition in (status.get("conditions") if isinstance(status, dict) else None) or ():
+        if isinstance(condition, dict) and condition.get("type") == "TPMVerified":
+            is_final = condition.get("reason") == "TPMVerificationFailed"
+            return condition.get("status") != "True" and not is_final
+    return False
 
 
 def judged(document: Any) -> Pending | Granted:

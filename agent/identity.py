@@ -11,27 +11,21 @@ The invariants:
 
 from __future__ import annotations
 
-import contextlib
-import json
+import base64
 import logging
-import os
 import posixpath
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from agent import authorities, config, errors, transport, world
+from agent import authorities, child, config, errors, tpmkeys, transport, world
 
 log = logging.getLogger("agent.identity")
 
 Json = dict[str, Any]
 Ask = Callable[[Json], Json]
 
-CHILD_TIMEOUT_S = 60.0
 PROOF_TIMEOUT_S = 30.0
 UNAUTHORIZED = 401
 COMPONENT = "identity"
@@ -66,10 +60,20 @@ class Certificate:
 class Identity:
     """Opened once; `install` and `drop_certificate` are called by the contact thread only."""
 
-    def __init__(self, where: world.World, settings: config.Settings, ask: Ask | None = None):
+    def __init__(
+        self,
+        where: world.World,
+        settings: config.Settings,
+        ask: Ask | None = None,
+        *,
+        tpm: tpmkeys.TpmKeys | None = None,
+    ) -> None:
         self._world = where
         self._settings = settings
-        self._ask = ask or ask_child
+        if tpm is None and settings.tpm_enabled:
+            tpm = tpmkeys.TpmKeys(where, settings)
+        self.tpm = tpm
+        self._ask = ask or self.tpm or child.ask
         self._key_path = settings.management.key.path
         self._certificate_path = settings.management.certificate.path
         self._csr_path = f"{settings.certs_dir}/agent.csr"
@@ -125,9 +129,14 @@ class Identity:
         return str(self._asked(question)["csr"])
 
     def pending_request(self) -> str:
-        """The same for enrolment, kept where flightctl's agent keeps it until it is granted."""
-        csr = self._request("")
-        self._write(self._csr_path, csr.encode())
+        """The same for enrolment, with what the TPM says of the key if it is in one; kept where
+        flightctl's agent keeps it until it is granted. Raises Unreachable for a TPM that fails."""
+        if self.tpm is None:
+            csr = self._request("")
+            self._write(self._csr_path, csr.encode())
+        else:
+            csr = self.tpm.bundle(self._key)
+            self._write(self._csr_path, base64.b64decode(csr))
         return csr
 
     def install(self, pem: str) -> Certificate:
@@ -256,38 +265,3 @@ class Identity:
     def _write(self, path: str, data: bytes) -> None:
         uid, gid = self._world.uid_of("root"), self._world.gid_of("root")
         self._world.write(path, data, mode=0o600, uid=uid or 0, gid=gid or 0)
-
-
-def ask_child(question: Json) -> Json:
-    """Asks `agent.keys` in a process of its own. Raises errors.Fatal if that cannot run."""
-    root = str(Path(__file__).resolve().parent.parent)
-    known = os.environ.get("PYTHONPATH")
-    environ = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root}
-    with contextlib.suppress(KeyError):
-        del environ["NOTIFY_SOCKET"]
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "agent.keys"],
-            input=json.dumps(question).encode(),
-            capture_output=True,
-            timeout=CHILD_TIMEOUT_S,
-            env=environ,
-            check=True,
-        )
-        answer = json.loads(done.stdout)
-    except subprocess.CalledProcessError as error:
-        words = error.stderr.decode(errors="replace").strip().splitlines()
-        why = words[-1] if words else f"exit status {error.returncode}"
-        raise _child_failed(why) from error
-    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
-        raise _child_failed(str(error)) from error
-    assert isinstance(answer, dict)
-    return answer
-
-
-def _child_failed(why: str) -> errors.Fatal:
-    return errors.Fatal(
-        errors.FAILED_PRECONDITION,
-        f"keys cannot be handled: {why} (is python3-cryptography installed?)",
-        component=COMPONENT,
-    )

@@ -40,7 +40,8 @@ def answer(question: Json) -> Json:
             case "request":
                 return {"csr": request(_key(question["key"]), question.get("commonName") or "")}
             case "certificate":
-                return certificate(question["certificate"], question["key"])
+                public = _key(question["key"]).public_key()
+                return certificate(question["certificate"], public)
             case unknown:
                 return {"error": f"unknown question {unknown!r}"}
     except Exception as error:  # the child's outermost border: whatever the library throws
@@ -92,8 +93,9 @@ def request(key: PrivateKey, common_name: str = "") -> str:
     return signed.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def certificate(pem: str, key_pem: str) -> Json:
-    """Facts about the first certificate of a chain, times in seconds since 1970."""
+def certificate(pem: str, key: PublicKey) -> Json:
+    """Facts about the first certificate of a chain, and whether it is that of `key`; times in
+    seconds since 1970."""
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 
@@ -104,7 +106,7 @@ def certificate(pem: str, key_pem: str) -> Json:
         "serial": format(leaf.serial_number, "x"),
         "notBefore": leaf.not_valid_before_utc.timestamp(),
         "notAfter": leaf.not_valid_after_utc.timestamp(),
-        "fitsKey": leaf.public_key() == _key(key_pem).public_key(),
+        "fitsKey": leaf.public_key() == key,
     }
 
 

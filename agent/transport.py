@@ -32,6 +32,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from agent import handshaking
+
 API_VERSION = "v1beta1"
 API_PREFIX = "/api/v1"
 RENEW_WITHIN = "Homeport-Renew-Within"
@@ -44,6 +46,7 @@ CHUNK_BYTES = 64 << 10
 RETRY_AFTER_S_MAX = 300.0
 # Servers and middleboxes close idle connections; a request on a closed one would fail for nothing.
 IDLE_S_MAX = 30.0
+TPM_KEY = b"-----BEGIN TSS2 PRIVATE KEY-----"
 
 
 class ServiceError(Exception):
@@ -314,11 +317,40 @@ class _Connection(http.client.HTTPSConnection):
 
     def connect(self) -> None:
         http.client.HTTPConnection.connect(self)
-        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._server_name)
+        with handshaking.guarded(self._tls):
+            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._server_name)
+
+
+def connected(server: str, shown: Credentials, protocol: str, timeout_s: float) -> ssl.SSLSocket:
+    """A connection for another protocol than HTTP/1.1, by the same proxy and with the same trust.
+    Raises OSError, and ValueError if the other side does not speak it."""
+    parts = urlsplit(server)
+    host, port = parts.hostname or "", parts.port or 443
+    context = tls_context(shown)
+    context.set_alpn_protocols([protocol])
+    connection = _Connection(host, port, shown.server_name or host, context, timeout_s)
+    proxy = proxy_for(host, port, os.environ)
+    if proxy is not None:
+        connection.through(proxy)
+    connection.connect()
+    made: ssl.SSLSocket = connection.sock
+    if made.selected_alpn_protocol() != protocol:
+        made.close()
+        raise ValueError(f"the service does not speak {protocol}")
+    return made
 
 
 def tls_context(shown: Credentials) -> ssl.SSLContext:
     """TLS 1.3 only, as the reference. Raises ValueError for PEM that OpenSSL cannot use."""
+    if TPM_KEY in shown.key:
+        # The one key for which OpenSSL needs more than it has; imported where there is one.
+        from agent import tpmtls
+
+        return tpmtls.context(shown, _new_context)
+    return _new_context(shown)
+
+
+def _new_context(shown: Credentials) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:

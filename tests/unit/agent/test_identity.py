@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from agent import config, errors, identity, keys, transport
+from agent import child, config, errors, identity, keys, transport
 from tests.fakes.clocked_world import START, ClockedWorld
 from tests.fakes.service import Authority
 
@@ -251,7 +251,7 @@ def test_dropping_the_certificate_keeps_the_key(device: ClockedWorld, authority:
 
 
 def test_the_short_lived_child_answers_as_the_library_does() -> None:
-    key = identity.ask_child({"do": "create"})["key"]
-    described = identity.ask_child({"do": "describe", "key": key})
+    key = child.ask({"do": "create"})["key"]
+    described = child.ask({"do": "describe", "key": key})
     assert described == keys.answer({"do": "describe", "key": key})
-    assert "error" in identity.ask_child({"do": "describe", "key": "nonsense"})
+    assert "error" in child.ask({"do": "describe", "key": "nonsense"})
