@@ -177,7 +177,7 @@ def update_device(tx: Transaction, row: Mapping[str, Any], old: Json, new: Json)
     if relabelled and resolving.looks_at(tx, row, was, metadata):
         changes["render_needed"] = 1
     if new.get("status") != old.get("status"):
-        said = devices.with_integrity(row, _agent_part(new.get("status") or {}))
+        said = devices.with_integrity(row, _agent_part(new.get("status") or {}), is_own_word=False)
         changes |= devices.reported_changes(row, said)
         changes |= {"connected": row["connected"], "seen": row["seen"]}
     saved = devices.save(tx, row, changes)

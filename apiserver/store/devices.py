@@ -503,19 +503,24 @@ def put_agent_status(
     row = row_by_name(tx.connection, namespace, name)
     if row is None:
         return None
-    said = with_integrity(row, status)
+    said = with_integrity(row, status, is_own_word=True)
     saved = save(tx, row, reported_changes(row, said), said=said)
     specs = tx.documents.fetch(tx.connection, [saved["spec_digest"]])
     return document_of(kind, saved, specs[saved["spec_digest"]], said=said)
 
 
-def with_integrity(row: Row, status: Json) -> Json:
-    """A report to be stored: unknown integrity keeps the stored one (contract 7.6)."""
-    integrity = status.get("integrity")
-    if isinstance(integrity, dict) and integrity.get("status") not in (None, "", "Unknown"):
+def with_integrity(row: Row, status: Json, *, is_own_word: bool) -> Json:
+    """A status to be stored. Unknown integrity keeps the stored one (contract 7.6), and so does any
+    that is the device's own word, where the service has judged: it can't vouch for itself."""
+    said, kept = status.get("integrity"), orjson.loads(row["agent_status"]).get("integrity")
+    if kept is None or (_is_known(said) and not (is_own_word and _is_known(kept))):
         return status
-    stored = orjson.loads(row["agent_status"])
-    return status | {"integrity": stored["integrity"]} if "integrity" in stored else status
+    return status | {"integrity": kept}
+
+
+def _is_known(integrity: Any) -> bool:
+    found = integrity.get("status") if isinstance(integrity, dict) else None
+    return found not in (None, "", "Unknown")
 
 
 def reported_changes(row: Row, status: Json) -> dict[str, Any]:

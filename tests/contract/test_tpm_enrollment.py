@@ -21,6 +21,7 @@ from apiserver.operations import WriteOptions
 from apiserver.pki import signers
 from apiserver.pki.tpmroots import Roots
 from resources import registry
+from tests.fakes import agent_client
 from tests.fakes.agent_service import PERSON, AgentService, serving
 from tests.fakes.software_tpm import Maker, SoftwareTpm
 
@@ -282,6 +283,19 @@ async def test_a_proof_is_of_the_csr_that_was_proven(
     integrity = (await anywhere.device(tpm.name))["status"]["integrity"]
     assert integrity["status"] == "Failed"
     assert "as it is now" in integrity["info"]
+
+
+async def test_a_device_does_not_vouch_for_itself(service: AgentService, tpm: SoftwareTpm) -> None:
+    agent = service.agent()
+    agent.key, agent.name = tpm.key, tpm.name
+    liar = SoftwareTpm(Maker(), key=tpm.key)
+    async with await service.admitted(agent, csr=liar.bundle()) as connection:
+        claim = {"status": "Verified", "deviceIdentity": {"status": "Verified"}}
+        status = agent_client.device_status("0", integrity=claim)
+        assert (await agent.report(connection, status)).code == 200
+    found = (await service.device(agent.name))["status"]
+    assert found["integrity"]["status"] == found["integrity"]["tpm"]["status"] == "Failed"
+    assert found["systemInfo"]["hostname"] == "h", "the rest of the report is there"
 
 
 async def test_an_ordinary_request_has_no_such_condition(service: AgentService) -> None:
