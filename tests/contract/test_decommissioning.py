@@ -22,7 +22,15 @@ CONFIG = [{"name": "motd", "inline": [{"path": "/etc/motd", "content": "hi"}]}]
 
 
 @pytest.fixture
-async def service(tmp_path: Path, database_url: str) -> AsyncIterator[AgentService]:
+async def service(tmp_path: Path) -> AsyncIterator[AgentService]:
+    settings = AgentApiSettings(hold_s=0.3)
+    async with serving(tmp_path, settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def anywhere(tmp_path: Path, database_url: str) -> AsyncIterator[AgentService]:
+    """On both stores."""
     settings = AgentApiSettings(hold_s=0.3)
     async with serving(tmp_path, settings, database=database_url) as running:
         yield running
@@ -33,14 +41,14 @@ async def dismiss(service: AgentService, name: str, **body: Any) -> Json:
     return await decommissioning.decommission(service.operations, PERSON, "default", name, wanted)
 
 
-async def test_from_dismissal_to_a_second_life_with_the_same_key(service: AgentService) -> None:
-    agent = service.agent()
-    async with await service.admitted(agent) as managed:
-        await service.change(agent.name, spec={"config": CONFIG})
+async def test_from_dismissal_to_a_second_life_with_the_same_key(anywhere: AgentService) -> None:
+    agent = anywhere.agent()
+    async with await anywhere.admitted(agent) as managed:
+        await anywhere.change(agent.name, spec={"config": CONFIG})
         before = (await agent.poll(managed)).json
-        first = await service.device(agent.name)
+        first = await anywhere.device(agent.name)
 
-        gone = await dismiss(service, agent.name)
+        gone = await dismiss(anywhere, agent.name)
         assert gone["spec"] == {"config": CONFIG, "decommissioning": {"target": "Unenroll"}}
         assert gone["status"]["lifecycle"]["status"] == "Decommissioning"
         assert not gone["metadata"].get("labels")
@@ -51,55 +59,55 @@ async def test_from_dismissal_to_a_second_life_with_the_same_key(service: AgentS
 
         for changed in ({"spec": {}}, {"metadata": gone["metadata"] | {"labels": {"a": "b"}}}):
             with pytest.raises(errors.Conflict, match="decommissioned"):
-                await service.change(agent.name, **changed)
+                await anywhere.change(agent.name, **changed)
         with pytest.raises(errors.Conflict, match="already"):
-            await dismiss(service, agent.name)
+            await dismiss(anywhere, agent.name)
 
         done = {"type": "DeviceDecommissioning", "status": "True", "reason": "Completed",
                 "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}  # fmt: skip
         await agent.report(managed, device_status(version_of(told), conditions=[done]))
-        ended = await service.device(agent.name)
+        ended = await anywhere.device(agent.name)
         assert ended["status"]["lifecycle"]["status"] == "Decommissioned"
         refused = await managed.send(
             "POST", "/certificatesigningrequests", json=agent.renewal_body()
         )
         assert refused.code == 401
 
-        async with service.connection() as factory:
+        async with anywhere.connection() as factory:
             assert (await agent.enrol(factory)).code == 409, "its record is there"
-            await service.delete(agent.name)
+            await anywhere.delete(agent.name)
             assert b"Device of name" in (await agent.poll(managed)).body
             assert (await agent.enrol(factory)).code == 201
-            await service.approve(agent.name, labels={"site": "b"})
+            await anywhere.approve(agent.name, labels={"site": "b"})
             certificate = await agent.wait_for_certificate(factory)
     async with agent.connection(certificate) as again:
         assert "decommissioning" not in (await agent.poll(again)).json["spec"]
-    second = await service.device(agent.name)
+    second = await anywhere.device(agent.name)
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
     assert second["status"]["lifecycle"]["status"] == "Enrolled"
 
-    events = (await service.operations.list(PERSON, STORED, "default", ListOptions())).items
+    events = (await anywhere.operations.list(PERSON, STORED, "default", ListOptions())).items
     said = [e["spec"]["message"] for e in events if e["spec"]["reason"] == "DeviceDecommissioned"]
     assert said == ["Decommissioned by ada."]
 
 
-async def test_a_fleet_lets_its_device_go_and_does_not_take_it_back(service: AgentService) -> None:
-    agent = service.agent()
+async def test_a_fleet_lets_its_device_go_and_does_not_take_it_back(anywhere: AgentService) -> None:
+    agent = anywhere.agent()
     fleet = {
         "metadata": {"name": "web"},
         "spec": {"selector": {"matchLabels": {"alias": "h"}}, "template": {"spec": {}}},
     }
-    await service.operations.create(PERSON, FLEET, "default", fleet, WriteOptions())
-    async with await service.admitted(agent) as managed:
-        assert (await service.device(agent.name))["metadata"]["owner"] == "Fleet/web"
-        gone = await dismiss(service, agent.name)
+    await anywhere.operations.create(PERSON, FLEET, "default", fleet, WriteOptions())
+    async with await anywhere.admitted(agent) as managed:
+        assert (await anywhere.device(agent.name))["metadata"]["owner"] == "Fleet/web"
+        gone = await dismiss(anywhere, agent.name)
         assert not gone["metadata"].get("owner")
         # It was never told anything, and is told this at once.
         told = (await agent.poll(managed)).json
         assert told["spec"]["decommissioning"] == {"target": "Unenroll"}
         changed = fleet | {"spec": fleet["spec"] | {"selector": {"matchLabels": {"x": "y"}}}}  # type: ignore[operator]
-        await service.operations.update(PERSON, FLEET, "default", "web", changed, WriteOptions())
-        assert not (await service.device(agent.name))["metadata"].get("owner")
+        await anywhere.operations.update(PERSON, FLEET, "default", "web", changed, WriteOptions())
+        assert not (await anywhere.device(agent.name))["metadata"].get("owner")
 
 
 async def test_a_source_that_is_down_does_not_keep_it_in_service(service: AgentService) -> None:

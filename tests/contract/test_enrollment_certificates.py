@@ -32,21 +32,28 @@ PREFIX = "/api/v1"
 
 
 @pytest.fixture
-async def service(tmp_path: Path, database_url: str) -> AsyncIterator[AgentService]:
+async def service(tmp_path: Path) -> AsyncIterator[AgentService]:
+    async with serving(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def anywhere(tmp_path: Path, database_url: str) -> AsyncIterator[AgentService]:
+    """On both stores."""
     async with serving(tmp_path, database=database_url) as running:
         yield running
 
 
-async def test_twenty_devices_enrol_at_once_with_one_certificate(service: AgentService) -> None:
-    shared = service.connection()
+async def test_twenty_devices_enrol_at_once_with_one_certificate(anywhere: AgentService) -> None:
+    shared = anywhere.connection()
 
     async def enrolled() -> Agent:
-        agent = service.agent()
+        agent = anywhere.agent()
         # Each with connections of its own, as twenty machines have them.
         async with elsewhere(shared) as factory:
             answer = await agent.enrol(factory)
             assert answer.code == 201, answer
-            await service.approve(agent.name, labels={"site": agent.name[:8]})
+            await anywhere.approve(agent.name, labels={"site": agent.name[:8]})
             certificate = await agent.wait_for_certificate(factory)
         async with agent.connection(certificate) as managed:
             answer = await agent.poll(managed)

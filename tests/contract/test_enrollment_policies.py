@@ -31,7 +31,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def service(tmp_path: Path, database_url: str) -> AsyncIterator[AgentService]:
+async def service(tmp_path: Path) -> AsyncIterator[AgentService]:
+    async with serving(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def anywhere(tmp_path: Path, database_url: str) -> AsyncIterator[AgentService]:
+    """On both stores."""
     async with serving(tmp_path, database=database_url) as running:
         yield running
 
@@ -86,34 +93,34 @@ async def asked(service: AgentService, **info: Any) -> Agent:
 
 
 async def test_a_request_that_came_before_its_policy_is_let_in_and_it_is_told_by_which(
-    service: AgentService,
+    anywhere: AgentService,
 ) -> None:
-    early = await asked(service, productSerial="S1")
-    stranger = await asked(service, productSerial="S9")
-    async with policies_at_work(service):
-        await apply(service, "line-4", serialNumbers=["S1", "S2"], labels={"site": "x"})
-        async with service.connection() as factory:
+    early = await asked(anywhere, productSerial="S1")
+    stranger = await asked(anywhere, productSerial="S9")
+    async with policies_at_work(anywhere):
+        await apply(anywhere, "line-4", serialNumbers=["S1", "S2"], labels={"site": "x"})
+        async with anywhere.connection() as factory:
             certificate = await early.wait_for_certificate(factory)
         async with early.connection(certificate) as managed:
             device = (await early.poll(managed)).json
         assert device["metadata"]["labels"] == {"alias": "h", "site": "x"}
-        late = await asked(service, productSerial="S2")
-        await until(lambda: is_let_in(service, late))
-        assert not await is_let_in(service, stranger)
+        late = await asked(anywhere, productSerial="S2")
+        await until(lambda: is_let_in(anywhere, late))
+        assert not await is_let_in(anywhere, stranger)
 
-    request = await get(service, early.name)
+    request = await get(anywhere, early.name)
     assert request["status"]["approval"]["approvedBy"] == "EnrollmentPolicy/line-4"
     (condition,) = request["status"]["conditions"]
     assert (condition["type"], condition["reason"]) == ("Approved", "ApprovedByPolicy")
     assert condition["message"] == "Approved by EnrollmentPolicy/line-4."
-    events = (await service.operations.list(PERSON, EVENT, "default", ListOptions())).items
+    events = (await anywhere.operations.list(PERSON, EVENT, "default", ListOptions())).items
     told = {
         (e["spec"]["involvedObject"]["name"], e["spec"]["reason"], e["spec"]["message"])
         for e in events
     }
     why = ("EnrollmentRequestApproved", "Approved by EnrollmentPolicy/line-4.")
     assert told == {(early.name, *why), (late.name, *why)}
-    policy = await service.operations.get(PERSON, ENROLLMENT_POLICY, "default", "line-4")
+    policy = await anywhere.operations.get(PERSON, ENROLLMENT_POLICY, "default", "line-4")
     assert policy["status"]["admitted"] == 2
     assert policy["status"]["lastAdmitted"] == late.name
 
@@ -153,15 +160,15 @@ async def test_by_the_certificate_that_it_came_with(service: AgentService) -> No
 
 
 async def test_a_limit_holds_though_many_come_at_once_and_more_come_when_it_is_raised(
-    service: AgentService, database_url: str, tmp_path: Path
+    anywhere: AgentService, database_url: str, tmp_path: Path
 ) -> None:
-    agents = [service.agent() for _ in range(12)]
-    async with service.connection() as factory:
+    agents = [anywhere.agent() for _ in range(12)]
+    async with anywhere.connection() as factory:
         for agent in agents:
             assert (await agent.enrol(factory)).code == 201
 
     async def count() -> int:
-        return await service.store.read(lambda s: s.count(DEVICE, "default"))
+        return await anywhere.store.read(lambda s: s.count(DEVICE, "default"))
 
     async with AsyncExitStack() as stack:
         others = []
@@ -175,15 +182,15 @@ async def test_a_limit_holds_though_many_come_at_once_and_more_come_when_it_is_r
                 return True
 
             store.lease = always  # type: ignore[method-assign]
-        async with policies_at_work(service, *others):
-            await apply(service, "five", selector={}, limit=5)
+        async with policies_at_work(anywhere, *others):
+            await apply(anywhere, "five", selector={}, limit=5)
             await until(lambda: is_count(count, 5))
             await asyncio.sleep(0.3)
-            assert await count() == await admitted_by(service, "five") == 5
-            await apply(service, "five", selector={}, limit=8)
+            assert await count() == await admitted_by(anywhere, "five") == 5
+            await apply(anywhere, "five", selector={}, limit=8)
             await until(lambda: is_count(count, 8))
             await asyncio.sleep(0.3)
-            assert await count() == await admitted_by(service, "five") == 8
+            assert await count() == await admitted_by(anywhere, "five") == 8
 
 
 async def is_count(count: Callable[[], Any], wanted: int) -> bool:
