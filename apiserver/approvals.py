@@ -23,7 +23,7 @@ from apiserver.auditing import APPROVED, DENIED, FAILED, ISSUED, Act, note, note
 from apiserver.auth.identity import Caller
 from apiserver.builtins import telling
 from apiserver.operations import Operations, WriteOptions, Written
-from apiserver.pki import requests, revocations, signers, tpmbundle, waiting
+from apiserver.pki import revocations, signers, tpmbundle, waiting
 from apiserver.pki.extensions import PeerIdentity
 from apiserver.pki.issuing import Issuing
 from apiserver.pki.orders import Order
@@ -295,8 +295,16 @@ async def create_csr(
     device = "" if peer is None else signers.device_of(peer)
     name = str(document["metadata"].get("name") or "")
     request = _verified(document, peer)
-    organization = await operations.store.read(lambda s: organization_of(s, namespace))
-    outcome = _sign_csr(issuing, document, request, organization, peer)
+    text = tpmbundle.text_of(document["spec"]["request"])
+    organization, verdict = await operations.store.read(
+        lambda s: (
+            organization_of(s, namespace),
+            attesting.judge_again(s, namespace, device, text),
+        )
+    )
+    is_trusted = verdict is None or verdict.status == conditions.TRUE
+    # A TPM that shows the wrong thing is for a person to judge.
+    outcome = _sign_csr(issuing, document, request, organization, peer) if is_trusted else None
 
     def create(tx: Transaction) -> Written:
         if peer is not None:
@@ -305,7 +313,10 @@ async def create_csr(
         body = document | {"spec": spec}
         stored = operations.insert_in(tx, caller, SIGNING_REQUEST, body, namespace)
         metadata = stored["metadata"] | ({"owner": f"Device/{device}"} if device else {})
-        status = _csr_status({}, outcome, stored["metadata"]["generation"], tx.timestamp)
+        generation, now = stored["metadata"]["generation"], tx.timestamp
+        status = {} if verdict is None else verdict.on({}, generation, now)
+        if outcome is not None:
+            status = _csr_status(status, outcome, generation, now)
         ready = stored | {"metadata": metadata, "status": status}
         made = operations.update_in(tx, caller, SIGNING_REQUEST, stored, ready)
         note(tx, Act(caller, "create", SIGNING_REQUEST, namespace), made, 201, _came_of(made))
@@ -392,7 +403,10 @@ def _qualified(document: Json) -> Json:
 def _verified(document: Json, peer: PeerIdentity | None) -> SigningRequest:
     spec = document["spec"]
     try:
-        request = requests.parse(base64.b64decode(_text(spec.get("request"))))
+        text = tpmbundle.text_of(_text(spec.get("request")))
+        if peer is None and tpmbundle.is_bundle(text):
+            raise Refused("a TCG-CSR-IDevID is a device's")
+        request = tpmbundle.signing_request(text)
         signers.verify_usages(spec.get("usages") or ())
         signers.verify(spec["signerName"], request, peer)
     except (Refused, ValueError) as refused:

@@ -1,4 +1,4 @@
-"""Whether the key of an enrolment lives in a TPM: the one writer of its condition TPMVerified.
+"""Whether a key lives in a TPM: the one writer of the condition TPMVerified.
 
 A bundle is judged when it comes; what it can't show by itself, that its two keys are of one TPM, is
 shown by a challenge. That is one exchange on one connection: the secret is made for it, kept in
@@ -39,11 +39,13 @@ VERIFICATION_FAILED = "TPMVerificationFailed"
 CHALLENGE_REQUIRED = "TPMChallengeRequired"
 CHALLENGE_FAILED = "TPMChallengeFailed"
 CHALLENGE_SUCCEEDED = "TPMChallengeSucceeded"
+VERIFICATION_SUCCEEDED = "TPMVerificationSucceeded"
 
 _NO_TPM = "the device did not prove its identity by a TPM"
 _REQUIRED = "The TPM has not answered its challenge yet."
 _SUCCEEDED = "The TPM answered its challenge: the key cannot leave it."
 _FAILED = "The challenge was answered with another secret: the keys are not of one TPM."
+_SAME_TPM = "The TPM that the device enrolled with has certified this key too."
 _OUTDATED = "the TPM was not asked about the request as it is now"
 
 ENROLLMENT_REQUEST = registry.by_kind("EnrollmentRequest")
@@ -94,6 +96,26 @@ def judge(csr: str, makers: Roots) -> Verdict | None:
     except (Unproven, Refused) as failed:
         return Verdict(conditions.FALSE, VERIFICATION_FAILED, f"{failed}.")
     return Verdict(conditions.FALSE, CHALLENGE_REQUIRED, _REQUIRED)
+
+
+def judge_again(snapshot: Snapshot, namespace: str, device: str, csr: str) -> Verdict | None:
+    """What a bundle shows that an enrolled device sends: that the TPM which answered the challenge
+    of its enrolment holds this key too. None for an ordinary request."""
+    if not tpmbundle.is_bundle(csr):
+        return None
+    enrolled = snapshot.get(ENROLLMENT_REQUEST, namespace, device)
+    found = None if enrolled is None else _condition(enrolled)
+    try:
+        if enrolled is None or found is None or found["status"] != conditions.TRUE:
+            raise Unproven("the device did not enrol by a TPM that was verified")
+        known = tpmbundle.read(enrolled["spec"]["csr"]).lak
+        bundle = tpmbundle.read(csr)
+        if bundle.lak != known:
+            raise Unproven("the attestation key is another one than at enrolment")
+        tpmbundle.check_key(bundle)
+    except (Unproven, Refused) as failed:
+        return Verdict(conditions.FALSE, VERIFICATION_FAILED, f"{failed}.")
+    return Verdict(conditions.TRUE, VERIFICATION_SUCCEEDED, _SAME_TPM)
 
 
 def judged(

@@ -118,7 +118,9 @@ def _request(request: str) -> str | None:
     blob = formats.decoded(request)
     if blob is None:
         return "must be the PEM in base64"
+    if blob.startswith(pem.TPM_MAGIC):
+        return None
     try:
-        return pem.request(blob.decode("ascii"))
+        return pem.request_or_tpm(blob.decode("ascii"))
     except UnicodeDecodeError:
         return "must be the PEM in base64"

@@ -11,7 +11,7 @@ from resources import formats
 LABEL = "CERTIFICATE REQUEST"
 _BEGIN, _END = f"-----BEGIN {LABEL}-----", f"-----END {LABEL}-----"
 # TCG-CSR-IDEVID, version 1.0: what a device whose key lives in a TPM sends.
-_TPM_MAGIC = b"\x01\x00\x01\x00"
+TPM_MAGIC = b"\x01\x00\x01\x00"
 
 
 def request(text: str) -> str | None:
@@ -34,6 +34,6 @@ def request_or_tpm(text: str) -> str | None:
     """As `request`, but a TPM's bundle in base64 is right too."""
     if not text.strip().startswith("-----"):
         blob = formats.decoded(text.strip())
-        if blob is not None and blob.startswith(_TPM_MAGIC):
+        if blob is not None and blob.startswith(TPM_MAGIC):
             return None
     return request(text)

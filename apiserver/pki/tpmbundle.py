@@ -85,6 +85,15 @@ def is_bundle(text: str) -> bool:
         return False
 
 
+def text_of(request: str) -> str:
+    """What is in the `spec.request` of a CertificateSigningRequest: PEM, or a bundle as it would be
+    in `spec.csr`. Raises ValueError."""
+    raw = base64.b64decode(request)
+    if raw.startswith(MAGIC):
+        return base64.b64encode(raw).decode()
+    return raw.decode(errors="replace")
+
+
 def signing_request(text: str) -> SigningRequest:
     """The ordinary request that is in a bundle, or is the text itself. Raises Refused."""
     if not is_bundle(text):

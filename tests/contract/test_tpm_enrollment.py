@@ -4,6 +4,7 @@ gRPC's own client. [simulated] The real software TPM and real agents are in `tes
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -21,7 +22,7 @@ from apiserver.operations import WriteOptions
 from apiserver.pki import signers
 from apiserver.pki.tpmroots import Roots
 from resources import registry
-from tests.fakes import agent_client
+from tests.fakes import agent_client, software_tpm
 from tests.fakes.agent_service import PERSON, AgentService, serving
 from tests.fakes.software_tpm import Maker, SoftwareTpm
 
@@ -283,6 +284,47 @@ async def test_a_proof_is_of_the_csr_that_was_proven(
     integrity = (await anywhere.device(tpm.name))["status"]["integrity"]
     assert integrity["status"] == "Failed"
     assert "as it is now" in integrity["info"]
+
+
+@pytest.mark.parametrize(
+    ("bundle", "outcome"),
+    [
+        pytest.param(lambda tpm: tpm.bundle(ek_certificate=b""), "True", id="the same TPM"),
+        pytest.param(
+            lambda tpm: SoftwareTpm(MAKER, key=tpm.key).bundle(), "False", id="another TPM's LAK"
+        ),
+        pytest.param(
+            lambda tpm: tpm.bundle(signing_key=software_tpm.new_key()), "False", id="not signed"
+        ),
+    ],
+)
+@pytest.mark.parametrize("form", ["bytes", "text"])
+async def test_an_enrolled_device_asks_with_its_tpm_again(
+    service: AgentService,
+    tpm: SoftwareTpm,
+    bundle: Callable[[SoftwareTpm], str],
+    outcome: str,
+    form: str,
+) -> None:
+    agent = service.agent()
+    agent.key, agent.name = tpm.key, tpm.name
+    async with service.connection() as factory:
+        assert (await agent.enrol(factory, csr=tpm.bundle())).code == 201
+        assert await challenge(service, tpm.name, tpm.activate) == "success"
+        await service.approve(agent.name)
+        certificate = await agent.wait_for_certificate(factory)
+    text = bundle(tpm)
+    request = text if form == "bytes" else base64.b64encode(text.encode()).decode()
+    body = agent.renewal_body(request=request)
+    async with agent.connection(certificate) as connection:
+        answer = await connection.send("POST", "/certificatesigningrequests", json=body)
+    assert answer.code == 201, answer
+    status = answer.json["status"]
+    found = {c["type"]: (c["status"], c["reason"]) for c in status["conditions"]}
+    is_good = outcome == "True"
+    reason = "TPMVerificationSucceeded" if is_good else "TPMVerificationFailed"
+    assert found["TPMVerified"] == (outcome, reason)
+    assert ("Approved" in found) is bool(status.get("certificate")) is is_good
 
 
 async def test_a_device_does_not_vouch_for_itself(service: AgentService, tpm: SoftwareTpm) -> None:
