@@ -7,7 +7,8 @@ key, another's name, or extensions that were left out are refused here and not a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,7 +18,6 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from apiserver.pki import extensions
-from apiserver.pki.extensions import Unreadable
 from apiserver.pki.orders import Order
 
 PEM_BYTES_MAX = 128 * 1024
@@ -51,23 +51,36 @@ class Trust:
 
 def trust_of(pem: bytes) -> Trust:
     """The authorities in a bundle. Raises Unfit for what is none."""
-    found = _certificates(pem)
-    for certificate in found:
-        if not _is_authority(certificate):
-            name = certificate.subject.rfc4514_string()
-            raise Unfit(f"{name!r} is not the certificate of an authority")
-    return Trust(tuple(found))
+    with _reading():
+        found = _certificates(pem)
+        for certificate in found:
+            if not _is_authority(certificate):
+                name = certificate.subject.rfc4514_string()
+                raise Unfit(f"{name!r} is not the certificate of an authority")
+        return Trust(tuple(found))
 
 
 def leaf_of(pem: bytes, order: Order, trust: Trust, *, now: datetime) -> bytes:
     """The certificate that was ordered, alone, in PEM. Raises Unfit."""
-    leaf = _measured(pem, order.request.public_key, trust, now)
-    if leaf.not_valid_after_utc > now + order.granted.lifetime + LONGER:
-        wanted = f"{order.granted.lifetime.total_seconds():.0f} s"
-        raise Unfit(f"the certificate is valid for longer than the {wanted} that were asked for")
-    _check_purposes(leaf, {"clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH})
-    _check_identity(leaf, order)
-    return leaf.public_bytes(serialization.Encoding.PEM)
+    with _reading():
+        leaf = _measured(pem, order.request.public_key, trust, now)
+        if leaf.not_valid_after_utc > now + order.granted.lifetime + LONGER:
+            wanted = f"{order.granted.lifetime.total_seconds():.0f} s"
+            raise Unfit(f"the certificate is valid for longer than the {wanted} that it was to be")
+        _check_purposes(leaf, {"clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH})
+        _check_identity(leaf, order)
+        return leaf.public_bytes(serialization.Encoding.PEM)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """What can't be read is as unfit as what is wrong."""
+    try:
+        yield
+    except Unfit:
+        raise
+    except extensions.MALFORMED as error:
+        raise Unfit(f"the certificate can't be read: {error}") from error
 
 
 def _measured(
@@ -101,17 +114,18 @@ def server_leaf_of(
 ) -> bytes:
     """The certificate of a server of ours, alone, in PEM. Clients go by its names, so extensions of
     ours are not asked for. Raises Unfit."""
-    leaf = _measured(pem, key, trust, now)
-    _check_purposes(leaf, {"serverAuth": ExtendedKeyUsageOID.SERVER_AUTH})
-    if missing := [str(name.value) for name in names if name not in names_of(leaf.extensions)]:
-        raise Unfit(f"the certificate is not for {', '.join(missing)}")
-    return leaf.public_bytes(serialization.Encoding.PEM)
+    with _reading():
+        leaf = _measured(pem, key, trust, now)
+        _check_purposes(leaf, {"serverAuth": ExtendedKeyUsageOID.SERVER_AUTH})
+        if missing := [str(name.value) for name in names if name not in names_of(leaf.extensions)]:
+            raise Unfit(f"the certificate is not for {', '.join(missing)}")
+        return leaf.public_bytes(serialization.Encoding.PEM)
 
 
-def names_of(extensions: x509.Extensions) -> set[x509.GeneralName]:
+def names_of(found_in: x509.Extensions) -> set[x509.GeneralName]:
     """The alternative names."""
     try:
-        found = extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        found = found_in.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         return set()
     return set(found.value)
@@ -120,10 +134,7 @@ def names_of(extensions: x509.Extensions) -> set[x509.GeneralName]:
 def _certificates(pem: bytes) -> Sequence[x509.Certificate]:
     if len(pem) > PEM_BYTES_MAX:
         raise Unfit("the certificates are too large")
-    try:
-        return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
-        raise Unfit(f"no certificate can be read: {error}") from error
+    return x509.load_pem_x509_certificates(pem)
 
 
 def _spki(key: CertificatePublicKeyTypes) -> bytes:
@@ -147,8 +158,6 @@ def _is_authority(certificate: x509.Certificate) -> bool:
         found = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
     except x509.ExtensionNotFound:
         return False
-    except (ValueError, x509.DuplicateExtension) as error:
-        raise Unfit(f"the certificate's extensions can't be read: {error}") from error
     return found.value.ca
 
 
@@ -164,10 +173,7 @@ def _check_purposes(leaf: x509.Certificate, wanted: Mapping[str, x509.ObjectIden
 
 def _check_identity(leaf: x509.Certificate, order: Order) -> None:
     granted = order.granted
-    try:
-        found = extensions.identity_of(leaf.public_bytes(serialization.Encoding.DER))
-    except Unreadable as error:
-        raise Unfit(str(error)) from error
+    found = extensions.identity_of(leaf.public_bytes(serialization.Encoding.DER))
     pairs = (
         ("common name", granted.common_name, found.common_name),
         (f"extension {extensions.SIGNER.dotted_string}", granted.signer, found.signer),

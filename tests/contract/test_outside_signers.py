@@ -250,7 +250,7 @@ async def test_a_signer_that_is_not_there_is_found_when_it_comes(
 @pytest.mark.parametrize(
     ("mode", "why"),
     [
-        (http_signer.GARBAGE, "no certificate can be read"),
+        (http_signer.GARBAGE, "the certificate can't be read"),
         (http_signer.WRONG_KEY, "another key"),
         (http_signer.EXPIRED, "expired"),
         (http_signer.BARE, "extension 1.3.6.1.4.1.99999.1.1 must be"),

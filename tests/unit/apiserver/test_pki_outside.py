@@ -14,6 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from hypothesis import given
+from hypothesis import strategies as st
 
 from apiserver import config
 from apiserver.pki import extensions, httpsigner, issued, kubesigner, requests, signerfile, signers
@@ -131,6 +133,26 @@ def test_what_was_not_ordered_is_not_taken(changes: Json, why: str) -> None:
 def test_garbage_is_not_taken(pem: bytes) -> None:
     with pytest.raises(issued.Unfit):
         issued.leaf_of(pem, order(), TRUST, now=NOW)
+
+
+DER = x509.load_pem_x509_certificate(leaf()).public_bytes(serialization.Encoding.DER)
+
+
+@given(st.integers(0, len(DER) - 1), st.integers(1, 255))
+def test_of_a_certificate_that_is_one_byte_off_nothing_is_taken_that_was_not_signed(
+    at: int, by: int
+) -> None:
+    """Beside what is signed stands little: the name of the algorithm, once more."""
+    wrong = bytearray(DER)
+    wrong[at] ^= by
+    body = base64.encodebytes(bytes(wrong))
+    pem = b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
+    try:
+        taken = issued.leaf_of(pem, order(), TRUST, now=NOW)
+    except issued.Unfit:
+        return
+    signed = x509.load_der_x509_certificate(DER).tbs_certificate_bytes
+    assert x509.load_pem_x509_certificate(taken).tbs_certificate_bytes == signed
 
 
 def test_a_certificate_that_is_no_authoritys_is_not_trusted() -> None:
