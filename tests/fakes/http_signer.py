@@ -42,6 +42,8 @@ class HttpSigner:
     mode: str = ISSUE
     seen: list[Json] = field(default_factory=list)
     signed: list[str] = field(default_factory=list)
+    # Who asked: a client keeps its connection.
+    lines: list[Any] = field(default_factory=list)
     url: str = ""
     retry_after: str = "1"
     held: asyncio.Event = field(default_factory=asyncio.Event)
@@ -71,6 +73,8 @@ class HttpSigner:
         key = request.headers["Idempotency-Key"]
         assert key == order["uid"]
         self.seen.append(order)
+        assert request.transport is not None
+        self.lines.append(request.transport.get_extra_info("peername"))
         match self.mode:
             case "down":
                 return web.Response(status=503, headers={"Retry-After": self.retry_after})
