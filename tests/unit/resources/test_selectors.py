@@ -303,7 +303,8 @@ def test_a_printed_label_selector_parses_to_itself(requirements: tuple[Any, ...]
 
 
 # Edge blanks are no part of a value in this grammar, and a percent sign cannot be searched for.
-texts = st.text(st.characters(codec="utf-8", exclude_characters="%"), max_size=8).map(str.strip)
+# NUL is refused: no database holds it in a text.
+texts = st.text(st.characters(codec="utf-8", exclude_characters="%\0"), max_size=8).map(str.strip)
 field_requirements = st.one_of(
     st.builds(Requirement, st.sampled_from(FIELDS), st.sampled_from(["exists", "!"])),
     st.builds(
