@@ -1,4 +1,4 @@
-"""Letting devices in: which requests wait, and the decision on one."""
+"""Letting devices in, or not, and certificates: which requests wait, and the decision on one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ Json = dict[str, Any]
 
 PLURAL = "enrollmentrequests"
 # As flightctl's users type it.
+SIGNING = ("csr", "fcsr", "certificatesigningrequest", "certificatesigningrequests")
 PREFIXES = ("er/", "enrollmentrequest/", "enrollmentrequests/")
 
 
@@ -32,6 +33,25 @@ def find(client: Client, namespace: str, word: str) -> str:
 def approve(client: Client, namespace: str, name: str, labels: Mapping[str, str]) -> None:
     body = {"approved": True, "labels": dict(labels)}
     client.ask("PUT", f"{_path(namespace)}/{name}/approval", body=body)
+
+
+def deny(client: Client, namespace: str, name: str) -> None:
+    client.ask("PUT", f"{_path(namespace)}/{name}/approval", body={"approved": False})
+
+
+def signing_request(word: str) -> str:
+    """The name of the CertificateSigningRequest that `word` means; empty for anything else."""
+    kind, slash, name = word.partition("/")
+    return name if slash and kind in SIGNING else ""
+
+
+def sign(client: Client, namespace: str, name: str, decision: str) -> None:
+    """Approve or deny a certificate: `decision` is the condition that says so."""
+    path = f"/apis/flightctl.io/v1beta1/namespaces/{namespace}/certificatesigningrequests/{name}"
+    document = client.ask("GET", path)
+    said = {"type": decision, "status": "True", "reason": decision, "message": ""}
+    body = document | {"status": {"conditions": [said]}}
+    client.ask("PUT", f"{path}/approval", body=body)
 
 
 def _path(namespace: str) -> str:

@@ -93,7 +93,7 @@ def approve(
     name: Annotated[
         str,
         typer.Argument(
-            help="Enrolment request: its name, how it begins, or er/NAME.",
+            help="Enrolment request: its name, how it begins, or er/NAME. Also csr/NAME.",
             autocompletion=completing.requests,
         ),
     ] = "",
@@ -105,7 +105,7 @@ def approve(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Let a device in that asked to be enrolled."""
+    """Let a device in that asked to be enrolled, or have a certificate signed."""
     from cli import approving
 
     labels = dict(_pair(text) for text in label or ())
@@ -122,11 +122,42 @@ def approve(
             for each in names:
                 typer.echo(each)
             typer.confirm(f"Let these {len(names)} in?", abort=True)
+    elif certificate := approving.signing_request(name):
+        if labels:
+            raise typer.BadParameter("a certificate has no labels", param_hint="--label")
+        approving.sign(client, where, certificate, "Approved")
+        typer.echo(f"certificatesigningrequest/{certificate} approved")
+        return
     else:
         names = [approving.find(client, where, name)]
     for each in names:
         approving.approve(client, where, each, labels)
         typer.echo(f"enrollmentrequest/{each} approved")
+
+
+@at_a_site
+def deny(
+    site: Site,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Enrolment request: its name, how it begins, or er/NAME. Also csr/NAME.",
+            autocompletion=completing.requests,
+        ),
+    ],
+) -> None:
+    """Turn down who asked to be enrolled, or for a certificate."""
+    from cli import approving
+
+    reach = site.reach()
+    client, where = reach.client, reach.namespace
+    if certificate := approving.signing_request(name):
+        approving.sign(client, where, certificate, "Denied")
+        typer.echo(f"certificatesigningrequest/{certificate} denied")
+        return
+    found = approving.find(client, where, name)
+    approving.deny(client, where, found)
+    typer.echo(f"enrollmentrequest/{found} denied")
 
 
 @at_a_site
@@ -198,6 +229,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 VERBS = (
     ("approve", approve),
+    ("deny", deny),
     ("decommission", decommission),
     ("version", version),
     ("completion", completion),

@@ -18,6 +18,8 @@ from tests.fakes import apiserver_process
 from tests.fakes.agent_client import Agent, Connection
 from tests.fakes.apiserver_process import Process
 
+# A dozen programs are started, one after the other.
+pytestmark = pytest.mark.timeout(180)
 HOMEPORT = Path(sys.executable).parent / "homeport"
 
 
@@ -57,6 +59,19 @@ def test_a_device_enrols_with_what_it_prints(server: Process, tmp_path: Path) ->
             return (await agent.enrol(factory)).code
 
     assert asyncio.run(enrol()) == 201
+
+    def status(kind: str) -> str:
+        path = "{.status.conditions[*].type} {.status.lifecycle.status}"
+        return homeport(server, "get", kind, agent.name, "-o", f"jsonpath={path}").stdout.strip()
+
+    for words, kind, becomes in (
+        (["deny", f"er/{agent.name}"], "er", "Denied"),
+        (["approve", f"er/{agent.name}"], "er", "Approved"),
+        (["decommission", f"device/{agent.name}"], "device", "Decommissioning"),
+    ):
+        done = homeport(server, *words)
+        assert done.returncode == 0, done.stderr
+        assert status(kind).endswith(becomes)
 
 
 def test_longer_than_the_signer_signs_is_refused_and_says_how_long(server: Process) -> None:

@@ -301,3 +301,18 @@ def test_decommission_dismisses_the_device_that_was_named(api: TinyApi, run: Run
     code, _, err = run("decommission", "er/pump")
     assert code == 2
     assert "device/NAME" in err
+
+
+def test_deny_and_approve_know_enrolments_and_certificates(api: TinyApi, run: Run) -> None:
+    api.answers[f"PUT {REQUESTS}/aaa1/approval"] = {}
+    assert run("deny", "er/aaa1")[:2] == (0, "enrollmentrequest/aaa1 denied\n")
+    assert api.heard[-1].body == {"approved": False}
+
+    path = f"{BASE}/namespaces/default/certificatesigningrequests/mine"
+    api.answers[f"GET {path}"] = {"metadata": {"name": "mine"}, "spec": {}, "status": {}}
+    api.answers[f"PUT {path}/approval"] = {}
+    for verb, decision in (("approve", "Approved"), ("deny", "Denied")):
+        code, out, err = run(verb, "csr/mine")
+        assert (code, out) == (0, f"certificatesigningrequest/mine {decision.lower()}\n"), err
+        (said,) = api.heard[-1].body["status"]["conditions"]
+        assert (said["type"], said["status"]) == (decision, "True")
