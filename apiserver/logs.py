@@ -11,6 +11,7 @@ import sys
 
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
 
 
 def configure(level: int = logging.INFO) -> None:
@@ -35,7 +36,7 @@ def _told_shortly(record: logging.LogRecord) -> bool:
     """False for what was no HTTP: anybody can send that, so it is one line, and nothing of what was
     sent, which may have been a token."""
     error = record.exc_info[1] if record.exc_info else None
-    if not isinstance(error, HttpProcessingError):
+    if not isinstance(error, HttpProcessingError | RequestPayloadError):
         return True
-    structlog.get_logger().info("malformed request", why=type(error).__name__, code=error.code)
+    structlog.get_logger().info("malformed request", why=type(error).__name__)
     return False

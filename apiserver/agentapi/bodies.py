@@ -8,18 +8,22 @@ words and missing parts are neither.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import orjson
 from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
 from pydantic import ValidationError
 
-from apiserver.errors import BadRequest
+from apiserver.errors import BadRequest, Timeout
 from resources.device import DeviceStatus
 from resources.errors import TYPE_INVALID, FieldError, Invalid
 from resources.kind import Json
 
+# A body of which the rest never comes, or comes in no form of HTTP, must not hold a share for ever.
+READ_S_MAX = 60.0
 _PREFIX = "API Error: request body has an error:"
 # Such as string_type, dict_type, bool_type: the type is wrong, whatever the value.
 _WRONG_TYPE = "_type"
@@ -31,7 +35,13 @@ async def read(request: web.Request, media_type: str) -> Any:
     if request.content_type != media_type or "Content-Type" not in request.headers:
         said = request.headers.get("Content-Type", "")
         raise BadRequest(f'{_PREFIX} header Content-Type has unexpected value "{said}"')
-    raw = await request.read()
+    try:
+        async with asyncio.timeout(READ_S_MAX):
+            raw = await request.read()
+    except TimeoutError as error:
+        raise Timeout("the body of the request did not arrive in time") from error
+    except RequestPayloadError as error:
+        raise BadRequest(f"{_PREFIX} it is not in the encoding that it is said to be in") from error
     try:
         value = orjson.loads(raw)
         # What can be read may still be too deep to be written.

@@ -48,6 +48,9 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
     except Exception as error:
         response = answers.refusal(error, request)
+        if request.content.exception() is not None:
+            # Where the next request would begin is not known any more.
+            response.force_close()
         _tell(request, response.status)
     headers = response.headers
     headers[REQUEST_ID] = request_id

@@ -35,7 +35,8 @@ _AS_YOURSELF = (
 
 def is_open(path: str) -> bool:
     """Paths that say nothing of anybody's objects to who asks."""
-    return path.split("/", 2)[1] in _OPEN
+    # Without a slash where a method is about the whole server, or a proxy's.
+    return (*path.split("/", 2), "")[1] in _OPEN
 
 
 def evidence_of(request: web.Request) -> Evidence:

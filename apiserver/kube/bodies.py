@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
 
 from apiserver.errors import BadRequest, Timeout, TooLarge
 from apiserver.wire import body, options
@@ -43,6 +44,11 @@ async def feed(request: web.Request, limit: int, take: Callable[[bytes], None]) 
                 take(chunk)
     except TimeoutError as error:
         raise Timeout("the body of the request did not arrive in time") from error
+    except RequestPayloadError as error:
+        raise BadRequest("the body is not in the encoding that it is said to be in") from error
+    except ConnectionResetError as error:
+        # For the log alone: nobody is there to read it.
+        raise BadRequest("the client went away before its body was whole") from error
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -174,6 +174,9 @@ async def answering(request: web.Request, handler: Handler) -> web.StreamRespons
         if error.code == 500:
             log.exception("request failed", id=request_id, method=request.method, path=request.path)
         response = status(error)
+        if request.content.exception() is not None:
+            # Where the next request would begin is not known any more.
+            response.force_close()
     if not response.prepared:
         response.headers[REQUEST_ID] = request_id
         response.headers["Server"] = "homeport"
