@@ -353,6 +353,10 @@ def check_selector(selector: Any, path: str, *, must_select: bool = True) -> Com
         detail = "say what to select: give matchLabels or matchExpressions"
         yield FieldError(path, REQUIRED, detail)
     yield from check_labels(selector.get("matchLabels"), f"{path}.matchLabels")
+    rules = selector.get("matchExpressions")
+    if isinstance(rules, list) and len(rules) > MAX_LABELS:
+        detail = f"no more than {MAX_LABELS}, these are {len(rules)}"
+        yield FieldError(f"{path}.matchExpressions", TOO_LONG, detail)
     for index, rule in items(selector, "matchExpressions"):
         here = f"{path}.matchExpressions[{index}]"
         yield from checked(rule, "key", here, formats.label_key)
