@@ -18,10 +18,12 @@ import pytest
 from tests.contract.data.inputs import (
     certificates,
     csrs,
+    headers,
     names,
     options,
     patches,
     selectors,
+    sizes,
     tokens,
 )
 from tests.contract.data.inputs.row import EMPTY, NOTHING, PLAIN, STATUS, Ask, Bad
@@ -37,6 +39,8 @@ THEMES = {
     "selectors": selectors.ROWS,
     "options": options.ROWS,
     "patches": patches.ROWS,
+    "headers": headers.ROWS,
+    "sizes": sizes.ROWS,
 }
 ASKED_OF_US = 300
 REVOKED_WITHIN_S = 10.0

@@ -44,6 +44,14 @@ class Answer:
         return self.body.decode(errors="replace")
 
 
+class _Response(http.client.HTTPResponse):
+    """One of another version than ours can be read: it answers a request of that version."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        return "HTTP/1.0" if not version.startswith("HTTP/1.") else version, status, reason
+
+
 def request(method: str, target: str, headers: Headers = (), body: bytes = b"") -> bytes:
     """The bytes of a request. Host and Content-Length are said unless `headers` say them; latin-1,
     so any byte may be in a header."""
@@ -76,7 +84,7 @@ def _answered(connection: socket.socket, door: Door, raw: bytes, method: str) ->
     # Who refuses early may close before all of it was taken.
     with suppress(ConnectionError, ssl.SSLError):
         connection.sendall(raw)
-    response = http.client.HTTPResponse(connection, method=method)
+    response = _Response(connection, method=method)
     response.begin()
     body = response.read()
     is_sound = _is_closed(connection) if response.will_close else _goes_on(connection, door)
@@ -91,8 +99,11 @@ def _is_closed(connection: socket.socket) -> bool:
 
 
 def _goes_on(connection: socket.socket, door: Door) -> bool:
-    connection.sendall(door.after)
     response = http.client.HTTPResponse(connection)
-    response.begin()
+    try:
+        connection.sendall(door.after)
+        response.begin()
+    except (ssl.SSLError, ConnectionError):
+        return False
     response.read()
     return response.status == door.after_code
