@@ -8,6 +8,7 @@ Wrong documents, by every verb, are in test_wrong_inputs; none of its rows count
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -104,15 +105,18 @@ def test_bad_input_is_refused_as_its_row_says(rig: Rig, theme: str) -> None:
         or number % EVERY_TENTH == 0
         or any(word in row.id for word in STUMBLED_OVER)
     ]
-    log = rig.server.data.with_name("data.log")
     problems = []
-    with sql.looking(sql.place(rig.server.data, rig.server.database)) as look:
+    with (
+        rig.server.data.with_name("data.log").open() as log,
+        sql.looking(sql.place(rig.server.data, rig.server.database)) as look,
+    ):
+        log.seek(0, os.SEEK_END)
+        after = inputs_rig.counted(look)
         for row in rows:
-            before, read = inputs_rig.counted(rig, look), log.stat().st_size
-            problem = wrong_with(rig, row)
-            if (after := inputs_rig.counted(rig, look)) != before:
+            before, problem = after, wrong_with(rig, row)
+            if (after := inputs_rig.counted(look)) != before:
                 problem += f"; the store moved from {before} to {after}"
-            if "Traceback" in (said := log.read_text()[read:]):
+            if "Traceback" in (said := log.read()):
                 problem += f"; in the log: {said[-400:]}"
             if problem:
                 problems.append(f"{row.id}: {problem}")

@@ -186,7 +186,7 @@ async def _enrol(rig: Rig) -> None:
 Count = tuple[int, ...]
 
 
-def counted(rig: Rig, look: sql.Look) -> Count:
+def counted(look: sql.Look) -> Count:
     """The store's version, and how many rows of each sort there are."""
     tables = ("object", "device", "content")
     numbers = ", ".join(f"(SELECT count(*) FROM {table})" for table in tables)
