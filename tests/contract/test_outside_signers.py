@@ -35,6 +35,8 @@ from tests.fakes.http_signer import HttpSigner
 
 Json = dict[str, Any]
 PURPOSES = ("enrollment", "management")
+# Where the stores do not differ.
+one_store = pytest.mark.parametrize("database_url", [""], ids=["sqlite"])
 
 
 @pytest.fixture
@@ -171,6 +173,7 @@ async def test_a_device_renews_outside_and_an_enrolment_certificate_comes_from_t
         assert (await service.agent().enrol(factory)).code == 201
 
 
+@one_store
 async def test_a_signer_that_takes_its_time_is_asked_again(
     service: AgentService, signer: HttpSigner
 ) -> None:
@@ -193,6 +196,7 @@ async def test_a_signer_that_takes_its_time_is_asked_again(
     assert len({order["uid"] for order in signer.seen}) == 1
 
 
+@one_store
 async def test_a_refusal_is_final_and_in_the_signers_words(
     service: AgentService, signer: HttpSigner
 ) -> None:
@@ -214,6 +218,7 @@ async def test_a_refusal_is_final_and_in_the_signers_words(
     assert ("SigningFailed", "Warning") in await events(service)
 
 
+@one_store
 @pytest.mark.parametrize("mode", [http_signer.DOWN, http_signer.FORBID])
 async def test_a_signer_that_is_down_is_said_so_and_asked_again(
     service: AgentService, signer: HttpSigner, mode: str
