@@ -7,10 +7,10 @@ STAMP := $(VENV)/.locked
 # Tests start services by the hundred: what they import is compiled once, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-# On all cores, each test on the core that is free first. Right for tests that share nothing but what
-# each worker makes for itself: folders, and servers on ports from the kernel. A test beside another
-# takes its time: only what hangs is ended.
-SIDE_BY_SIDE := --numprocesses=auto --dist=worksteal --timeout=180
+# Half as many again as there are cores, for these tests wait a third of their time; each on the core
+# that is free first. Right for tests that share nothing but what each worker makes for itself: folders,
+# and servers on ports from the kernel. A test beside others takes its time: only what hangs is ended.
+SIDE_BY_SIDE := --numprocesses=$(shell echo $$(( ($$(nproc) * 3 + 1) / 2 ))) --dist=worksteal --timeout=180
 
 # Devices wait more than they compute, so two files of tests at once cost little: one goes on while the
 # devices of the other reboot. A file's tests stay together and in order, for they share devices.
