@@ -7,10 +7,13 @@ STAMP := $(VENV)/.locked
 # Tests start services by the hundred: what they import is compiled once, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Half as many again as there are cores, for these tests wait a third of their time; each on the core
-# that is free first. Right for tests that share nothing but what each worker makes for itself: folders,
-# and servers on ports from the kernel. A test beside others takes its time: only what hangs is ended.
-SIDE_BY_SIDE := --numprocesses=$(shell echo $$(( ($$(nproc) * 3 + 1) / 2 ))) --dist=worksteal --timeout=180
+# Half as many again as there are cores, for tests wait a third of their time.
+WORKERS := --numprocesses=$(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
+
+# Each on the core that is free first. Right for tests that share nothing but what each worker makes for
+# itself: folders, and servers on ports from the kernel. A test beside others takes its time: only what
+# hangs is ended.
+SIDE_BY_SIDE := $(WORKERS) --dist=worksteal --timeout=180
 
 # Devices wait more than they compute, so two files of tests at once cost little: one goes on while the
 # devices of the other reboot. A file's tests stay together and in order, for they share devices.
@@ -40,7 +43,7 @@ check: $(STAMP) ## format, lint, types, import contracts, unit tests: under two 
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest -q --numprocesses=auto tests/unit
+	@$(BIN)/python -m pytest -q $(WORKERS) tests/unit
 
 test: setup ## all tests; what CI calls
 	@$(MAKE) --no-print-directory check
