@@ -344,7 +344,9 @@ def test_a_fleet_is_healthy_when_its_devices_run_it_and_not_before(
             assert program.run("wait", f"{WAIT_S}s", manifests=fleet).returncode == 0
         until(lambda fleet=fleet: health(fleet) == done, "the fleet was never healthy")  # type: ignore[misc]
 
-    broken, _ = fleet_and_device(kubectl.namespace, "quay.io/acme/os:{{ .metadata.name }}")
-    kubectl("apply", "-f", "-", stdin=broken)
-    assert health(broken) in (busy, failed)
-    until(lambda: health(broken) == failed, "a template that can't be used is no failure")
+    # What would be another commit for each device is not fetched.
+    source = {"repository": "none", "targetRevision": "{{ .metadata.name }}", "path": "/etc"}
+    broken = {"spec": {"template": {"spec": {"config": [{"name": "git", "gitRef": source}]}}}}
+    kubectl("patch", "-f", "-", "--type", "merge", "-p", json.dumps(broken), stdin=fleet)
+    assert health(fleet) in (busy, failed)
+    until(lambda: health(fleet) == failed, "a template that can't be used is no failure")
