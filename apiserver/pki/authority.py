@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from apiserver.errors import Unauthorized
-from apiserver.pki import extensions, generations, requests, signers
+from apiserver.pki import chains, extensions, generations, requests, signers
 from apiserver.pki.generations import BACKDATED, AuthorityDamaged, Generation, Pair
 
 __all__ = ["Authority", "AuthorityDamaged", "Standing"]
@@ -102,7 +102,7 @@ class Authority:
 
     def has_issued(self, certificate: x509.Certificate) -> bool:
         """Whether the generation that signs now has signed it, as a client's."""
-        return generations.is_issued_by(certificate, self.signing.client_signer.certificate)
+        return chains.is_issued_by(certificate, self.signing.client_signer.certificate)
 
     @property
     def fingerprint(self) -> str:
@@ -199,9 +199,7 @@ class Authority:
         except AuthorityDamaged:
             # A crash between the two files. Nobody pins a server's key: it is made anew.
             return False
-        if pair is None or not generations.is_issued_by(
-            pair.certificate, self.signing.root.certificate
-        ):
+        if pair is None or not chains.is_issued_by(pair.certificate, self.signing.root.certificate):
             return False
         if pair.certificate.not_valid_after_utc - self._now() < SERVER_RENEWAL:
             return False

@@ -30,6 +30,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import NameOID
 
+from apiserver.pki import chains
+
 CA_LIFETIME = timedelta(days=3650)
 # Devices' clocks run behind; the reference allows one second.
 BACKDATED = timedelta(seconds=1)
@@ -225,14 +227,6 @@ def end_of(pair: Pair) -> datetime:
     return pair.certificate.not_valid_after_utc
 
 
-def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except Exception:  # cryptography raises ValueError, TypeError and InvalidSignature here
-        return False
-    return True
-
-
 def issuer_key(issuer: Pair) -> x509.AuthorityKeyIdentifier:
     known = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(known.value)
@@ -277,7 +271,7 @@ def _create_ca(
 
 
 def _check_chain(directory: Path, generation: Generation) -> None:
-    if not is_issued_by(generation.client_signer.certificate, generation.root.certificate):
+    if not chains.is_issued_by(generation.client_signer.certificate, generation.root.certificate):
         raise AuthorityDamaged(f"client-signer.crt in {directory} was not signed by its ca.crt")
 
 

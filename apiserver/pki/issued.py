@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from apiserver.pki import extensions
+from apiserver.pki import chains, extensions
 from apiserver.pki.orders import Order
 
 PEM_BYTES_MAX = 128 * 1024
@@ -46,7 +46,7 @@ class Trust:
 
     def has_issued(self, certificate: x509.Certificate) -> bool:
         """Whether one of them is its direct issuer."""
-        return any(_is_issued_by(certificate, authority) for authority in self.authorities)
+        return any(chains.is_issued_by(certificate, authority) for authority in self.authorities)
 
 
 def trust_of(pem: bytes) -> Trust:
@@ -54,7 +54,7 @@ def trust_of(pem: bytes) -> Trust:
     with _reading():
         found = _certificates(pem)
         for certificate in found:
-            if not _is_authority(certificate):
+            if not chains.is_authority(certificate):
                 name = certificate.subject.rfc4514_string()
                 raise Unfit(f"{name!r} is not the certificate of an authority")
         return Trust(tuple(found))
@@ -99,7 +99,7 @@ def _measured(
             f"the certificate's issuer, {leaf.issuer.rfc4514_string()!r}, is not in trustFile; "
             "devices show no intermediate certificates, so the direct issuer must be there"
         )
-    if _is_authority(leaf):
+    if chains.is_authority(leaf):
         raise Unfit("the certificate is that of an authority")
     return leaf
 
@@ -141,24 +141,6 @@ def _spki(key: CertificatePublicKeyTypes) -> bytes:
     return key.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-
-
-def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    if certificate.issuer != issuer.subject:
-        return False
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except Exception:  # cryptography raises ValueError, TypeError and InvalidSignature here
-        return False
-    return True
-
-
-def _is_authority(certificate: x509.Certificate) -> bool:
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-    except x509.ExtensionNotFound:
-        return False
-    return found.value.ca
 
 
 def _check_purposes(leaf: x509.Certificate, wanted: Mapping[str, x509.ObjectIdentifier]) -> None:

@@ -16,7 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
+
+from apiserver.pki import chains
 
 CERTIFICATES_MAX = 1000
 _PEM = b"-----BEGIN CERTIFICATE-----"
@@ -63,7 +65,7 @@ class Roots:
         try:
             certificate = certificate_in(der)
             certificate.public_key()
-            issued = [each for each in self._trusted if _issued(each, certificate)]
+            issued = [each for each in self._trusted if chains.is_issued_by(certificate, each)]
             problem = self._problem(certificate)
         except _UNREADABLE as error:
             raise Unproven(f"the endorsement certificate can't be read: {error}") from error
@@ -81,7 +83,7 @@ class Roots:
         for each in extensions.values():
             if each.critical and each.oid not in _UNDERSTOOD:
                 return f"has an extension that must be understood: {each.oid.dotted_string}"
-        if _is_ca(certificate):
+        if chains.is_authority(certificate):
             return "is that of a CA"
         uses = extensions.get(x509.ExtendedKeyUsage.oid)
         if uses is not None and _ENDORSEMENT_KEY not in uses.value:
@@ -117,7 +119,7 @@ def load(directory: Path, *, now: Callable[[], datetime] = lambda: datetime.now(
     if len(found) > CERTIFICATES_MAX:
         raise ValueError(f"{directory} has more than {CERTIFICATES_MAX} certificates")
     for each in found:
-        if not _is_ca(each):
+        if not chains.is_authority(each):
             name = each.subject.rfc4514_string()
             raise ValueError(f"{directory}: the certificate of {name!r} is not that of a CA")
     return Roots(found, now=now)
@@ -137,19 +139,3 @@ def _first(der: bytes) -> bytes:
         return der[: 2 + der[1]]
     width = der[1] & 0x7F
     return der[: 2 + width + int.from_bytes(der[2 : 2 + width], "big")]
-
-
-def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
-
-
-def _is_ca(certificate: x509.Certificate) -> bool:
-    try:
-        said = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-    except x509.ExtensionNotFound:
-        return False
-    return said.value.ca
