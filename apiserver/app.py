@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -32,6 +32,7 @@ from apiserver import (
     provisioning,
     resealing,
     signing,
+    tasks,
 )
 from apiserver.agentapi import app as agentapi
 from apiserver.agentapi.settings import AgentApiSettings
@@ -278,7 +279,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
         ("signing", waiting.keep()),
         ("enrollment policies", admitting.Admitting(operations, issuing).run()),
     ):
-        stack.push_async_callback(_ended, asyncio.create_task(work, name=name))
+        await stack.enter_async_context(tasks.running(work, name))
 
     tokens = Tokens(
         store,
@@ -326,10 +327,9 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
     agent_url = settings.agent_url or url_of(settings.agent_listen[0], agent_port)
     site.addresses.url, site.addresses.agent_url = url, agent_url
     await site.write_credentials()
-    await stack.enter_async_context(rotation.kept())
+    await stack.enter_async_context(tasks.running(rotation.keep(), "rotation"))
     if site.presenting is not None:
-        keeping = asyncio.create_task(site.presenting.keep(), name="presenting")
-        stack.push_async_callback(_ended, keeping)
+        await stack.enter_async_context(tasks.running(site.presenting.keep(), "presenting"))
     log.info("server started", url=url, agent_url=agent_url, data=str(settings.data))
     return Server(settings, url, agent_url, operations, tuple(runners), stack)
 
@@ -352,19 +352,12 @@ async def _told(settings: Settings, store: Store, stack: AsyncExitStack) -> Refu
     """The tasks of the audit."""
     refusals = Refusals(store)
     stack.push_async_callback(refusals.flush)
-    writing = asyncio.create_task(refusals.keep_writing(), name="refusals")
-    stack.push_async_callback(_ended, writing)
+    await stack.enter_async_context(tasks.running(refusals.keep_writing(), "refusals"))
     if settings.audit_log is not None:
         last = await asyncio.to_thread(auditfile.prepare, settings.audit_log)
         following = auditfile.keep_writing(store, settings.audit_log, last)
-        stack.push_async_callback(_ended, asyncio.create_task(following, name="audit log"))
+        await stack.enter_async_context(tasks.running(following, "audit log"))
     return refusals
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 async def _listen_users(

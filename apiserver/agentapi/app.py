@@ -6,17 +6,16 @@ decided here, once for each route; handlers get a `Peer` that was let in.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import structlog
 from aiohttp import web
 
+from apiserver import tasks
 from apiserver.agentapi import answers, grpc, middleware
 from apiserver.agentapi.certificates import Certificates
 from apiserver.agentapi.challenging import PATH, Challenging
@@ -94,14 +93,15 @@ def create_agent_app(
 
     streams = app[STREAMS] = grpc.Server({PATH: challenging.challenge})
 
-    async def tasks(_: web.Application) -> AsyncIterator[None]:
-        running = _Tasks()
-        running.start("deliveries", deliveries.follow())
-        running.start("marks", deliveries.write_marks())
-        running.start("heartbeats", presence.keep_flushing())
-        running.start("sweep", presence.keep_sweeping())
-        yield
-        await running.stop()
+    async def background(_: web.Application) -> AsyncIterator[None]:
+        # None of them ends by itself but when the store closes.
+        async with (
+            tasks.running(deliveries.follow(), "deliveries"),
+            tasks.running(deliveries.write_marks(), "marks"),
+            tasks.running(presence.keep_flushing(), "heartbeats"),
+            tasks.running(presence.keep_sweeping(), "sweep"),
+        ):
+            yield
         try:
             await presence.flush()
         except Exception:
@@ -111,28 +111,9 @@ def create_agent_app(
         deliveries.release()
         await streams.close()
 
-    app.cleanup_ctx.append(tasks)
+    app.cleanup_ctx.append(background)
     app.on_shutdown.append(drain)
     return app
-
-
-class _Tasks:
-    """The application's own tasks. A group can't span aiohttp's start and clean-up, which may be
-    two tasks, so they are ended here by hand; none of them ends by itself but when the store
-    closes."""
-
-    def __init__(self) -> None:
-        self._running: list[asyncio.Task[None]] = []
-
-    def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        self._running.append(asyncio.get_running_loop().create_task(work, name=name))
-
-    async def stop(self) -> None:
-        for task in self._running:
-            task.cancel()
-        for task in self._running:
-            with suppress(asyncio.CancelledError):
-                await task
 
 
 class _Doors:

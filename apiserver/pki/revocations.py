@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import structlog
 
+from apiserver import tasks
 from apiserver.errors import Unauthorized
 from apiserver.pki import signers
 from apiserver.pki.extensions import PeerIdentity
@@ -82,13 +83,8 @@ class Revocations:
     async def followed(self) -> AsyncIterator[None]:
         """All are known when the block begins, and what changes until it ends."""
         await self.look()
-        following = asyncio.create_task(self._follow(), name="revocations")
-        try:
+        async with tasks.running(self._follow(), "revocations"):
             yield
-        finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
 
     async def _follow(self) -> None:
         while not self._store.hub.closed:

@@ -18,8 +18,7 @@ certificate, and told to fetch that soon while theirs is of an older generation.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -62,18 +61,8 @@ class Rotation:
         self._put_in_force = put_in_force
         self._in_force: object = None
 
-    @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
-        """Until the block ends."""
-        keeping = asyncio.create_task(self._keep(), name="rotation")
-        try:
-            yield
-        finally:
-            keeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping
-
-    async def _keep(self) -> None:
+    async def keep(self) -> None:
+        """Until it is cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
             try:
