@@ -10,11 +10,11 @@ from typing import Any
 import structlog
 
 from controllers.client import ApiError, Client, Unreachable
+from resources import event
 
 Json = dict[str, Any]
 
 COMPONENT = "homeport-controllers"
-MESSAGE_MAX = 1024
 # Whom nobody has to look at; all others are warnings.
 NORMAL = frozenset(
     {
@@ -43,22 +43,9 @@ async def tell(client: Client, about: Json, reason: str, message: str, *, now: s
             "generateName": f"{metadata['name'][:50]}.",
             "namespace": metadata["namespace"],
         },
-        "involvedObject": {
-            "apiVersion": about["apiVersion"],
-            "kind": about["kind"],
-            "namespace": metadata["namespace"],
-            "name": metadata["name"],
-            "uid": metadata["uid"],
-            "resourceVersion": metadata["resourceVersion"],
-        },
-        "reason": reason,
-        "message": message[:MESSAGE_MAX],
-        "type": "Normal" if reason in NORMAL else "Warning",
-        "source": {"component": COMPONENT},
-        "firstTimestamp": now,
-        "lastTimestamp": now,
-        "count": 1,
-    }
+    } | event.told(
+        about, reason, message, is_warning=reason not in NORMAL, component=COMPONENT, at=now
+    )
     try:
         await client.post_event(metadata["namespace"], document)
     except (ApiError, Unreachable) as problem:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
+from resources.kind import Json
 from resources.meta import ATOMIC, OPEN, Document, Int64, Model
 
 Reason = Literal[
@@ -36,6 +37,7 @@ Reason = Literal[
     "ApplicationLifecycleChanged",
 ]  # fmt: skip
 REASONS: tuple[str, ...] = get_args(Reason)
+MESSAGE_MAX = 1024
 
 _TEMPLATE_VERSION = Field(description="Template version that is rolled out.")
 _BATCH = Field(description="Batch of the rollout.")
@@ -200,3 +202,27 @@ class Event(Document):
     source: EventSource = Field(description="Who tells it.")
     actor: str = Field(description="Who caused it: user:<name> or service:<part>.")
     details: Details | None = Field(None, description="Facts that go with the reason.")
+
+
+def told(
+    about: Json, reason: str, message: str, *, is_warning: bool, component: str, at: str
+) -> Json:
+    """What a core/v1 Event says of something that happened to an object once; all but its name."""
+    metadata = about["metadata"]
+    return {
+        "involvedObject": {
+            "apiVersion": about["apiVersion"],
+            "kind": about["kind"],
+            "namespace": metadata["namespace"],
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"],
+        },
+        "reason": reason,
+        "message": message[:MESSAGE_MAX],
+        "type": "Warning" if is_warning else "Normal",
+        "source": {"component": component},
+        "firstTimestamp": at,
+        "lastTimestamp": at,
+        "count": 1,
+    }

@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from apiserver import bounded
 from resources.kind import Json
 
 TIMEOUT_S = 10.0
@@ -40,9 +41,11 @@ async def ask(
         async with session.request(
             method, url, timeout=timeout, allow_redirects=may_lead_on, **request
         ) as response:
-            body = await _limited(response, bytes_max)
+            body = await bounded.body_of(response, bytes_max)
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise ProviderUnreachable(f"{url}: {error or type(error).__name__}") from error
+    if body is None:
+        raise OddAnswer(f"{response.url} answers more than it should")
     try:
         found = orjson.loads(body)
     except ValueError:
@@ -60,12 +63,3 @@ async def fetch(session: aiohttp.ClientSession, url: str) -> Json:
     if status != 200:
         raise ProviderUnreachable(f"{url} answers {status}")
     return found
-
-
-async def _limited(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > bytes_max:
-            raise OddAnswer(f"{response.url} answers more than it should")
-    return bytes(body)

@@ -9,10 +9,10 @@ from apiserver.auth.identity import Caller
 from apiserver.builtins.events import STORED
 from apiserver.operations import Operations
 from apiserver.store import Transaction
+from resources import event
 from resources.kind import Json
 
 COMPONENT = "homeport-apiserver"
-MESSAGE_MAX = 1024
 # An event's name begins with that of what it is about, which may be as long as a name gets.
 _PREFIX_MAX = 200
 
@@ -29,23 +29,9 @@ def tell(
 ) -> None:
     """Write one event about an object that is stored."""
     metadata = about["metadata"]
-    said = {
-        "involvedObject": {
-            "apiVersion": about["apiVersion"],
-            "kind": about["kind"],
-            "namespace": metadata["namespace"],
-            "name": metadata["name"],
-            "uid": metadata["uid"],
-            "resourceVersion": metadata["resourceVersion"],
-        },
-        "reason": reason,
-        "message": message[:MESSAGE_MAX],
-        "type": "Warning" if is_warning else "Normal",
-        "source": {"component": COMPONENT},
-        "firstTimestamp": tx.timestamp,
-        "lastTimestamp": tx.timestamp,
-        "count": 1,
-    }
+    said = event.told(
+        about, reason, message, is_warning=is_warning, component=COMPONENT, at=tx.timestamp
+    )
     name = f"{metadata['name'][:_PREFIX_MAX].rstrip('.-')}.{uuid4().hex[:16]}"
     document = {"metadata": {"name": name}, "spec": said}
     operations.insert_in(tx, caller, STORED, document, metadata["namespace"])

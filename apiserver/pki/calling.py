@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 import aiohttp
 
+from apiserver import bounded
 from apiserver.pki.orders import Unavailable
 from apiserver.pki.signerfile import Outside
 from resources.kind import Json
@@ -86,11 +87,11 @@ class Line:
                     ssl=context,
                     allow_redirects=False,
                 ) as response:
-                    return Reply(
-                        response.status,
-                        _seconds(response.headers.get("Retry-After", "")),
-                        _object(await _limited(response)),
-                    )
+                    said = await bounded.body_of(response, ANSWER_BYTES_MAX)
+                    if said is None:
+                        raise NotReached("it answers more than it should")
+                    wait_s = _seconds(response.headers.get("Retry-After", ""))
+                    return Reply(response.status, wait_s, _object(said))
         except TimeoutError as error:
             raise NotReached(f"no answer in {self.settings.timeout_seconds:g} s") from error
         except aiohttp.ClientError as error:
@@ -120,15 +121,6 @@ class Line:
 def _stamp(file: Path) -> tuple[str, int, int]:
     found = file.stat()
     return str(file), found.st_mtime_ns, found.st_ino
-
-
-async def _limited(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > ANSWER_BYTES_MAX:
-            raise NotReached("it answers more than it should")
-    return bytes(body)
 
 
 def _object(body: bytes) -> Json | None:
