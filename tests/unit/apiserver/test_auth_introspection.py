@@ -178,7 +178,7 @@ async def test_github(
 
 def signed(**said: Any) -> str:
     now = time.time()
-    claims = {"iss": "https://id", "sub": "1", "aud": "home:port", "exp": now + 60} | said
+    claims = {"iss": "https://id", "sub": "1", "aud": "home:port", "exp": now + 3600} | said
     return jwt.encode(claims, KEY, "RS256", headers={"kid": "k"})
 
 
