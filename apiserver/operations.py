@@ -24,6 +24,7 @@ from apiserver import (
     errors,
     keeping,
     owning,
+    rollouts,
     showing,
     strategy,
     vouching,
@@ -504,10 +505,10 @@ class Operations:
     # --- our own verbs --------------------------------------------------------------------
 
     async def bind(self, caller: Caller, namespace: str, fleet: str, request: Json) -> Json:
-        return await bindings.bind(self.store, namespace, fleet, request)
+        return await rollouts.bind(self.store, namespace, fleet, request)
 
     async def progress(self, caller: Caller, namespace: str, fleet: str, rollout: str) -> Json:
-        return await bindings.progress(self.store, namespace, fleet, rollout)
+        return await rollouts.progress(self.store, namespace, fleet, rollout)
 
     async def rendered(self, caller: Caller, namespace: str, name: str) -> Json:
         """The Device as its agent gets it."""

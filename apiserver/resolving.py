@@ -39,11 +39,25 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
+class Draft:
+    """What a template became: two digests and an image, or why it became nothing."""
+
     spec_digest: str = ""
     rendered_digest: str = ""
     os_image: str = ""
     error: str | None = None
+
+
+def drafted(
+    snapshot: Snapshot, rendered: render.Rendered, frozen: Frozen
+) -> tuple[Draft, dict[str, bytes]]:
+    """With the contents to store."""
+    spec, body = digest.canonical(rendered.spec), digest.canonical(rendered.rendered)
+    spec_digest = snapshot.digest_of(spec)
+    # What holds a secret has a digest that nobody can test a guess against.
+    body_digest = snapshot.digest_of(body, is_secret=frozen.is_secret)
+    image = (rendered.spec.get("os") or {}).get("image") or ""
+    return Draft(spec_digest, body_digest, image), {spec_digest: spec, body_digest: body}
 
 
 class Resolver:
@@ -53,7 +67,7 @@ class Resolver:
         self._template, self._frozen = template, frozen
         self._used = parameters.uses(template)
         self._labels = sorted(self._used.labels)
-        self._known: dict[_Values, _Outcome] = {}
+        self._known: dict[_Values, Draft] = {}
 
     def resolve(self, snapshot: Snapshot, find: Callable[[Snapshot], Sequence[Any]]) -> Chunk:
         """For the devices that `find` gives, by uid, name, labels and inputs_version; not for all
@@ -83,7 +97,7 @@ class Resolver:
 
     def _outcome(
         self, snapshot: Snapshot, name: str, labels: Mapping[str, str]
-    ) -> tuple[_Outcome, Mapping[str, bytes]]:
+    ) -> tuple[Draft, Mapping[str, bytes]]:
         """With the contents to store, if nobody before had the same values."""
         values = self._values(name, labels)
         if (known := self._known.get(values)) is not None:
@@ -94,15 +108,9 @@ class Resolver:
                 self._template, name=name, labels=labels, frozen=self._frozen
             )
         except Invalid as problem:
-            outcome = _Outcome(error=str(problem))
+            outcome = Draft(error=str(problem))
         else:
-            spec, body = digest.canonical(rendered.spec), digest.canonical(rendered.rendered)
-            spec_digest = snapshot.digest_of(spec)
-            # What holds a secret has a digest that nobody can test a guess against.
-            body_digest = snapshot.digest_of(body, is_secret=self._frozen.is_secret)
-            blobs = {spec_digest: spec, body_digest: body}
-            image = (rendered.spec.get("os") or {}).get("image") or ""
-            outcome = _Outcome(spec_digest, body_digest, image)
+            outcome, blobs = drafted(snapshot, rendered, self._frozen)
         if len(self._known) >= REMEMBERED:
             self._known.clear()
         self._known[values] = outcome

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from apiserver import bindings
+from apiserver import rollouts
 from apiserver.operations import Operations
 from apiserver.store import Store, devices, rolling, sets
 from bench.fleet import ADMIN, DEVICE, PLAIN, ROLLOUT, Service
@@ -66,7 +66,7 @@ async def given(service: Service, number: int) -> str:
 
 async def progress(service: Service, request: Json) -> Json:
     store = service.operations.store
-    return await bindings.progress(store, "default", "web", request["rollout"])
+    return await rollouts.progress(store, "default", "web", request["rollout"])
 
 
 async def contents(service: Service) -> int:
@@ -192,14 +192,14 @@ async def test_a_device_that_moved_while_it_was_rendered_is_taken_by_the_next_ca
     await service.fill(3)
     request = await service.offer(SERIAL)
     store = service.operations.store
-    work = await store.read(lambda s: bindings._work(s, "default", "web", request))
+    work = await store.read(lambda s: rollouts._work(s, "default", "web", request))
     assert work.resolver is not None
     find = partial(
         rolling.to_bind, target=work.target, choice=work.choice, limit=9, after="", held=False
     )
     chunk = await store.read(partial(work.resolver.resolve, find=find))
     await relabel(service, 1, serial="new")
-    taken, failed = await store.write(partial(bindings._bind_chunk, work=work, chunk=chunk))
+    taken, failed = await store.write(partial(rollouts._bind_chunk, work=work, chunk=chunk))
     assert (taken.rows, failed) == (2, 0)
     assert (await row(service, 1))["template_version"] is None
     assert (await service.bind(request))["bound"] == 1
