@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from agent import (
     appplan,
     errors,
-    greenboot,
-    hooks,
     journal,
     leaving,
     machine,
@@ -33,14 +31,13 @@ from agent import (
     telling,
     world,
 )
+from agent.facts import Course, Gathering, Offer
 from agent.mailbox import Mailbox
 from agent.settings import LoopSettings
 
 log = logging.getLogger("agent.loop")
 
 Json = dict[str, Any]
-
-Downloads = tuple[planner.PullImage | appplan.FetchBundle | osimage.PullOs, ...]
 
 JITTER = 0.2
 # After this many repairs in a row that did not last, the pace of repair is the usual one.
@@ -50,14 +47,6 @@ BACKOFF_DOUBLINGS_MAX = 20
 
 class Stop(Protocol):
     def is_set(self) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A specification that has come and is waiting for the machine to take it."""
-
-    device: Json
-    spec: specs.Spec
 
 
 class Reconciler:
@@ -72,18 +61,14 @@ class Reconciler:
         self._world = where
         self._settings = settings
         self._mailbox = mailbox
-        self._probe = service_reachable
         made = parts.assemble(where, settings, os_mode)
         self._files, self._system, self._hooks = made.files, made.system, made.hooks
         self._bundles, self._observer, self._executor = made.bundles, made.observer, made.executor
         self._verifier, self._specs, self._journal = made.verifier, made.specs, made.journal
         self._teller = telling.Teller(mailbox)
         self._bounds = parts.bounds(settings)
-        self._current = specs.Spec(states.Target(specs.NOTHING))
-        self._desired = self._current
-        self._offer: Offer | None = None
-        self._repairs = 0
-        self._repair_not_before = 0.0
+        self._course = Course()
+        self._gathering = Gathering(where, made, self._course, self._teller, service_reachable)
         self._is_begun = False
         self._is_over = False
         self._stop: Stop | None = None
@@ -134,7 +119,7 @@ class Reconciler:
         state: states.Applying | states.Verifying | states.RollingBack,
     ) -> None:
         """Between two specifications every failure counts, or we would stay there for ever."""
-        failure = self._failure(error, state)
+        failure = self._gathering.failure(error, state)
         is_back = isinstance(state, states.RollingBack)
         if not is_back and state.stumbles >= machine.APPLY_ATTEMPTS_MAX:
             self._happen(states.Failed(failure))
@@ -147,12 +132,12 @@ class Reconciler:
     def _trouble(self, words: str) -> float:
         log.warning("not in sync: %s", errors.one_line(words))
         self._teller.trouble("sync", errors.one_line(words))
-        self._repairs += 1
+        self._course.repairs += 1
         # Repair waits longer than the loop does, so that in between there is a pass without it: a
         # new specification may be what mends it.
         interval_s = self._settings.repair_interval_s
-        self._repair_not_before = self._world.monotonic() + interval_s
-        return self._backoff(self._repairs, most_s=interval_s / 2)
+        self._course.repair_not_before = self._world.monotonic() + interval_s
+        return self._backoff(self._course.repairs, most_s=interval_s / 2)
 
     # The start of a life. -------------------------------------------------------------------------
 
@@ -162,9 +147,9 @@ class Reconciler:
         memory = self._journal.load()
         refused = memory.state.target if isinstance(memory.state, states.Refused) else None
         self._specs.load(memory.committed, refused)
-        self._current = specs.parse(self._specs.current)
-        self._desired = specs.parse(self._specs.desired)
-        if self._current.target not in (memory.committed, states.Target(specs.NOTHING)):
+        self._course.current = specs.parse(self._specs.current)
+        self._course.desired = specs.parse(self._specs.desired)
+        if self._course.current.target not in (memory.committed, states.Target(specs.NOTHING)):
             self._take_over()
         boot_id = self._world.boot_id()
         if memory.boot_id != boot_id:
@@ -173,26 +158,30 @@ class Reconciler:
             log.error("hook after the reboot failed: %s", trouble)
         self._teller.trouble("hooks", trouble)
         self._resume()
-        self._teller.committed(self._current)
-        self._tell_system(self._system.slots_or_trouble()[0])
-        self._teller.state(self.state, self._world.now(), current=self._current.target)
+        self._teller.committed(self._course.current)
+        self._gathering.tell_system(self._system.slots_or_trouble()[0])
+        self._teller.state(self.state, self._world.now(), current=self._course.current.target)
         self._is_begun = True
-        log.info("loop begins state=%s current=%s", type(self.state).__name__, self._current.target)
+        log.info(
+            "loop begins state=%s current=%s",
+            type(self.state).__name__,
+            self._course.current.target,
+        )
 
     def _take_over(self) -> None:
         """Another agent has run this device: its files are ours now, without originals."""
-        for one in self._current.files:
+        for one in self._course.current.files:
             self._files.adopt(one.path)
-        self._journal.append(journal.commit(self._current.target, self._at()))
+        self._journal.append(journal.commit(self._course.current.target, self._at()))
 
     def _resume(self) -> None:
         self._set(states.resumed(self.state))
         target = states.target_of(self.state)
-        desired = self._desired.target
-        is_new = desired != self._current.target and not self._is_refused(desired)
+        desired = self._course.desired.target
+        is_new = desired != self._course.current.target and not self._is_refused(desired)
         if isinstance(self.state, states.Decommissioning | states.Refused | states.Idle):
             if is_new and specs.number(desired.version) >= 0:
-                self._offer = Offer(self._specs.desired, self._desired)
+                self._course.offer = Offer(self._specs.desired, self._course.desired)
         elif target != desired and states.heads_for_target(self.state):
             # Its specification has rotted away: what is there is not whole, so we go back.
             detail = "the specification was lost"
@@ -204,7 +193,7 @@ class Reconciler:
             # Cut off between `desired.json` and the journal, or lost; nothing was begun with it.
             self._journal.append(journal.entered(states.Idle()))
             if is_new:
-                self._offer = Offer(self._specs.desired, self._desired)
+                self._course.offer = Offer(self._specs.desired, self._course.desired)
         self._learn(desired)
 
     # One pass. ------------------------------------------------------------------------------------
@@ -213,8 +202,8 @@ class Reconciler:
         self._take()
         self._screen()
         state = self.state
-        goal = self._desired if states.heads_for_target(state) else self._current
-        facts = self._facts(state, goal)
+        goal = self._course.desired if states.heads_for_target(state) else self._course.current
+        facts = self._gathering.look(state, goal)
         decision = machine.decide(state, facts, self._bounds)
         match decision:
             case machine.Happen(event):
@@ -247,162 +236,33 @@ class Reconciler:
         if version < 0:
             log.error("specification without a version passed over")
             return
-        if version < specs.number(self._current.target.version):
+        if version < specs.number(self._course.current.target.version):
             log.warning("older specification passed over version=%s", spec.target.version)
             return
-        if spec.target.version in (self._current.target.version, self._heading_for()):
+        if spec.target.version in (self._course.current.target.version, self._heading_for()):
             return
-        self._offer = Offer(device, spec)
+        self._course.offer = Offer(device, spec)
 
     def _screen(self) -> None:
         """The same content under a new number: said at once, without trying it again."""
-        offer = self._offer
+        offer = self._course.offer
         refusal = self._journal.memory.refusal_of(offer.spec.target) if offer else None
         if offer is None or refusal is None or not machine.is_open(self.state):
             return
-        self._offer = None
+        self._course.offer = None
         if refusal.target.version == offer.spec.target.version:
             return
         self._journal.append(journal.refuse(offer.spec.target, refusal.failure))
         self._specs.abandoned()
-        self._desired = self._current
-        self._teller.state(self.state, self._world.now(), current=self._current.target)
-
-    def _facts(self, state: states.State, goal: specs.Spec) -> machine.Facts:
-        memory = self._journal.memory
-        offer = self._offer
-        facts = machine.Facts(
-            monotonic=self._world.monotonic(),
-            at=self._at(),
-            arrived=offer.spec.target if offer and not self._is_dismissal(offer) else None,
-            dismissed=offer.spec.target if offer and self._is_dismissal(offer) else None,
-            boot_id=self._world.boot_id(),
-            steps_in_target=memory.steps_in_target,
-            boots_without_commit=memory.boots_without_commit,
-        )
-        match state:
-            case states.Staging():
-                return replace(facts, objection=self._objection(state.target))
-            case states.Staged():
-                return self._probed(facts)
-            case states.Decommissioning() | states.Rebooting():
-                return facts
-            case states.Fetching():
-                facts = self._with_plan(facts, state, goal)
-                if facts.plan or facts.monotonic < state.not_before or offer:
-                    return facts
-                objection = self._objection(state.target)
-                missing = () if objection else self._missing()
-                if not objection:
-                    self._tell_fetching(missing)
-                return replace(facts, objection=objection, missing=missing)
-            case states.RollingBack() if state.stumbles > machine.ROLLBACK_ATTEMPTS_MAX:
-                # Enough. The rest is repaired at leisure, once podman or the disk let us.
-                return self._probed(facts)
-            case _:
-                return self._with_plan(facts, state, goal)
-
-    def _probed(self, facts: machine.Facts) -> machine.Facts:
-        """With the time of the answer: a probe into the void takes its time out of the patience."""
-        is_reachable = self._probe()
-        return replace(facts, is_reachable=is_reachable, monotonic=self._world.monotonic())
-
-    def _with_plan(
-        self, facts: machine.Facts, state: states.State, goal: specs.Spec
-    ) -> machine.Facts:
-        wants = self._system.wanted(state, goal, repairs=self._journal.memory.repair_reboots)
-        is_between = states.heads_for_target(state) or isinstance(state, states.RollingBack)
-        slots, trouble = self._system.slots_or_trouble()
-        if trouble is not None and wants is not None and is_between:
-            raise trouble
-        self._tell_system(slots)
-        if fallen_back := self._system.fallen_back(state, wants, slots, facts.at):
-            return replace(facts, objection=fallen_back)
-        try:
-            wanted = replace(self._observer.wanted(goal), os=wants)
-        except errors.Reject as error:
-            if not states.heads_for_target(state):
-                raise
-            return replace(facts, objection=self._failure(error, state))
-        if not states.heads_for_target(state):
-            is_blind = trouble is not None and wants is not None
-            words = str(trouble) if is_blind else self._system.astray(wants, slots)
-            self._tell_astray(words)
-        observed = replace(self._observer.observed(goal, wanted), os=slots)
-        self._teller.applications(goal, observed)
-        # Between two specifications it is for the verdict to say what does not stay up.
-        plan = self._hooks.woven(
-            planner.plan(wanted, observed, revives=not is_between),
-            state,
-            current=self._current,
-            desired=self._desired,
-        )
-        if is_between:
-            facts = replace(facts, plan=plan)
-            return self._with_judgement(facts, state, goal, wanted, observed)
-        return replace(facts, plan=self._repair(plan, facts, goal, observed))
-
-    def _tell_system(self, slots: osimage.Slots | None) -> None:
-        if slots is not None or self._system.mode == osimage.PACKAGE:
-            self._teller.system(self._system.section(self._current, slots))
-
-    def _tell_astray(self, words: str) -> None:
-        if not words and self._journal.memory.repair_reboots:
-            self._journal.append(journal.mended())
-        self._teller.trouble("os", words)
-
-    def _with_judgement(
-        self,
-        facts: machine.Facts,
-        state: states.State,
-        goal: specs.Spec,
-        wanted: planner.Wanted,
-        observed: planner.Observed,
-    ) -> machine.Facts:
-        if isinstance(state, states.Verifying):
-            names = {one.app: one.workloads for one in wanted.apps}
-            names |= {one.app: (one.container_name,) for one in wanted.containers}
-            verdict = self._verifier.verdict(goal, observed, names)
-            facts = replace(facts, verdict=verdict)
-            is_asked = facts.verdict.is_well is True and state.deadline is not None
-            if state.has_rebooted:
-                facts = replace(facts, is_boot_complete=greenboot.is_boot_complete(self._world))
-        else:
-            is_asked = not facts.plan
-        if is_asked and machine.wants_probe(state):
-            return self._probed(facts)
-        return facts
-
-    def _repair(
-        self,
-        plan: tuple[planner.Step, ...],
-        facts: machine.Facts,
-        goal: specs.Spec,
-        observed: planner.Observed,
-    ) -> tuple[planner.Step, ...]:
-        """Drift. Nothing is repaired before anything was ever committed."""
-        if goal.target.version == specs.NOTHING or facts.monotonic < self._repair_not_before:
-            return ()
-        if not plan:
-            self._repairs = 0
-            self._teller.trouble("sync", "")
-            self._teller.trouble("limits", self._unlimited(goal))
-            self._look_after_health(observed)
-        return plan
-
-    def _look_after_health(self, observed: planner.Observed) -> None:
-        """Where nothing runs the health checks (no systemd), a start is never called healthy."""
-        for one in observed.containers:
-            is_checked = one.is_ours and one.state == "running" and one.has_healthcheck
-            if is_checked and one.health in ("", "starting"):
-                self._verifier.check(one.container)
+        self._course.desired = self._course.current
+        self._teller.state(self.state, self._world.now(), current=self._course.current.target)
 
     # Doing. ---------------------------------------------------------------------------------------
 
     def _do(self, steps: tuple[planner.Step, ...], goal: specs.Spec) -> float:
         state = self.state
         is_pull = any(_is_download(step) for step in steps)
-        spec = self._desired if is_pull else goal
+        spec = self._course.desired if is_pull else goal
         for step in steps:
             if self._stop is not None and self._stop.is_set():
                 return 0.0
@@ -425,7 +285,7 @@ class Reconciler:
                 return 0.0
         if isinstance(steps[-1], osimage.Reboot):
             patience_s = self._bounds.reboot_patience_s
-            self._repair_not_before = self._world.monotonic() + patience_s
+            self._course.repair_not_before = self._world.monotonic() + patience_s
             return self._bounds.verify_interval_s
         return self._repaired()
 
@@ -437,7 +297,7 @@ class Reconciler:
             if isinstance(step, osimage.Reboot):
                 self._mailbox.wait_for_push(self._settings.notice_s)
             if isinstance(step, osimage.Step):
-                self._system.perform(step, spec, self._current)
+                self._system.perform(step, spec, self._course.current)
             else:
                 self._executor.perform(step, spec)
         except (errors.Retry, errors.Reject) as error:
@@ -452,13 +312,13 @@ class Reconciler:
         is_final = isinstance(error, errors.Reject)
         match state:
             case states.Applying() | states.Verifying() if is_final:
-                self._happen(states.Failed(self._failure(error, state)))
+                self._happen(states.Failed(self._gathering.failure(error, state)))
             case states.Fetching() if is_pull and is_final:
-                self._happen(states.Failed(self._failure(error, state)))
+                self._happen(states.Failed(self._gathering.failure(error, state)))
             case states.Fetching() if is_pull:
                 pause = self._backoff(state.attempt + 1)
                 self._happen(states.Postponed(self._world.monotonic() + pause))
-                self._tell_fetching(self._missing(), trouble=error.detail)
+                self._gathering.tell_fetching(self._gathering.missing(), trouble=error.detail)
             case states.Applying() | states.Verifying() | states.RollingBack():
                 self._count(error, state)
             case _:
@@ -466,9 +326,11 @@ class Reconciler:
         return 0.0
 
     def _repaired(self) -> float:
-        self._repairs += 1
-        if self._repairs > REPAIRS_AT_ONCE:
-            self._repair_not_before = self._world.monotonic() + self._settings.repair_interval_s
+        self._course.repairs += 1
+        if self._course.repairs > REPAIRS_AT_ONCE:
+            self._course.repair_not_before = (
+                self._world.monotonic() + self._settings.repair_interval_s
+            )
             self._teller.trouble("sync", "repairs do not last")
         return 0.0
 
@@ -477,18 +339,20 @@ class Reconciler:
         before = self.state
         after = machine.follow(before, event)
         if isinstance(event, states.Arrived):
-            assert self._offer is not None
-            self._specs.want(self._offer.device)
-            self._desired, self._offer = self._offer.spec, None
+            assert self._course.offer is not None
+            self._specs.want(self._course.offer.device)
+            self._course.desired, self._course.offer = self._course.offer.spec, None
         if isinstance(event, states.Dismissed):
-            self._offer = None
+            self._course.offer = None
         if isinstance(event, states.RebootOrdered) and states.heads_for_target(after):
-            self._specs.note_rollback(self._current.os_image or self._system.booted_name())
-        if isinstance(event, states.Blameless) and self._desired.target != states.target_of(before):
+            self._specs.note_rollback(self._course.current.os_image or self._system.booted_name())
+        if isinstance(event, states.Blameless) and self._course.desired.target != states.target_of(
+            before
+        ):
             # It is lost; the service has it still, and is asked as one that does not know it.
             after = states.Idle()
             self._journal.append(journal.entered(after))
-            self._mailbox.set_known_version(self._current.target.version)
+            self._mailbox.set_known_version(self._course.current.target.version)
             return
         now = self._world.now()
         match after:
@@ -497,13 +361,13 @@ class Reconciler:
                 assert target is not None
                 self._journal.append(journal.commit(target, self._at()))
                 self._specs.committed()
-                self._current = self._desired
-                self._bundles.forget(self._current.applications)
-                self._teller.committed(self._current)
+                self._course.current = self._course.desired
+                self._bundles.forget(self._course.current.applications)
+                self._teller.committed(self._course.current)
             case states.Refused():
                 self._journal.append(journal.refuse(after.target, after.failure))
                 self._specs.abandoned()
-                self._desired = self._current
+                self._course.desired = self._course.current
             case _ if isinstance(event, states.Begun):
                 self._set(after)
             case _:
@@ -512,7 +376,7 @@ class Reconciler:
         if type(before) is not type(after):
             log.info("state %s target=%s", type(after).__name__, states.target_of(after))
         if not isinstance(event, states.Begun | states.Postponed):
-            self._teller.state(after, now, current=self._current.target)
+            self._teller.state(after, now, current=self._course.current.target)
         if isinstance(event, states.Blameless) and isinstance(before, states.RollingBack):
             self._teller.retrying(before.failure, before.target, now)
 
@@ -521,41 +385,6 @@ class Reconciler:
         self._journal.memory = replace(self._journal.memory, state=state)
 
     # Small answers. -------------------------------------------------------------------------------
-
-    def _objection(self, target: states.Target) -> errors.Failure | None:
-        assert self._desired.target == target
-        error = self._system.objection(self._desired) or self._observer.objection(self._desired)
-        if error is None:
-            return None
-        return errors.failure_of(error, phase=errors.PREPARING, at=self._at())
-
-    def _failure(self, error: errors.AgentError, state: states.State) -> errors.Failure:
-        is_early = isinstance(state, states.Fetching | states.Staging) or (
-            error.component == errors.HOOKS and error.element.startswith(hooks.BEFORE_UPDATING)
-        )
-        phase = errors.PREPARING if is_early else errors.APPLYING
-        return errors.failure_of(error, phase=phase, at=self._at())
-
-    def _missing(self) -> Downloads:
-        return (*self._system.missing(self._desired), *self._observer.missing(self._desired))
-
-    def _tell_fetching(self, missing: Downloads, *, trouble: str = "") -> None:
-        images = set(self._observer.images(self._desired))
-        if self._desired.os_image:
-            images.add(self._desired.os_image)
-        pulls = [one for one in missing if not isinstance(one, appplan.FetchBundle)]
-        pending = tuple(
-            one.app if isinstance(one, planner.PullImage) else one.image for one in pulls
-        )
-        complete = len(images) - len(pulls)
-        self._teller.fetching(complete, pending, self._world.now(), trouble=trouble)
-
-    def _unlimited(self, spec: specs.Spec) -> str:
-        names = self._observer.unenforced(spec)
-        return f"without their resource limits: {', '.join(names)}" if names else ""
-
-    def _is_dismissal(self, offer: Offer) -> bool:
-        return offer.spec.is_dismissed and not self._current.is_dismissed
 
     def _is_settled(self) -> bool:
         return isinstance(self.state, states.Idle | states.Refused)
@@ -570,7 +399,7 @@ class Reconciler:
     def _learn(self, target: states.Target) -> None:
         """The newest version that need not be told again."""
         refused = [r.target.version for r in self._journal.memory.refusals]
-        known = [self._mailbox.known_version(), self._current.target.version, target.version]
+        known = [self._mailbox.known_version(), self._course.current.target.version, target.version]
         self._mailbox.set_known_version(max([*known, *refused], key=specs.number))
 
     def _backoff(self, attempt: int, *, most_s: float | None = None) -> float:

@@ -1,0 +1,239 @@
+"""What the machine decides on: one look at the device, with the words that belong to what is seen.
+
+`Gathering` looks and tells; it changes nothing on the device, and nothing in the journal but the
+count of reboots that have served their purpose. `Course` is what the loop and it both know: which
+specification holds, which is wanted, which waits, and how soon drift may be repaired again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agent import (
+    appplan,
+    errors,
+    greenboot,
+    hooks,
+    journal,
+    machine,
+    osimage,
+    parts,
+    planner,
+    specs,
+    states,
+    telling,
+    world,
+)
+
+Json = dict[str, Any]
+
+Downloads = tuple[planner.PullImage | appplan.FetchBundle | osimage.PullOs, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A specification that has come and is waiting for the machine to take it."""
+
+    device: Json
+    spec: specs.Spec
+
+
+def _nothing() -> specs.Spec:
+    return specs.Spec(states.Target(specs.NOTHING))
+
+
+@dataclass(slots=True)
+class Course:
+    """`current` is committed, `desired` is being made or refused, `offer` waits."""
+
+    current: specs.Spec = field(default_factory=_nothing)
+    desired: specs.Spec = field(default_factory=_nothing)
+    offer: Offer | None = None
+    # Repairs in a row.
+    repairs: int = 0
+    repair_not_before: float = 0.0
+
+
+class Gathering:
+    def __init__(
+        self,
+        where: world.World,
+        made: parts.Parts,
+        course: Course,
+        teller: telling.Teller,
+        service_reachable: Callable[[], bool | None],
+    ) -> None:
+        self._world = where
+        self._course = course
+        self._teller = teller
+        self._probe = service_reachable
+        self._system, self._hooks, self._observer = made.system, made.hooks, made.observer
+        self._verifier, self._journal = made.verifier, made.journal
+
+    def look(self, state: states.State, goal: specs.Spec) -> machine.Facts:
+        memory = self._journal.memory
+        offer = self._course.offer
+        facts = machine.Facts(
+            monotonic=self._world.monotonic(),
+            at=telling.local(self._world.now()),
+            arrived=offer.spec.target if offer and not self._is_dismissal(offer) else None,
+            dismissed=offer.spec.target if offer and self._is_dismissal(offer) else None,
+            boot_id=self._world.boot_id(),
+            steps_in_target=memory.steps_in_target,
+            boots_without_commit=memory.boots_without_commit,
+        )
+        match state:
+            case states.Staging():
+                return replace(facts, objection=self._objection(state.target))
+            case states.Staged():
+                return self._probed(facts)
+            case states.Decommissioning() | states.Rebooting():
+                return facts
+            case states.Fetching():
+                facts = self._with_plan(facts, state, goal)
+                if facts.plan or facts.monotonic < state.not_before or offer:
+                    return facts
+                objection = self._objection(state.target)
+                missing = () if objection else self.missing()
+                if not objection:
+                    self.tell_fetching(missing)
+                return replace(facts, objection=objection, missing=missing)
+            case states.RollingBack() if state.stumbles > machine.ROLLBACK_ATTEMPTS_MAX:
+                # Enough. The rest is repaired at leisure, once podman or the disk let us.
+                return self._probed(facts)
+            case _:
+                return self._with_plan(facts, state, goal)
+
+    def _probed(self, facts: machine.Facts) -> machine.Facts:
+        """With the time of the answer: a probe into the void takes its time out of the patience."""
+        is_reachable = self._probe()
+        return replace(facts, is_reachable=is_reachable, monotonic=self._world.monotonic())
+
+    def _with_plan(
+        self, facts: machine.Facts, state: states.State, goal: specs.Spec
+    ) -> machine.Facts:
+        wants = self._system.wanted(state, goal, repairs=self._journal.memory.repair_reboots)
+        is_between = states.heads_for_target(state) or isinstance(state, states.RollingBack)
+        slots, trouble = self._system.slots_or_trouble()
+        if trouble is not None and wants is not None and is_between:
+            raise trouble
+        self.tell_system(slots)
+        if fallen_back := self._system.fallen_back(state, wants, slots, facts.at):
+            return replace(facts, objection=fallen_back)
+        try:
+            wanted = replace(self._observer.wanted(goal), os=wants)
+        except errors.Reject as error:
+            if not states.heads_for_target(state):
+                raise
+            return replace(facts, objection=self.failure(error, state))
+        if not states.heads_for_target(state):
+            is_blind = trouble is not None and wants is not None
+            words = str(trouble) if is_blind else self._system.astray(wants, slots)
+            self._tell_astray(words)
+        observed = replace(self._observer.observed(goal, wanted), os=slots)
+        self._teller.applications(goal, observed)
+        # Between two specifications it is for the verdict to say what does not stay up.
+        plan = self._hooks.woven(
+            planner.plan(wanted, observed, revives=not is_between),
+            state,
+            current=self._course.current,
+            desired=self._course.desired,
+        )
+        if is_between:
+            facts = replace(facts, plan=plan)
+            return self._with_judgement(facts, state, goal, wanted, observed)
+        return replace(facts, plan=self._repair(plan, facts, goal, observed))
+
+    def tell_system(self, slots: osimage.Slots | None) -> None:
+        if slots is not None or self._system.mode == osimage.PACKAGE:
+            self._teller.system(self._system.section(self._course.current, slots))
+
+    def _tell_astray(self, words: str) -> None:
+        if not words and self._journal.memory.repair_reboots:
+            self._journal.append(journal.mended())
+        self._teller.trouble("os", words)
+
+    def _with_judgement(
+        self,
+        facts: machine.Facts,
+        state: states.State,
+        goal: specs.Spec,
+        wanted: planner.Wanted,
+        observed: planner.Observed,
+    ) -> machine.Facts:
+        if isinstance(state, states.Verifying):
+            names = {one.app: one.workloads for one in wanted.apps}
+            names |= {one.app: (one.container_name,) for one in wanted.containers}
+            verdict = self._verifier.verdict(goal, observed, names)
+            facts = replace(facts, verdict=verdict)
+            is_asked = facts.verdict.is_well is True and state.deadline is not None
+            if state.has_rebooted:
+                facts = replace(facts, is_boot_complete=greenboot.is_boot_complete(self._world))
+        else:
+            is_asked = not facts.plan
+        if is_asked and machine.wants_probe(state):
+            return self._probed(facts)
+        return facts
+
+    def _repair(
+        self,
+        plan: tuple[planner.Step, ...],
+        facts: machine.Facts,
+        goal: specs.Spec,
+        observed: planner.Observed,
+    ) -> tuple[planner.Step, ...]:
+        """Drift. Nothing is repaired before anything was ever committed."""
+        if goal.target.version == specs.NOTHING or facts.monotonic < self._course.repair_not_before:
+            return ()
+        if not plan:
+            self._course.repairs = 0
+            self._teller.trouble("sync", "")
+            self._teller.trouble("limits", self._unlimited(goal))
+            self._look_after_health(observed)
+        return plan
+
+    def _look_after_health(self, observed: planner.Observed) -> None:
+        """Where nothing runs the health checks (no systemd), a start is never called healthy."""
+        for one in observed.containers:
+            is_checked = one.is_ours and one.state == "running" and one.has_healthcheck
+            if is_checked and one.health in ("", "starting"):
+                self._verifier.check(one.container)
+
+    def _objection(self, target: states.Target) -> errors.Failure | None:
+        assert self._course.desired.target == target
+        desired = self._course.desired
+        error = self._system.objection(desired) or self._observer.objection(desired)
+        if error is None:
+            return None
+        return errors.failure_of(error, phase=errors.PREPARING, at=telling.local(self._world.now()))
+
+    def failure(self, error: errors.AgentError, state: states.State) -> errors.Failure:
+        is_early = isinstance(state, states.Fetching | states.Staging) or (
+            error.component == errors.HOOKS and error.element.startswith(hooks.BEFORE_UPDATING)
+        )
+        phase = errors.PREPARING if is_early else errors.APPLYING
+        return errors.failure_of(error, phase=phase, at=telling.local(self._world.now()))
+
+    def missing(self) -> Downloads:
+        desired = self._course.desired
+        return (*self._system.missing(desired), *self._observer.missing(desired))
+
+    def tell_fetching(self, missing: Downloads, *, trouble: str = "") -> None:
+        images = set(self._observer.images(self._course.desired))
+        if self._course.desired.os_image:
+            images.add(self._course.desired.os_image)
+        pulls = [one for one in missing if not isinstance(one, appplan.FetchBundle)]
+        pending = tuple(
+            one.app if isinstance(one, planner.PullImage) else one.image for one in pulls
+        )
+        complete = len(images) - len(pulls)
+        self._teller.fetching(complete, pending, self._world.now(), trouble=trouble)
+
+    def _unlimited(self, spec: specs.Spec) -> str:
+        names = self._observer.unenforced(spec)
+        return f"without their resource limits: {', '.join(names)}" if names else ""
+
+    def _is_dismissal(self, offer: Offer) -> bool:
+        return offer.spec.is_dismissed and not self._course.current.is_dismissed
