@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent import journal, machine, specs, system, world
+from agent import audit, journal, machine, specs, system, world
 from agent.applications import Applications, Stamps
 from agent.appsteps import AppSteps
 from agent.bundles import Bundles
@@ -53,7 +53,9 @@ def assemble(where: world.World, settings: LoopSettings, os_mode: str | None) ->
         observer=observer,
         executor=Executor(where, settings, files, starts, observer, images, steps, hooks),
         verifier=Verifier(where, settings),
-        specs=specs.SpecFiles(where, settings.data_dir, own_dir),
+        specs=specs.SpecFiles(
+            where, settings.data_dir, own_dir, audit.Audit(where, settings.audited_as)
+        ),
         journal=journal.Journal(where, f"{own_dir}/journal.jsonl"),
     )
 

@@ -130,6 +130,7 @@ class Process:
                 stability_s=settings.stability_s,
                 reach_s=settings.reach_grace_s,
                 boot_reach_s=settings.boot_reach_grace_s,
+                audited_as=self._identity.name if settings.audit_enabled else "",
             ),
             self._mailbox,
             self._probe,

@@ -48,6 +48,8 @@ class LoopSettings:
     limits: str = REQUIRE
     # How long the news of a decommissioning may take to reach the service before the wipe.
     farewell_s: float = 60.0
+    # The name that this device's audit log has it by; empty = no log is kept.
+    audited_as: str = ""
 
     @property
     def own_dir(self) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent import errors, world
+from agent import audit, errors, world
 from agent.states import Target
 
 log = logging.getLogger("agent.specs")
@@ -303,15 +303,22 @@ def empty(version: str = NOTHING) -> Json:
 class SpecFiles:
     """`current`, `desired` in memory and on disk; the disk is always written first."""
 
-    def __init__(self, where: world.World, data_dir: str, own_dir: str) -> None:
+    def __init__(
+        self, where: world.World, data_dir: str, own_dir: str, log_book: audit.Audit | None = None
+    ) -> None:
         self._world = where
         self._data_dir = data_dir
         self._own_dir = own_dir
+        self._audit = log_book or audit.Audit(where, "")
         self.current: Json = empty()
         self.desired: Json = empty()
 
     def load(self, committed: Target | None, refused: Target | None) -> None:
         """Reads and heals. `committed` and `refused` are what the journal is sure of."""
+        is_first = all(
+            self._world.stat(f"{self._data_dir}/{name}") is None
+            for name in (CURRENT, DESIRED, ROLLBACK)
+        )
         current = self._read(self._data_dir, CURRENT)
         desired = self._read(self._data_dir, DESIRED)
         last = self._read(self._own_dir, COMMITTED)
@@ -327,24 +334,29 @@ class SpecFiles:
         if desired is None or (refused is not None and target_of(desired) == refused):
             desired = current
         self.current, self.desired = current, desired
-        self._write_if_other(CURRENT, current)
-        self._write_if_other(DESIRED, desired)
+        why = audit.BOOTSTRAP if is_first else audit.RECOVERY
+        self._heal(CURRENT, current, why)
+        self._heal(DESIRED, desired, why)
         if self._read(self._data_dir, ROLLBACK) is None:
-            self._write(self._data_dir, ROLLBACK, empty(""))
+            self._clear_rollback(audit.BOOTSTRAP if is_first else audit.INITIALIZATION)
         if target_of(current).version != NOTHING and last != current:
             self._write(self._own_dir, COMMITTED, current)
 
     def want(self, device: Json) -> None:
         """A new specification is to be made true."""
+        before = self.desired
         self._write(self._data_dir, DESIRED, device)
         self.desired = device
+        self._note(audit.DESIRED, audit.SYNC, before, device)
 
     def committed(self) -> None:
         """After the journal's commit record: the files follow it."""
+        before = self.current
         self._write(self._data_dir, CURRENT, self.desired)
         self.current = self.desired
+        self._note(audit.CURRENT, audit.UPGRADE, before, self.current)
         self._write(self._own_dir, COMMITTED, self.current)
-        self._write(self._data_dir, ROLLBACK, empty(""))
+        self._clear_rollback(audit.INITIALIZATION, before)
 
     def note_rollback(self, image: str) -> None:
         """Before a reboot into another system. For flightctl's agent, should it be in the old one:
@@ -356,16 +368,35 @@ class SpecFiles:
             "agent/desiredSpecHash": wanted.spec_hash,
         }
         document["spec"] = {"os": {"image": image}}
-        self._write_if_other(ROLLBACK, document)
+        if self._write_if_other(ROLLBACK, document):
+            self._note(audit.ROLLBACK, audit.INITIALIZATION, empty(""), document)
 
     def abandoned(self) -> None:
         """After the journal's refusal: what is wanted is what was."""
+        before = self.desired
         self._write(self._data_dir, DESIRED, self.current)
         self.desired = self.current
+        self._note(audit.DESIRED, audit.ROLLED_BACK, before, self.current)
 
-    def _write_if_other(self, name: str, document: Json) -> None:
-        if self._world.read(f"{self._data_dir}/{name}") != _bytes(document):
-            self._write(self._data_dir, name, document)
+    def _heal(self, name: str, document: Json, why: str) -> None:
+        found = self._read(self._data_dir, name)
+        if self._write_if_other(name, document):
+            self._note(name.partition(".")[0], why, found or empty(""), document)
+
+    def _clear_rollback(self, why: str, before: Json | None = None) -> None:
+        self._write(self._data_dir, ROLLBACK, empty(""))
+        self._note(audit.ROLLBACK, why, before or empty(""), empty(""))
+
+    def _note(self, kind: str, why: str, before: Json, after: Json) -> None:
+        template = str(annotations_of(after).get(audit.TEMPLATE_VERSION, ""))
+        old, new = target_of(before).version, target_of(after).version
+        self._audit.moved(kind, why, before=old, after=new, template=template)
+
+    def _write_if_other(self, name: str, document: Json) -> bool:
+        if self._world.read(f"{self._data_dir}/{name}") == _bytes(document):
+            return False
+        self._write(self._data_dir, name, document)
+        return True
 
     def _write(self, folder: str, name: str, document: Json) -> None:
         # 0600 and not the reference's 0644: contents of secret files are in it. It runs as root.
