@@ -49,7 +49,7 @@ from apiserver.config import ConfigError, Settings, url_of
 from apiserver.kube import routes
 from apiserver.kube.crowding import Gate
 from apiserver.kube.face import Face, utc_now
-from apiserver.operations import DEFAULT_NAMESPACE, Operations, WriteOptions, Written
+from apiserver.operations import Operations, WriteOptions, Written
 from apiserver.pki.authority import Authority
 from apiserver.pki.extensions import PeerIdentity, identity_of
 from apiserver.pki.issuing import Issuing, issuing_of
@@ -61,6 +61,7 @@ from apiserver.provisioning import Addresses
 from apiserver.rates import Buckets
 from apiserver.refusals import Refusals
 from apiserver.store import Store
+from apiserver.storing import DEFAULT_NAMESPACE
 from apiserver.trail import Trail
 from resources.kind import Json
 from resources.registry import AUDIT_EVENT, CERTIFICATE_SIGNING_REQUEST, ENROLLMENT_REQUEST, KINDS

@@ -25,10 +25,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from apiserver import provisioning
 from apiserver.auth.certificates import USER_SIGNER
-from apiserver.operations import DEFAULT_NAMESPACE, DEFAULT_ORGANIZATION
+from apiserver.operations import DEFAULT_ORGANIZATION
 from apiserver.pki import requests, signers
 from apiserver.pki.authority import Authority
 from apiserver.provisioning import Addresses
+from apiserver.storing import DEFAULT_NAMESPACE
 from resources.kind import Json
 
 ADMIN_NAME = "admin"

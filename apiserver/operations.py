@@ -7,19 +7,15 @@ without a version needs no retry loop. Each caller was authorised by its face be
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TypeVar
-from uuid import uuid4
 
 import structlog
 
 from apiserver import (
     bindings,
-    collecting,
     enrolled,
     errors,
     keeping,
@@ -27,12 +23,12 @@ from apiserver import (
     rollouts,
     showing,
     strategy,
-    vouching,
     watching,
 )
 from apiserver.auditing import Act, noted
 from apiserver.auth.identity import Caller
-from apiserver.store import Snapshot, Store, Transaction, devices, objects
+from apiserver.store import Snapshot, Store, Transaction, devices
+from apiserver.storing import BORN_WITH_STATUS, DEFAULT_NAMESPACE, Storing
 from apiserver.verbs import (
     OWN_WRITE,
     Deleted,
@@ -55,11 +51,6 @@ log = structlog.get_logger()
 
 # How long a version is waited for that another process has told the client of.
 REACH_S = 3.0
-# Their maker knows the status at once: the frozen template, the first phase.
-_BORN_WITH_STATUS = ("TemplateVersion", "Rollout")
-DEFAULT_NAMESPACE = "default"
-# Objects that a namespace may hold when it is deleted: what one transaction can take away in time.
-EMPTIED_MAX = 1000
 DEFAULT_ORGANIZATION = "00000000-0000-0000-0000-000000000000"
 
 
@@ -76,7 +67,10 @@ class Operations:
     ) -> None:
         """`kinds`: all that may own something, or be owned, and so go with an owner."""
         self.store = store
-        self._kinds = {kind.kind: kind for kind in kinds}
+        self._storing = Storing({kind.kind: kind for kind in kinds})
+        # For those who write more than one thing in a transaction of their own.
+        self.insert_in = self._storing.insert
+        self.update_in = self._storing.update
         self._monotonic = monotonic
         self._looks = watching.Looks(store)
         store.keep_backlog(bindings.keep_backlog)
@@ -87,7 +81,7 @@ class Operations:
         def ensure(tx: Transaction) -> None:
             kind = registry.by_kind("Organization")
             if tx.get(kind, "", DEFAULT_NAMESPACE) is None:
-                self._pair(tx, DEFAULT_NAMESPACE, DEFAULT_ORGANIZATION)
+                self._storing.pair(tx, DEFAULT_NAMESPACE, DEFAULT_ORGANIZATION)
 
         await self.store.write(ensure)
 
@@ -265,7 +259,7 @@ class Operations:
                     )
             keeping.guard_deletion(tx, caller, kind, old)
             enrolled.guard_deletion(tx, kind, old)
-            return self._delete_in(tx, kind, old, propagation)
+            return self._storing.delete(tx, kind, old, propagation)
 
         act = Act(caller, "delete", kind, namespace, name)
         deleted = await self.store.write(noted(act, apply), dry_run=dry_run)
@@ -293,169 +287,12 @@ class Operations:
                 # One before it may have taken it along, or was named by it as an owner.
                 now = tx.get(kind, metadata.get("namespace", ""), metadata["name"])
                 gone.append(
-                    self._delete_in(tx, kind, now, propagation).document if now else document
+                    self._storing.delete(tx, kind, now, propagation).document if now else document
                 )
             return [masking.masked(kind, document) for document in gone]
 
         act = Act(caller, "deletecollection", kind, namespace or "")
         return await self.store.write(noted(act, apply), dry_run=dry_run)
-
-    # --- inside a transaction -------------------------------------------------------------
-
-    def insert_in(
-        self,
-        tx: Transaction,
-        caller: Caller,
-        kind: Kind,
-        document: Json,
-        namespace: str = "",
-        options: WriteOptions = OWN_WRITE,
-    ) -> Json:
-        """Create inside an open transaction: rules, storage, and what follows from it."""
-        namespace = namespace or (document.get("metadata") or {}).get("namespace", "")
-        if not kind.namespaced:
-            namespace = ""
-        elif tx.get(registry.by_kind("Organization"), "", namespace) is None:
-            raise errors.NotFound(f'namespaces "{namespace}" not found', name=namespace)
-        ready = strategy.for_create(
-            kind, namespace, document, now=tx.timestamp, uid=str(uuid4()), suffix=_suffix
-        )
-        name = ready["metadata"]["name"]
-        if tx.get(kind, namespace, name) is not None:
-            raise errors.already_exists(kind, name)
-        ready = vouching.mark(caller, kind, None, ready)
-        keeping.claim(tx, caller, kind, document, None, ready)
-        ready = owning.created(kind, ready, options, tx.timestamp)
-        if kind.kind == "Device":
-            # Only an approval brings a status along; people's was dropped on the way in.
-            if caller.role in ("controller", "approval") and document.get("status"):
-                ready["status"] = document["status"]
-            bindings.insert_device(tx, ready)
-            stored = tx.get(kind, namespace, name)
-            assert stored is not None, "written just above"
-            return stored
-        # An EnrollmentRequest's is the agent API's; people's was dropped on the way in.
-        if kind.kind in (*_BORN_WITH_STATUS, "EnrollmentRequest") and "status" in document:
-            ready["status"] = document["status"]
-        if kind.kind == "Organization":
-            return self._pair(tx, name, str(uuid4()), ready)
-        stored = tx.insert(kind, ready)
-        if kind.kind == "Fleet":
-            bindings.fleet_changed(tx, namespace, name)
-        if kind.kind == "TemplateVersion":
-            bindings.version_created(tx, namespace, stored)
-        return stored
-
-    def update_in(self, tx: Transaction, caller: Caller, kind: Kind, old: Json, new: Json) -> Json:
-        """Store a change that `strategy.for_update` has made ready, and what follows from it."""
-        new = vouching.mark(caller, kind, old, new)
-        metadata = new["metadata"]
-        keeping.guard_change(tx, caller, kind, old, new)
-        enrolled.guard_change(tx, kind, old, new)
-        if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
-            return self._remove(tx, kind, new)
-        if kind.kind == "Device":
-            row = devices.row_by_name(tx.connection, metadata["namespace"], metadata["name"])
-            assert row is not None, "read in this transaction"
-            bindings.update_device(tx, row, old, new)
-            stored = tx.get(kind, metadata["namespace"], metadata["name"])
-            assert stored is not None, "written just above"
-            return stored
-        stored = tx.update(kind, old, new)
-        if kind.kind == "Fleet" and objects.match_labels(old) != objects.match_labels(new):
-            bindings.fleet_changed(tx, metadata["namespace"], metadata["name"])
-        if collecting.blocked_owners(old) != collecting.blocked_owners(new):
-            self._family(tx).free_owners(old)
-        return stored
-
-    def _delete_in(
-        self,
-        tx: Transaction,
-        kind: Kind,
-        old: Json,
-        propagation: str | None,
-        above: frozenset[str] = frozenset(),
-    ) -> Deleted:
-        """`above`: uids of objects whose deletion brought this one about."""
-        metadata = old["metadata"]
-        uid = metadata["uid"]
-        family = self._family(tx, above)
-        policy = collecting.policy(metadata, propagation)
-        waits = False
-        if policy == collecting.ORPHAN:
-            family.orphan(uid)
-        elif policy == collecting.FOREGROUND:
-            family.take_along(uid, policy)
-            waits = family.is_blocked(uid)
-        finalizers = collecting.finalizers(metadata, waits=waits)
-        if not finalizers:
-            return Deleted(self._remove(tx, kind, old, above), gone=True)
-        marked = collecting.marked(old, finalizers, tx.timestamp)
-        if marked == old:
-            return Deleted(old, gone=False)
-        caller = Caller(name="system:homeport", role="controller")
-        return Deleted(self.update_in(tx, caller, kind, old, marked), gone=False)
-
-    def _remove(
-        self, tx: Transaction, kind: Kind, document: Json, above: frozenset[str] = frozenset()
-    ) -> Json:
-        metadata = document["metadata"]
-        namespace = metadata.get("namespace", "")
-        if kind.kind == "Organization" and metadata["name"] == DEFAULT_NAMESPACE:
-            raise errors.Forbidden(f'"{DEFAULT_NAMESPACE}" cannot be deleted', kind=kind)
-        if kind.kind == "Organization":
-            self._empty(tx, kind, metadata["name"])
-        last = tx.delete(kind, document)
-        keeping.release(tx, kind, document)
-        if kind.kind == "Fleet":
-            bindings.fleet_changed(tx, namespace, metadata["name"])
-        if kind.kind == "Device":
-            request = registry.by_kind("EnrollmentRequest")
-            found = tx.get(request, namespace, metadata["name"])
-            # So that the agent may enrol again (contract 3.5).
-            if found is not None:
-                tx.delete(request, found)
-        family = self._family(tx, above)
-        family.take_along(metadata["uid"])
-        family.free_owners(document)
-        return last
-
-    def _empty(self, tx: Transaction, kind: Kind, namespace: str) -> None:
-        """What is in a namespace goes with it, in the same transaction; so it may not be too much
-        for one, and nothing in it may have to wait. Raises Conflict."""
-        kinds = [k for k in self._kinds.values() if k.namespaced]
-        total = sum(tx.count(each, namespace) for each in kinds)
-        if total > EMPTIED_MAX:
-            why = f"it holds {total} objects; delete its devices first, then the namespace"
-            raise errors.conflict(kind, namespace, why)
-        for each in kinds:
-            for document in tx.list(each, namespace):
-                if document["metadata"].get("finalizers"):
-                    name = document["metadata"]["name"]
-                    why = f"finalizers hold {each.resource} {name} in it; delete that first"
-                    raise errors.conflict(kind, namespace, why)
-                # An owner that went before may have taken it along.
-                if tx.get(each, namespace, document["metadata"]["name"]) is not None:
-                    self._remove(tx, each, document)
-
-    def _family(self, tx: Transaction, above: frozenset[str] = frozenset()) -> collecting.Family:
-        return collecting.Family(tx, self._kinds, partial(self._delete_in, tx), above)
-
-    def _pair(
-        self, tx: Transaction, name: str, organization: str, document: Json | None = None
-    ) -> Json:
-        """An organisation is a namespace: one makes the other, an immutable pair."""
-        kind = registry.by_kind("Organization")
-        ready = document or strategy.for_create(
-            kind,
-            "",
-            {"metadata": {"name": name}, "spec": {"displayName": name}},
-            now=tx.timestamp,
-            uid=organization,
-            suffix=_suffix,
-        )
-        ready["metadata"]["uid"] = organization
-        return tx.insert(kind, ready)
 
     # --- watching -------------------------------------------------------------------------
 
@@ -567,14 +404,10 @@ class Operations:
         return validation.prune(kind, document), warnings
 
 
-def _suffix() -> str:
-    return "".join(secrets.choice(strategy.SUFFIX_ALPHABET) for _ in range(5))
-
-
 def _without_status(kind: Kind, document: Json, subresource: str) -> Json:
     """The main endpoint ignores status, so it is not judged there either: what an agent reported
     may hold fields that we do not know, and a change of labels must not trip over them."""
-    if subresource or not kind.has_status or kind.internal or kind.kind in _BORN_WITH_STATUS:
+    if subresource or not kind.has_status or kind.internal or kind.kind in BORN_WITH_STATUS:
         return document
     return {key: value for key, value in document.items() if key != "status"}
 

@@ -1,0 +1,194 @@
+"""What follows from a write: storing, changing and removing one object inside an open transaction.
+
+Whatever must be true together with an object is written here, with it: ownership of devices by
+fleets, what is bound and rendered, what goes or is freed with an owner, an organisation and its
+namespace. So no crash leaves one without the other, and no face can store around it. Who may write
+was asked before; what the document may say is `strategy`'s and the kind's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from functools import partial
+from uuid import uuid4
+
+from apiserver import bindings, collecting, enrolled, errors, keeping, owning, strategy, vouching
+from apiserver.auth.identity import Caller
+from apiserver.store import Transaction, devices, objects
+from apiserver.verbs import OWN_WRITE, Deleted, WriteOptions
+from resources import registry
+from resources.kind import Json, Kind
+
+# Their maker knows the status at once: the frozen template, the first phase.
+BORN_WITH_STATUS = ("TemplateVersion", "Rollout")
+DEFAULT_NAMESPACE = "default"
+# Objects that a namespace may hold when it is deleted: what one transaction can take away in time.
+EMPTIED_MAX = 1000
+
+
+class Storing:
+    """Stateless; each method is one verb on one object of a transaction that its caller opened."""
+
+    def __init__(self, kinds: Mapping[str, Kind]) -> None:
+        """`kinds`: all that may own something, or be owned, and so go with an owner."""
+        self._kinds = kinds
+
+    def insert(
+        self,
+        tx: Transaction,
+        caller: Caller,
+        kind: Kind,
+        document: Json,
+        namespace: str = "",
+        options: WriteOptions = OWN_WRITE,
+    ) -> Json:
+        """Create inside an open transaction: rules, storage, and what follows from it."""
+        namespace = namespace or (document.get("metadata") or {}).get("namespace", "")
+        if not kind.namespaced:
+            namespace = ""
+        elif tx.get(registry.by_kind("Organization"), "", namespace) is None:
+            raise errors.NotFound(f'namespaces "{namespace}" not found', name=namespace)
+        ready = strategy.for_create(
+            kind, namespace, document, now=tx.timestamp, uid=str(uuid4()), suffix=_suffix
+        )
+        name = ready["metadata"]["name"]
+        if tx.get(kind, namespace, name) is not None:
+            raise errors.already_exists(kind, name)
+        ready = vouching.mark(caller, kind, None, ready)
+        keeping.claim(tx, caller, kind, document, None, ready)
+        ready = owning.created(kind, ready, options, tx.timestamp)
+        if kind.kind == "Device":
+            # Only an approval brings a status along; people's was dropped on the way in.
+            if caller.role in ("controller", "approval") and document.get("status"):
+                ready["status"] = document["status"]
+            bindings.insert_device(tx, ready)
+            stored = tx.get(kind, namespace, name)
+            assert stored is not None, "written just above"
+            return stored
+        # An EnrollmentRequest's is the agent API's; people's was dropped on the way in.
+        if kind.kind in (*BORN_WITH_STATUS, "EnrollmentRequest") and "status" in document:
+            ready["status"] = document["status"]
+        if kind.kind == "Organization":
+            return self.pair(tx, name, str(uuid4()), ready)
+        stored = tx.insert(kind, ready)
+        if kind.kind == "Fleet":
+            bindings.fleet_changed(tx, namespace, name)
+        if kind.kind == "TemplateVersion":
+            bindings.version_created(tx, namespace, stored)
+        return stored
+
+    def update(self, tx: Transaction, caller: Caller, kind: Kind, old: Json, new: Json) -> Json:
+        """Store a change that `strategy.for_update` has made ready, and what follows from it."""
+        new = vouching.mark(caller, kind, old, new)
+        metadata = new["metadata"]
+        keeping.guard_change(tx, caller, kind, old, new)
+        enrolled.guard_change(tx, kind, old, new)
+        if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
+            return self._remove(tx, kind, new)
+        if kind.kind == "Device":
+            row = devices.row_by_name(tx.connection, metadata["namespace"], metadata["name"])
+            assert row is not None, "read in this transaction"
+            bindings.update_device(tx, row, old, new)
+            stored = tx.get(kind, metadata["namespace"], metadata["name"])
+            assert stored is not None, "written just above"
+            return stored
+        stored = tx.update(kind, old, new)
+        if kind.kind == "Fleet" and objects.match_labels(old) != objects.match_labels(new):
+            bindings.fleet_changed(tx, metadata["namespace"], metadata["name"])
+        if collecting.blocked_owners(old) != collecting.blocked_owners(new):
+            self._family(tx).free_owners(old)
+        return stored
+
+    def delete(
+        self,
+        tx: Transaction,
+        kind: Kind,
+        old: Json,
+        propagation: str | None,
+        above: frozenset[str] = frozenset(),
+    ) -> Deleted:
+        """`above`: uids of objects whose deletion brought this one about."""
+        metadata = old["metadata"]
+        uid = metadata["uid"]
+        family = self._family(tx, above)
+        policy = collecting.policy(metadata, propagation)
+        waits = False
+        if policy == collecting.ORPHAN:
+            family.orphan(uid)
+        elif policy == collecting.FOREGROUND:
+            family.take_along(uid, policy)
+            waits = family.is_blocked(uid)
+        finalizers = collecting.finalizers(metadata, waits=waits)
+        if not finalizers:
+            return Deleted(self._remove(tx, kind, old, above), gone=True)
+        marked = collecting.marked(old, finalizers, tx.timestamp)
+        if marked == old:
+            return Deleted(old, gone=False)
+        caller = Caller(name="system:homeport", role="controller")
+        return Deleted(self.update(tx, caller, kind, old, marked), gone=False)
+
+    def _remove(
+        self, tx: Transaction, kind: Kind, document: Json, above: frozenset[str] = frozenset()
+    ) -> Json:
+        metadata = document["metadata"]
+        namespace = metadata.get("namespace", "")
+        if kind.kind == "Organization" and metadata["name"] == DEFAULT_NAMESPACE:
+            raise errors.Forbidden(f'"{DEFAULT_NAMESPACE}" cannot be deleted', kind=kind)
+        if kind.kind == "Organization":
+            self._empty(tx, kind, metadata["name"])
+        last = tx.delete(kind, document)
+        keeping.release(tx, kind, document)
+        if kind.kind == "Fleet":
+            bindings.fleet_changed(tx, namespace, metadata["name"])
+        if kind.kind == "Device":
+            request = registry.by_kind("EnrollmentRequest")
+            found = tx.get(request, namespace, metadata["name"])
+            # So that the agent may enrol again (contract 3.5).
+            if found is not None:
+                tx.delete(request, found)
+        family = self._family(tx, above)
+        family.take_along(metadata["uid"])
+        family.free_owners(document)
+        return last
+
+    def _empty(self, tx: Transaction, kind: Kind, namespace: str) -> None:
+        """What is in a namespace goes with it, in the same transaction; so it may not be too much
+        for one, and nothing in it may have to wait. Raises Conflict."""
+        kinds = [k for k in self._kinds.values() if k.namespaced]
+        total = sum(tx.count(each, namespace) for each in kinds)
+        if total > EMPTIED_MAX:
+            why = f"it holds {total} objects; delete its devices first, then the namespace"
+            raise errors.conflict(kind, namespace, why)
+        for each in kinds:
+            for document in tx.list(each, namespace):
+                if document["metadata"].get("finalizers"):
+                    name = document["metadata"]["name"]
+                    why = f"finalizers hold {each.resource} {name} in it; delete that first"
+                    raise errors.conflict(kind, namespace, why)
+                # An owner that went before may have taken it along.
+                if tx.get(each, namespace, document["metadata"]["name"]) is not None:
+                    self._remove(tx, each, document)
+
+    def _family(self, tx: Transaction, above: frozenset[str] = frozenset()) -> collecting.Family:
+        return collecting.Family(tx, self._kinds, partial(self.delete, tx), above)
+
+    def pair(
+        self, tx: Transaction, name: str, organization: str, document: Json | None = None
+    ) -> Json:
+        """An organisation is a namespace: one makes the other, an immutable pair."""
+        kind = registry.by_kind("Organization")
+        ready = document or strategy.for_create(
+            kind,
+            "",
+            {"metadata": {"name": name}, "spec": {"displayName": name}},
+            now=tx.timestamp,
+            uid=organization,
+            suffix=_suffix,
+        )
+        ready["metadata"]["uid"] = organization
+        return tx.insert(kind, ready)
+
+
+def _suffix() -> str:
+    return "".join(secrets.choice(strategy.SUFFIX_ALPHABET) for _ in range(5))
