@@ -18,10 +18,11 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
-from agent import identity, transport, world
+from agent import identity, metrics, transport, world
 
 log = logging.getLogger("agent.certificates")
 
@@ -54,6 +55,8 @@ class Renewing:
         self._next_at = 0.0
         self._delay_s = 0.0
         self._hurried_at: float | None = None
+        # The result in the words of `metrics`, and the seconds that the attempt took.
+        self.on_attempt: Callable[[str, float], None] = lambda result, seconds: None
 
     def hurry(self, within_s: float | None) -> None:
         """What the service said with its last answer; None = nothing, and so it is not due."""
@@ -71,30 +74,36 @@ class Renewing:
         certificate = self._identity.certificate
         if certificate is None or not self._is_due(certificate):
             return False
-        if self._world.monotonic() < self._next_at:
+        begun = self._world.monotonic()
+        if begun < self._next_at:
             return False
+        result = self._attempt(certificate)
+        self.on_attempt(result, self._world.monotonic() - begun)
+        return result == metrics.SUCCESS
+
+    def _attempt(self, certificate: identity.Certificate) -> str:
         try:
             document = self._look() if self._pending else self._ask()
             pem = judged(document)
             if pem is None:
                 self._again(certificate, "not signed yet")
-                return False
+                return metrics.PENDING
             facts = self._identity.renew(pem)
         except (_Denied, identity.Unusable) as error:
             log.error("certificate not renewed: %s", error)
             self._pending = ""
             self._next_at = self._world.monotonic() + self._shortest(certificate, REFUSED_S)
-            return False
+            return metrics.FAILURE
         except transport.ServiceError as error:
             if isinstance(error, transport.Rejected):
                 self._pending = ""
             self._again(certificate, str(error))
-            return False
+            return metrics.FAILURE
         self._pending, self._delay_s, self._next_at = "", 0.0, 0.0
         self._hurried_at = None
         self._identity.learn(authorities_in(document["status"]))
         log.info("certificate renewed serial=%s until=%s", facts.serial, facts.not_after_text)
-        return True
+        return metrics.SUCCESS
 
     def _is_due(self, certificate: identity.Certificate) -> bool:
         hurried_at = self._hurried_at

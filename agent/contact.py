@@ -54,7 +54,7 @@ class Contact:
         self._offers = offers
         self._known_version = known_version
         self.client = transport.Client(settings.management.server, who.credentials)
-        self._renewing = certificates.Renewing(where, who, self.client)
+        self.renewing = certificates.Renewing(where, who, self.client)
         self._is_connected = False
         self.on_enrolled: Callable[[], None] = lambda: None
         self.on_conflict: Callable[[], None] = lambda: None
@@ -99,7 +99,7 @@ class Contact:
         query = {"knownRenderedVersion": poll.known} if poll.known else None
         try:
             answer = self.client.get(path, query, timeout_s=polling.TIMEOUT_S)
-            self._renewing.hurry(answer.renew_within_s)
+            self.renewing.hurry(answer.renew_within_s)
             return poll.answered(answer)
         except transport.ServiceError as error:
             return poll.failed(error)
@@ -125,7 +125,7 @@ class Contact:
     def _care(self, outcome: polling.Outcome) -> None:
         """The certificate's turn: renewal while it lives, enrolment when it is dead."""
         if not isinstance(outcome, polling.Failed):
-            self._renewing.step()
+            self.renewing.step()
         elif outcome.is_refusal and self._identity.is_expired():
             certificate = self._identity.certificate
             assert certificate is not None

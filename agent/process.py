@@ -35,6 +35,7 @@ from agent import (
     enrolling,
     errors,
     identity,
+    instruments,
     monitors,
     notify,
     osimage,
@@ -159,6 +160,10 @@ class Process:
         self._contact.on_enrolled = self._enrolled
         self._contact.on_conflict = self._report.forget
         self._contact.on_connected = lambda: self._notifier.status("Connected")
+        gauges = instruments.Instruments(settings, self._identity, self._mailbox.status)
+        gauges.watch(self._contact.client, enrolment.client, self._report.client)
+        gauges.watch_renewal(self._contact.renewing)
+        gauges.serve()
 
     def _bodies(self) -> list[tuple[str, Callable[[], None]]]:
         return [

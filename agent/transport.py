@@ -127,6 +127,8 @@ class Client:
         self._used_at = 0.0
         self._aborted = False
         self._lock = threading.Lock()
+        # Method, path, seconds, whether it was answered with 2xx: for who counts.
+        self.on_done: Callable[[str, str, float, bool], None] = lambda *done: None
 
     def get(
         self, path: str, query: Mapping[str, str] | None = None, *, timeout_s: float | None = None
@@ -148,6 +150,24 @@ class Client:
         An idle connection that turns out to be closed is opened again once, if the method may be
         repeated; nothing else is retried.
         """
+        begun, is_well = self._monotonic(), False
+        try:
+            answer = self._request(method, path, query, body, timeout_s, want_body=want_body)
+            is_well = True
+            return answer
+        finally:
+            self.on_done(method, path, self._monotonic() - begun, is_well)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Any,
+        timeout_s: float | None,
+        *,
+        want_body: bool,
+    ) -> Answer:
         deadline = self._monotonic() + (timeout_s or REQUEST_TIMEOUT_S)
         payload = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
         target = self._prefix + path + _query(query)
