@@ -27,6 +27,7 @@ from apiserver import (
     admitting,
     approvals,
     auditfile,
+    certifying,
     credentials,
     housekeeping,
     provisioning,
@@ -95,7 +96,7 @@ class Decisions:
         )
 
     async def sign_csr(self, caller: Caller, namespace: str, name: str, document: Json) -> Json:
-        return await approvals.sign_csr(
+        return await certifying.sign_csr(
             self.operations, self.issuing, caller, namespace, name, document
         )
 
@@ -109,7 +110,7 @@ class Decisions:
     async def create_csr(
         self, caller: Caller, namespace: str, document: Json, options: WriteOptions
     ) -> Written:
-        return await approvals.create_csr(
+        return await certifying.create_csr(
             self.operations, self.issuing, caller, namespace, document, options
         )
 

@@ -19,11 +19,12 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from apiserver import approvals, auditing
-from apiserver.approvals import ENROLLMENT_REQUEST, SIGNING_REQUEST
+from apiserver import auditing, ordering
+from apiserver.approvals import ENROLLMENT_REQUEST
 from apiserver.auditing import Act, note
 from apiserver.auth.identity import CONTROLLER, Caller
 from apiserver.builtins import telling
+from apiserver.certifying import SIGNING_REQUEST
 from apiserver.operations import Operations
 from apiserver.pki import issued, pacing, signers, waiting
 from apiserver.pki.issued import Unfit
@@ -274,7 +275,7 @@ class Signing:
         if document is None or not _is_the_same(document, each):
             return None
         try:
-            return document, approvals.order_of(snapshot, document, self._now().timestamp())
+            return document, ordering.order_of(snapshot, document, self._now().timestamp())
         except Refused as refused:
             return document, refused
 

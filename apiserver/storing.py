@@ -11,11 +11,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from functools import partial
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from apiserver import bindings, collecting, enrolled, errors, keeping, owning, strategy, vouching
 from apiserver.auth.identity import Caller
-from apiserver.store import Transaction, devices, objects
+from apiserver.store import Snapshot, Transaction, devices, objects
 from apiserver.verbs import OWN_WRITE, Deleted, WriteOptions
 from resources import registry
 from resources.kind import Json, Kind
@@ -192,3 +192,11 @@ class Storing:
 
 def _suffix() -> str:
     return "".join(secrets.choice(strategy.SUFFIX_ALPHABET) for _ in range(5))
+
+
+def organization_of(snapshot: Snapshot, namespace: str) -> UUID:
+    """The organisation that a namespace is paired with."""
+    found = snapshot.get(registry.by_kind("Organization"), "", namespace)
+    if found is None:
+        raise errors.NotFound(f'namespaces "{namespace}" not found', name=namespace)
+    return UUID(found["metadata"]["uid"])

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from apiserver import approvals, errors
+from apiserver import certifying, errors
 from apiserver.agentapi import answers, bodies
 from apiserver.agentapi.deliveries import Deliveries
 from apiserver.agentapi.peers import Peer
 from apiserver.agentapi.presence import Presence
-from apiserver.approvals import SIGNING_REQUEST
+from apiserver.certifying import SIGNING_REQUEST
 from apiserver.operations import Operations, WriteOptions
 from apiserver.pki.issuing import Issuing
 from resources.kind import Json
@@ -43,7 +43,7 @@ class Certificates:
             "spec": bodies.object_at(body, "spec"),
         }
         await self._saw(peer)
-        written = await approvals.create_csr(
+        written = await certifying.create_csr(
             self._operations,
             self._issuing,
             peer.caller_from(request),

@@ -20,6 +20,8 @@ UNUSABLE = "SignerAnswerUnusable"
 ISSUED = "CertificateIssued"
 FAILED = "SigningFailed"
 
+NOT_ASKED = "Approved; its signer is outside and will be asked."
+
 
 def is_waiting(document: Json) -> bool:
     """Whether a signer outside is to be asked for this request's certificate."""

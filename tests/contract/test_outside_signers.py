@@ -22,9 +22,10 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from apiserver import app, approvals, config, signing
-from apiserver.approvals import ENROLLMENT_REQUEST, SIGNING_REQUEST
+from apiserver import app, certifying, config, signing
+from apiserver.approvals import ENROLLMENT_REQUEST
 from apiserver.builtins.events import STORED as EVENT
+from apiserver.certifying import SIGNING_REQUEST
 from apiserver.operations import ListOptions, WriteOptions
 from apiserver.pki import pacing, requests, signers
 from resources import conditions
@@ -331,7 +332,7 @@ async def test_what_is_changed_after_its_approval_is_not_signed(
         assert not signer.signed
         # Approved again, as it is now, it is signed.
         decision = {"status": {"conditions": [{"type": "Approved", "status": "True"}]}}
-        await approvals.sign_csr(
+        await certifying.sign_csr(
             service.operations, service.issuing, PERSON, "default", "line", decision
         )
 
@@ -358,7 +359,7 @@ async def ask_for_enrollment(
     service: AgentService, name: str, key: ec.EllipticCurvePrivateKey
 ) -> None:
     document = {"metadata": {"name": name}} | enrollment_request(name, key)
-    await approvals.create_csr(
+    await certifying.create_csr(
         service.operations, service.issuing, PERSON, "default", document, WriteOptions()
     )
 

@@ -17,7 +17,7 @@ from cryptography import x509
 
 from apiserver import errors, housekeeping
 from apiserver.agentapi.settings import AgentApiSettings
-from apiserver.approvals import SIGNING_REQUEST
+from apiserver.certifying import SIGNING_REQUEST
 from apiserver.operations import WriteOptions
 from apiserver.pki.revocations import REVOCATION
 from tests.fakes.agent_client import Answer

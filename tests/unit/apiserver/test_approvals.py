@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from apiserver import approvals, errors
+from apiserver import approvals, certifying, errors
 from apiserver.auth.identity import ADMIN, Caller
 from apiserver.builtins.events import STORED
 from apiserver.operations import ListOptions, Operations, WriteOptions
@@ -80,14 +80,14 @@ class Office:
             }
             | spec,
         }
-        written = await approvals.create_csr(
+        written = await certifying.create_csr(
             self.operations, self.issuing, PERSON, "default", document, WriteOptions()
         )
         return written.document
 
     async def decide(self, name: str, *decisions: str) -> Json:
         said = [{"type": decision, "status": "True"} for decision in decisions]
-        return await approvals.sign_csr(
+        return await certifying.sign_csr(
             self.operations,
             self.issuing,
             PERSON,
@@ -331,6 +331,6 @@ async def test_what_is_no_request_is_no_decision(office: Office, document: Any) 
     """A patch can leave anything in the place of one."""
     await office.create_csr(common_name="another")
     with pytest.raises(errors.BadRequest, match="either"):
-        await approvals.sign_csr(
+        await certifying.sign_csr(
             office.operations, office.issuing, PERSON, "default", "mine", document
         )
