@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
-from agent import identity, metrics, transport, world
+from agent import identity, metrics, routes, transport, world
 
 log = logging.getLogger("agent.certificates")
 
@@ -43,9 +43,7 @@ RETRY_S_MIN = 2.0
 class Renewing:
     """Called between two polls, by the thread that polls."""
 
-    def __init__(
-        self, where: world.World, who: identity.Identity, client: transport.Client
-    ) -> None:
+    def __init__(self, where: world.World, who: identity.Identity, client: routes.Caller) -> None:
         self._world = where
         self._identity = who
         self._client = client

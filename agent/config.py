@@ -6,7 +6,7 @@ and the message names the key.
 
 The invariant: no drop-in can keep the agent from starting. Drop-ins arrive with fleet updates, and
 an agent that does not start cannot undo one. A drop-in that cannot be read, or that would make
-valid settings invalid, is skipped and remembered in `Settings.warnings`. Drop-ins may set only the
+valid settings invalid, is skipped and remembered in `Settings.warnings`. Drop-ins may set the
 keys of `_MERGED`; the addresses and certificates of the service are not among them, so that an
 update cannot send a device to another service.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import yaml
@@ -57,7 +57,17 @@ _MERGED = (
     "log-prefix",
     "spec-fetch-error-base-delay",
     "spec-fetch-error-max-delay",
+    "status-update-interval",
     "status-update-jitter",
+    "enrollment-verify-interval",
+    "enrollment-verify-cap",
+    "pull-timeout",
+    "pull-retry-steps",
+    "repair-interval",
+    "application-start-grace",
+    "application-stability",
+    "service-reach-grace",
+    "service-reach-grace-after-boot",
     "system-info",
     "system-info-custom",
     "system-info-timeout",
@@ -105,6 +115,13 @@ class Service:
     insecure: bool
     certificate: Pem
     key: Pem
+    # Further addresses of the same service, in the order in which they are tried.
+    fallbacks: tuple[str, ...] = ()
+
+    def each(self) -> tuple[Service, ...]:
+        """This service by each of its addresses."""
+        servers = dict.fromkeys((self.server, *self.fallbacks))
+        return tuple(replace(self, server=one, fallbacks=()) for one in servers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,10 +346,9 @@ def _enrollment(document: Document, config_dir: str, data_dir: str) -> Service:
     where = "enrollment-service"
     shown = fields.mapping(section, "authentication", at=f"{where}.")
     at = f"{where}.authentication."
-    server, authority, name, insecure = _connection(section, where, config_dir)
     certificate = _pem(shown, "client-certificate", at, config_dir) or certificate
     key = _pem(shown, "client-key", at, config_dir) or key
-    return Service(server, authority, name, insecure, certificate, key)
+    return _service(section, where, config_dir, certificate, key)
 
 
 def _is_removed(document: Document) -> bool:
@@ -352,26 +368,21 @@ def _management(document: Document, config_dir: str, data_dir: str, enrollment: 
     )
     section = fields.mapping(document, "management-service")
     if not section:
-        return Service(
-            enrollment.server,
-            enrollment.authority,
-            enrollment.server_name,
-            enrollment.insecure,
-            certificate,
-            key,
-        )
-    server, authority, name, insecure = _connection(section, "management-service", config_dir)
-    return Service(server, authority, name, insecure, certificate, key)
+        return replace(enrollment, certificate=certificate, key=key)
+    return _service(section, "management-service", config_dir, certificate, key)
 
 
-def _connection(section: Document, where: str, config_dir: str) -> tuple[str, Pem, str, bool]:
+def _service(section: Document, where: str, config_dir: str, certificate: Pem, key: Pem) -> Service:
     service = fields.mapping(section, "service", at=f"{where}.")
     at = f"{where}.service."
-    return (
+    return Service(
         fields.url(service, "server", at=at, schemes=("https",)),
         _pem(service, "certificate-authority", at, config_dir),
         fields.string(service, "tls-server-name", "", at=at),
         fields.boolean(service, "insecureSkipVerify", False, at=at),
+        certificate,
+        key,
+        fields.urls(service, "fallback-servers", at=at, schemes=("https",)),
     )
 
 

@@ -53,7 +53,7 @@ class Contact:
         self._enrolment = enrolment
         self._offers = offers
         self._known_version = known_version
-        self.client = transport.Client(settings.management.server, who.credentials)
+        self.client = who.caller()
         self.renewing = certificates.Renewing(where, who, self.client)
         self._is_connected = False
         self.on_enrolled: Callable[[], None] = lambda: None
@@ -141,19 +141,28 @@ class Probe:
     """Law 9: can this device reach the service, with the certificate that it has?
 
     Called by the loop's thread. A connection of its own for each call, since the question is
-    whether one can be made; only the head of the answer is read.
+    whether one can be made; only the head of the answer is read. By the addresses that are
+    configured: one that only is remembered does not make a configuration good.
     """
 
-    def __init__(self, settings: config.Settings, who: identity.Identity) -> None:
-        self._settings = settings
+    def __init__(self, who: identity.Identity) -> None:
         self._identity = who
         self._client: transport.Client | None = None
+        self._is_aborted = False
 
     def __call__(self) -> bool | None:
         """None = nobody can say: not enrolled, or the service answers and is ill."""
         if not self._identity.is_enrolled:
             return None
-        client = transport.Client(self._settings.management.server, self._identity.credentials)
+        answers = []
+        for service in self._identity.routes.configured:
+            answers.append(self._ask(service))
+            if answers[-1] or self._is_aborted:
+                break
+        return next((one for one in answers if one is not False), False)
+
+    def _ask(self, service: config.Service) -> bool | None:
+        client = self._identity.client(service)
         self._client = client
         path = f"/devices/{quote(self._identity.name, safe='')}/rendered"
         try:
@@ -170,6 +179,7 @@ class Probe:
         return True
 
     def abort(self) -> None:
+        self._is_aborted = True
         client = self._client
         if client is not None:
             client.abort()

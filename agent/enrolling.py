@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from agent import certificates, config, identity, labels, transport, world
+from agent import certificates, config, identity, labels, routes, transport, world
 
 log = logging.getLogger("agent.enrolling")
 
@@ -61,7 +61,7 @@ class Enrolling:
         facts: Callable[[], Json],
         known_version: Callable[[], str],
         is_image_mode: bool = False,
-        client: transport.Client | None = None,
+        connect: routes.Connect = transport.Client,
     ) -> None:
         self._world = where
         self._settings = settings
@@ -69,7 +69,8 @@ class Enrolling:
         self._facts = facts
         self._known_version = known_version
         self._os_mode = "image" if is_image_mode else "package"
-        self.client = client or transport.Client(settings.enrollment.server, self._credentials)
+        ways = routes.Routes(where.monotonic, settings.enrollment)
+        self.client = routes.Caller(ways, self._credentials, connect)
         self._is_asked = False
         self.on_asked: Callable[[], None] = lambda: None
 
@@ -135,8 +136,9 @@ class Enrolling:
         round: another's wrong answer must not end this device's enrolment."""
         if self._identity.tpm is None:
             return verdict
-        server = self._settings.enrollment.server
-        answer = self._identity.tpm.prove(server, self._credentials(), self._identity.name)
+        service = self.client.current
+        shown = self._credentials(service)
+        answer = self._identity.tpm.prove(service.server, shown, self._identity.name)
         outcome, message = answer["outcome"], answer["message"]
         if outcome == "proved":
             log.info("the service has verified the TPM: %s", message)
@@ -190,8 +192,7 @@ class Enrolling:
             except OSError as error:
                 log.warning("enrolment credentials stay path=%s: %s", pem.path, error)
 
-    def _credentials(self) -> transport.Credentials:
-        service = self._settings.enrollment
+    def _credentials(self, service: config.Service) -> transport.Credentials:
         try:
             certificate = service.certificate.load(self._world)
             key = service.key.load(self._world)

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from agent import durations
 
+URLS_MAX = 8
+
 
 class ConfigError(ValueError):
     """A setting cannot be used: `key` says which, `why` says in words."""
@@ -112,15 +114,33 @@ def url(
     value = string(section, key, "", at=at)
     if not value:
         raise ConfigError(at + key, "is required")
+    return _url(value, at + key, schemes)
+
+
+def urls(
+    section: Mapping[str, Any], key: str, *, at: str = "", schemes: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """The same, a list of them; none where the key is not there."""
+    value = section.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ConfigError(at + key, "must be a list of URLs")
+    if len(value) > URLS_MAX:
+        raise ConfigError(at + key, f"has more than {URLS_MAX} URLs")
+    return tuple(_url(one, f"{at}{key}[{i}]", schemes) for i, one in enumerate(value))
+
+
+def _url(value: str, where: str, schemes: tuple[str, ...]) -> str:
     try:
         parts = urlsplit(value)
         host = parts.hostname
         _ = parts.port
     except ValueError as error:
-        raise ConfigError(at + key, f"{value!r} is not a URL: {error}") from error
+        raise ConfigError(where, f"{value!r} is not a URL: {error}") from error
     if not host or parts.scheme not in (schemes or ("http", "https")):
         wanted = " or ".join(f"{scheme}://" for scheme in schemes or ("http", "https"))
-        raise ConfigError(at + key, f"{value!r} must be a URL beginning with {wanted}")
+        raise ConfigError(where, f"{value!r} must be a URL beginning with {wanted}")
     return value.rstrip("/").removesuffix("/api/v1").rstrip("/")
 
 

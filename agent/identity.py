@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from agent import authorities, child, config, errors, tpmkeys, transport, world
+from agent import authorities, child, config, errors, routes, tpmkeys, transport, world
 
 log = logging.getLogger("agent.identity")
 
@@ -67,6 +67,7 @@ class Identity:
         ask: Ask | None = None,
         *,
         tpm: tpmkeys.TpmKeys | None = None,
+        connect: routes.Connect = transport.Client,
     ) -> None:
         self._world = where
         self._settings = settings
@@ -74,6 +75,8 @@ class Identity:
             tpm = tpmkeys.TpmKeys(where, settings)
         self.tpm = tpm
         self._ask = ask or self.tpm or child.ask
+        self._connect = connect
+        self.routes = routes.Routes(where.monotonic, settings.management)
         self._key_path = settings.management.key.path
         self._certificate_path = settings.management.certificate.path
         self._csr_path = f"{settings.certs_dir}/agent.csr"
@@ -99,12 +102,20 @@ class Identity:
     def is_expired(self) -> bool:
         return self.certificate is not None and self.certificate.is_expired(self._world.now())
 
-    def credentials(self) -> transport.Credentials:
+    def caller(self) -> routes.Caller:
+        """To the management service, with whatever certificate is in use at each request."""
+        return routes.Caller(self.routes, self.credentials, self._connect)
+
+    def client(self, service: config.Service) -> transport.Client:
+        """A connection of its own to one address of the service."""
+        return self._connect(service.server, lambda: self.credentials(service))
+
+    def credentials(self, service: config.Service | None = None) -> transport.Credentials:
         """For the management service; may be called from any thread, once enrolled."""
         certificate = self.certificate
         if certificate is None:
             raise transport.Unreachable("this device has no management certificate")
-        return self.shown_to(self._settings.management, certificate.pem, self._key)
+        return self.shown_to(service or self.routes.current, certificate.pem, self._key)
 
     def shown_to(
         self, service: config.Service, certificate: bytes, key: bytes
@@ -154,7 +165,7 @@ class Identity:
 
     def learn(self, pem: bytes) -> None:
         """Trust these authorities of the service from now on, if it can be reached under them."""
-        service = self._settings.management
+        service = self.routes.current
         try:
             if not self.authorities.is_news(service, pem):
                 return
@@ -168,7 +179,7 @@ class Identity:
     def _asked_service(self, shown: transport.Credentials) -> str | None:
         """Why the service refuses these credentials; None = it does not. On a connection of its
         own; only the head of the answer is read. Raises Unreachable, Throttled."""
-        client = transport.Client(self._settings.management.server, lambda: shown)
+        client = self._connect(self.routes.current.server, lambda: shown)
         path = f"/devices/{self.name}/rendered"
         try:
             client.request("GET", path, timeout_s=PROOF_TIMEOUT_S, want_body=False)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from agent import certificates, config, identity, metrics, transport
+from agent import certificates, config, identity, metrics, routes
 
 Json = dict[str, Any]
 
@@ -29,7 +29,7 @@ class Instruments:
         self._status = status
         self.metrics = metrics.Metrics(self._now)
 
-    def watch(self, *clients: transport.Client) -> None:
+    def watch(self, *clients: routes.Caller) -> None:
         for client in clients:
             client.on_done = self.metrics.requested
 

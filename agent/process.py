@@ -120,7 +120,7 @@ class Process:
 
     def _compose(self) -> None:
         settings = self._settings
-        self._probe = contact.Probe(settings, self._identity)
+        self._probe = contact.Probe(self._identity)
         self._loop = Reconciler(
             self._world,
             LoopSettings(

@@ -198,7 +198,7 @@ class Reporting:
         self._is_wanted = False
         self._failures = 0
         self._is_stale = True
-        self.client = transport.Client(settings.management.server, who.credentials)
+        self.client = who.caller()
 
     def status(self) -> Json:
         """The complete status, measured now; for the enrolment request too."""

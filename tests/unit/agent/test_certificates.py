@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import certificates, identity, transport
+from agent import certificates, identity
 from tests.fakes import agent_rig
 from tests.fakes.clocked_world import START
 from tests.fakes.service import Authority
@@ -29,7 +29,7 @@ class Renewal:
         self.rig = rig
         settings = rig.settings()
         self.who: identity.Identity = rig.admitted(settings, lifetime=lifetime)
-        self.client = transport.Client(settings.management.server, self.who.credentials, environ={})
+        self.client = self.who.caller()
         self.subject = certificates.Renewing(rig.world, self.who, self.client)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 
@@ -264,7 +265,7 @@ def test_drop_ins_are_merged_in_order_and_only_the_keys_that_they_may_set(
     assert settings.status_jitter_s == 0
     assert not settings.profiling_enabled
     assert not settings.audit_enabled
-    assert settings.status_interval_s == 60
+    assert settings.status_interval_s == 5
     assert settings.enrollment.server == "https://api.example.com:7443"
     assert settings.system_info == ()
     assert settings.warnings == ()
@@ -294,3 +295,40 @@ def test_secrets_stay_out_of_representations(device: ClockedWorld) -> None:
         "authentication": {"client-key-data": base64.b64encode(b"SECRET").decode()},
     }
     assert "SECRET" not in repr(load(device, {"enrollment-service": section}))
+
+
+def test_a_service_may_have_further_addresses(device: ClockedWorld) -> None:
+    place = {
+        "server": "https://a",
+        "fallback-servers": ["https://b/", "https://a", "https://c:9/x"],
+    }
+    settings = load(device, {"enrollment-service": {"service": place}})
+    assert [one.server for one in settings.management.each()] == [
+        "https://a",
+        "https://b",
+        "https://c:9/x",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("servers", "words"),
+    [
+        ("https://b", "list of URLs"),
+        (["https://b", "http://c"], r"fallback-servers\[1\].*https://"),
+        (["https://b"] * 9, "more than 8"),
+    ],
+)
+def test_wrong_further_addresses_are_named(
+    device: ClockedWorld, servers: object, words: str
+) -> None:
+    place = {"server": "https://a", "fallback-servers": servers}
+    with pytest.raises(config.ConfigError, match=words):
+        load(device, {"enrollment-service": {"service": place}})
+
+
+def test_every_key_is_in_the_reference() -> None:
+    source = Path(config.__file__).read_text()
+    known = set(re.findall(r'fields\.\w+\(\s*[a-z]+,\s*"([a-zA-Z-]+)"', source))
+    assert len(known) > 30
+    page = (Path(__file__).parents[3] / "docs/reference/agent-configuration.md").read_text()
+    assert {key for key in known if f"{key}`" not in page and f"`{key}." not in page} == set()

@@ -323,7 +323,7 @@ def test_a_long_poll_ends_at_once_when_the_agent_stops(
 def test_the_probe_says_whether_the_service_can_be_reached(
     admitted: Subject, rig: agent_rig.Rig
 ) -> None:
-    probe = contact.Probe(rig.settings(), admitted.who)
+    probe = contact.Probe(admitted.who)
     path = f"/devices/{admitted.who.name}/rendered"
     assert probe()
     for status, expected in [(409, True), (404, True), (429, True), (500, None), (503, None)]:
@@ -338,4 +338,4 @@ def test_the_probe_fails_where_nobody_listens(rig: agent_rig.Rig) -> None:
         **{"management-service": {"service": {"server": "https://127.0.0.1:1"}}}
     )
     who = rig.admitted(settings)
-    assert contact.Probe(settings, who)() is False
+    assert contact.Probe(who)() is False
