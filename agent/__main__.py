@@ -13,7 +13,17 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from agent import collectors, config, durations, errors, health, reporting, sources, version
+from agent import (
+    collectors,
+    config,
+    durations,
+    errors,
+    health,
+    remembering,
+    reporting,
+    sources,
+    version,
+)
 from agent.linux import LinuxWorld
 
 ROOT_VARIABLE = "FLIGHTCTL_TEST_ROOT_DIR"
@@ -114,12 +124,24 @@ def read_settings(arguments: argparse.Namespace) -> config.Settings:
     return config.load(where, path)
 
 
+def _settings_or_remembered(arguments: argparse.Namespace) -> config.Settings:
+    """An agent that does not start cannot be helped from afar."""
+    try:
+        return read_settings(arguments)
+    except (config.ConfigError, OSError) as error:
+        where = LinuxWorld(arguments.root)
+        kept = remembering.instead(where, arguments.config, config.DATA_DIR, error)
+        if kept is None:
+            raise
+        return kept
+
+
 def _agent(arguments: argparse.Namespace) -> int:
     # The core is imported when there is work for it: `version` should not wait for it.
     from agent import process
 
     try:
-        settings = read_settings(arguments)
+        settings = _settings_or_remembered(arguments)
         process.set_up_logging(settings)
         where = LinuxWorld(arguments.root)
         return process.Process(where, settings, lambda: read_settings(arguments)).run()

@@ -34,6 +34,7 @@ DEFAULT_SERVER = "https://localhost:7443"
 MIN_INTERVAL_S = 2.0
 MAX_SYSTEM_INFO_TIMEOUT_S = 120.0
 MAX_CONFIG_BYTES = 1 << 20
+MAX_DROP_INS = 100
 SYSTEM_INFO_KEYS = (
     "hostname",
     "kernel",
@@ -165,6 +166,8 @@ class Settings:
     tpm_device: str
     tpm_storage: str
     warnings: tuple[str, ...] = ()
+    # As it was merged, to be kept; it may hold keys.
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def certs_dir(self) -> str:
@@ -177,16 +180,30 @@ def load(files: Files, config_file: str = CONFIG_FILE, *, data_dir: str = DATA_D
     if raw is None:
         raise ConfigError(config_file, "the configuration file does not exist")
     document = _parse(raw, config_file)
-    config_dir = posixpath.dirname(posixpath.abspath(config_file))
 
-    def build(candidate: Document, warnings: tuple[str, ...] = ()) -> Settings:
-        return _settings(candidate, config_file, config_dir, data_dir, warnings)
+    def build(candidate: Document) -> Settings:
+        return built(candidate, config_file, data_dir=data_dir)
 
-    document, warnings = _with_drop_ins(files, document, config_dir, build)
+    document, warnings = _with_drop_ins(files, document, _folder_of(config_file), build)
     try:
-        return build(document, warnings)
+        return replace(build(document), warnings=warnings)
     except ConfigError as error:
         raise ConfigError(f"{config_file}: {error.key}", error.why) from error
+
+
+def built(
+    document: Document,
+    config_file: str = CONFIG_FILE,
+    *,
+    data_dir: str = DATA_DIR,
+    warnings: tuple[str, ...] = (),
+) -> Settings:
+    """The settings of a document that has been read and merged. Raises ConfigError."""
+    return _settings(document, config_file, _folder_of(config_file), data_dir, warnings)
+
+
+def _folder_of(config_file: str) -> str:
+    return posixpath.dirname(posixpath.abspath(config_file))
 
 
 def _with_drop_ins(
@@ -195,9 +212,11 @@ def _with_drop_ins(
     folder = f"{config_dir}/conf.d"
     warnings: list[str] = []
     valid = _is_valid(document, build)
-    for name in sorted(_names(files, folder)):
-        if not name.endswith((".yaml", ".yml")):
-            continue
+    names = sorted(one for one in _names(files, folder) if one.endswith((".yaml", ".yml")))
+    if len(names) > MAX_DROP_INS:
+        beyond = len(names) - MAX_DROP_INS
+        warnings.append(f"{beyond} drop-ins skipped: {folder} has more than {MAX_DROP_INS}")
+    for name in names[:MAX_DROP_INS]:
         path = f"{folder}/{name}"
         try:
             raw = files.read(path)
@@ -333,6 +352,7 @@ def _settings(
         tpm_storage=fields.string(tpm, "storage-file-path", "", at="tpm.")
         or f"{data_dir}/tpm-blob.yaml",
         warnings=warnings,
+        document=document,
     )
 
 

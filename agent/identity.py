@@ -68,6 +68,7 @@ class Identity:
         *,
         tpm: tpmkeys.TpmKeys | None = None,
         connect: routes.Connect = transport.Client,
+        remembered: Callable[[], config.Service | None] = lambda: None,
     ) -> None:
         self._world = where
         self._settings = settings
@@ -76,7 +77,7 @@ class Identity:
         self.tpm = tpm
         self._ask = ask or self.tpm or child.ask
         self._connect = connect
-        self.routes = routes.Routes(where.monotonic, settings.management)
+        self.routes = routes.Routes(where.monotonic, settings.management, remembered)
         self._key_path = settings.management.key.path
         self._certificate_path = settings.management.certificate.path
         self._csr_path = f"{settings.certs_dir}/agent.csr"

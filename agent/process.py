@@ -39,6 +39,7 @@ from agent import (
     monitors,
     notify,
     osimage,
+    remembering,
     reporting,
     sources,
     system,
@@ -81,7 +82,9 @@ class Process:
         self._stop = threading.Event()
         self._notifier = notify.Notifier()
         self._mailbox = Mailbox()
-        self._identity = identity.Identity(where, settings)
+        self._memory = remembering.Memory(where, settings)
+        self._identity = identity.Identity(where, settings, remembered=self._memory.service)
+        self._identity.routes.on_other = self._warn
         self._os_mode = system.mode_of(where)
         self._is_image_mode = self._os_mode != osimage.PACKAGE
         machine = sources.Machine(where)
@@ -97,7 +100,7 @@ class Process:
             resources,
             is_image_mode=self._is_image_mode,
         )
-        self._facts.warnings = settings.warnings
+        self._warn()
 
     def run(self) -> int:
         log.info(
@@ -159,7 +162,7 @@ class Process:
         )
         self._contact.on_enrolled = self._enrolled
         self._contact.on_conflict = self._report.forget
-        self._contact.on_connected = lambda: self._notifier.status("Connected")
+        self._contact.on_connected = self._connected
         gauges = instruments.Instruments(settings, self._identity, self._mailbox.status)
         gauges.watch(self._contact.client, enrolment.client, self._report.client)
         gauges.watch_renewal(self._contact.renewing)
@@ -225,7 +228,8 @@ class Process:
             return
         set_up_logging(settings)
         self._system_info.configure(settings)
-        self._facts.warnings = settings.warnings
+        self._settings = settings
+        self._warn()
         self._report.refresh_soon()
         log.info("configuration reloaded")
 
@@ -245,6 +249,25 @@ class Process:
     def _asked(self) -> None:
         self._notifier.status("Waiting for approval")
         self._show_banner(is_enrolled=False)
+
+    def _connected(self) -> None:
+        self._notifier.status("Connected")
+        ways = self._identity.routes
+        if not ways.is_astray:
+            self._memory.keep(ways.current)
+
+    def _warn(self) -> None:
+        """Told in the summary for as long as it is so."""
+        warnings = list(self._settings.warnings)
+        ways = self._identity.routes
+        if ways.is_astray:
+            warnings.append(
+                f"{ways.configured[0].server} is out of reach; the service was found at "
+                f"{ways.current.server}, as it was configured before"
+            )
+        for words in warnings:
+            log.warning("configuration: %s", words)
+        self._facts.warnings = tuple(warnings)
 
     def _enrolled(self) -> None:
         self._report.forget()

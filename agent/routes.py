@@ -40,6 +40,8 @@ class Routes:
         self._remembered = remembered
         # Which one, and since when.
         self._taken: tuple[config.Service, float] = (self.configured[0], monotonic())
+        # Called by whichever thread finds that another way leads there.
+        self.on_other: Callable[[], None] = lambda: None
 
     @property
     def current(self) -> config.Service:
@@ -69,6 +71,7 @@ class Routes:
             level = logging.WARNING if service not in self.configured else logging.INFO
             log.log(level, "service reached another way server=%s", service.server)
             self._taken = (service, self._monotonic())
+            self.on_other()
         elif self._monotonic() - self._taken[1] >= RETURN_S:
             # The first was tried again, in vain.
             self._taken = (service, self._monotonic())

@@ -145,3 +145,39 @@ def test_hangup_reads_the_configuration_again_and_a_bad_one_changes_nothing(
     agent.until(lambda: "not reloaded" in agent.words())
     agent.signal(signal.SIGTERM)
     assert agent.wait() == 0
+
+
+@pytest.mark.parametrize("text", ["a: [", "nowhere"])
+def test_a_configuration_that_leads_nowhere_does_not_lose_the_device(
+    agent: Agent, text: str
+) -> None:
+    """The last one that worked is used, said in the summary, and left once the new one works."""
+    service = agent.rig.service
+    config = agent.rig.world.path("/etc/flightctl/config.yaml")
+    good = config.read_text()
+    agent.start()
+    agent.until(lambda: service.enrollments)
+    (name,) = service.enrollments
+    service.approve(name)
+    agent.until(reported(agent, "1"))
+    agent.signal(signal.SIGTERM)
+    agent.wait()
+
+    if text == "nowhere":
+        document = yaml.safe_load(good)
+        document["enrollment-service"]["service"]["server"] = "https://127.0.0.1:1"
+        text = yaml.safe_dump(document)
+    config.write_text(text)
+    service.render(name, 2)
+    agent.start()
+    agent.until(reported(agent, "2"))
+    agent.until(lambda: service.statuses[-1]["status"]["summary"]["status"] == "Degraded")
+    assert "reach" in service.statuses[-1]["status"]["summary"]["info"]
+    agent.signal(signal.SIGTERM)
+    agent.wait()
+
+    config.write_text(good)
+    agent.start()
+    agent.until(lambda: service.statuses[-1]["status"]["summary"]["status"] == "Online")
+    agent.signal(signal.SIGTERM)
+    assert agent.wait() == 0
