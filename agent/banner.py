@@ -50,12 +50,13 @@ def picture(where: world.World, url: str) -> str:
 
 def main(argv: list[str]) -> int:
     try:
-        import qrcode  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        import qrcode
     except ImportError:
         return 1
     code = qrcode.QRCode(error_correction=qrcode.constants.ERROR_CORRECT_H, border=2)
     code.add_data(argv[0])
-    code.print_ascii(out=sys.stdout)
+    # Consoles write light on dark: what is light in the code is what is drawn.
+    code.print_ascii(out=sys.stdout, invert=True)
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,11 +65,24 @@ def test_a_banner_that_cannot_be_written_is_only_a_pity(tmp_path: Path) -> None:
     assert "enroll/x" in banner.write(device, "https://ui", "x", is_enrolled=False)
 
 
-def test_the_picture_is_drawn_in_a_child_or_left_out(tmp_path: Path) -> None:
-    drawn = banner.picture(ClockedWorld(tmp_path), "https://ui/enroll/x")
-    with contextlib.suppress(ImportError):
-        import qrcode  # noqa: F401
+FINDER = ("1111111", "1000001", "1011101", "1011101", "1011101", "1000001", "1111111")
+# A glyph is two modules, one above the other; light ones are drawn.
+MODULES = {"█": ("0", "0"), "▀": ("0", "1"), "▄": ("1", "0"), " ": ("1", "1"), "\xa0": ("1", "1")}
 
-        assert drawn
-        return
-    assert drawn == ""
+
+def test_the_picture_is_a_code_with_its_quiet_zone_light_on_dark(tmp_path: Path) -> None:
+    """Drawn in a child: at rest the agent knows nothing of it."""
+    url = f"https://homeport.example.com:7443/enroll/{'a' * 52}"
+    lines = banner.picture(ClockedWorld(tmp_path), url).splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = ["".join(MODULES[c][half] for c in line) for line in lines for half in (0, 1)]
+    assert set(rows[0] + rows[1]) == {"0"}
+    assert tuple(row[2:9] for row in rows[2:9]) == FINDER
+    assert tuple(row[-9:-2] for row in rows[2:9]) == FINDER
+    assert all(row[:2] == row[-2:] == "00" for row in rows[: len(rows[0])])
+
+
+def test_without_the_library_there_is_no_picture(tmp_path: Path) -> None:
+    device = ClockedWorld(tmp_path)
+    device.answer = lambda argv: world.Completed(argv, 1, "", "")
+    assert banner.picture(device, "https://ui/enroll/x") == ""
