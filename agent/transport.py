@@ -119,7 +119,7 @@ class Client:
         self._port = parts.port or 443
         self._prefix = parts.path.rstrip("/") + API_PREFIX
         self._credentials = credentials
-        self._proxy = proxy_for(self._host, self._port, os.environ if environ is None else environ)
+        self._environ = os.environ if environ is None else environ
         self._monotonic = monotonic
         self._answer_bytes_max = answer_bytes_max
         self._connection: http.client.HTTPSConnection | None = None
@@ -298,8 +298,9 @@ class Client:
             tls_context(self._shown),
             timeout_s,
         )
-        if self._proxy is not None:
-            connection.through(self._proxy)
+        proxy = proxy_for(self._host, self._port, self._environ)
+        if proxy is not None:
+            connection.through(proxy)
         with self._lock:
             if self._aborted:
                 raise ConnectionAbortedError("the agent is stopping")

@@ -314,6 +314,10 @@ def test_a_proxy_may_want_a_password() -> None:
 def test_other_kinds_of_proxies_are_refused() -> None:
     with pytest.raises(ValueError, match="socks5"):
         transport.proxy_for("h", 1, {"HTTPS_PROXY": "socks5://p"})
+    shown = transport.Credentials(b"", b"", b"")
+    client = transport.Client("https://h", lambda: shown, environ={"HTTPS_PROXY": "socks5://p"})
+    with pytest.raises(transport.Unreachable, match="socks5"):
+        client.get("/x")
 
 
 def test_credentials_do_not_show_keys() -> None:
