@@ -1,7 +1,8 @@
 """`homeport-agent`, installed as `/usr/bin/flightctl-agent` too: the command line of the agent.
 
 Without a sub-command it is the agent. Exit statuses: 0 asked to stop or done, 1 anything else; the
-last line on stderr says why. `health`, which greenboot calls, has 2 for wrong usage.
+last line on stderr says why. `health`, which greenboot calls, has 2 for wrong usage; `doctor` ends
+with 1 where it has found an error.
 """
 
 from __future__ import annotations
@@ -66,6 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _system_info(arguments)
         case "health":
             return _health(arguments)
+        case "status":
+            return _status(arguments)
+        case "doctor":
+            return _doctor(arguments)
         case _:
             return _agent(arguments)
 
@@ -90,6 +95,17 @@ def _parser() -> _Parser:
         "health", help="whether the agent is up and stays up; for greenboot"
     )
     _add_health_flags(check)
+    for name, words in (
+        ("status", "what runs here, what is wanted, what was refused and why; needs no network"),
+        ("doctor", "what keeps this device from being managed, or soon will, and what to do"),
+    ):
+        commands.add_parser(name, help=words).add_argument(
+            "-o",
+            "--output",
+            choices=("text", "json"),
+            default="text",
+            help="(default: %(default)s)",
+        )
     return parser
 
 
@@ -158,6 +174,47 @@ def _system_info(arguments: argparse.Namespace) -> int:
     now = reporting.rfc3339(where.now())
     print(json.dumps(collectors.report(machine, custom, now=now), separators=(",", ":")))
     return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from agent import standing
+
+    where, settings, trouble = LinuxWorld(arguments.root), None, ""
+    try:
+        try:
+            settings = read_settings(arguments)
+        except config.ConfigError as error:
+            trouble = str(error)
+        found = standing.gather(where, settings, trouble)
+    except OSError as error:
+        return _cannot(error)
+    if arguments.output == "json":
+        print(json.dumps(found, indent=2))
+    else:
+        print("\n".join(standing.lines(found, where.now())))
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from agent import doctor
+
+    where = LinuxWorld(arguments.root)
+    found = doctor.examine(
+        where, lambda: read_settings(arguments), real_path=lambda path: str(where.path(path))
+    )
+    told = doctor.report(found)
+    if arguments.output == "json":
+        print(json.dumps(told, indent=2))
+    else:
+        print("\n".join(doctor.lines(found)))
+    return 1 if told["errors"] else 0
+
+
+def _cannot(error: OSError) -> int:
+    is_forbidden = isinstance(error, PermissionError)
+    hint = "; only root may look at it: try sudo" if is_forbidden else ""
+    print(f"homeport-agent: {error}{hint}", file=sys.stderr)
+    return 1
 
 
 def _health(arguments: argparse.Namespace) -> int:

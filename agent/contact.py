@@ -36,7 +36,8 @@ class Offers(Protocol):
 
 class Contact:
     """`on_enrolled` is called whenever a certificate was granted, `on_conflict` when the service
-    asks for the whole status again, `on_connected` when a poll was answered after a silence."""
+    asks for the whole status again, `on_connected` when a poll was answered after a silence,
+    `on_polled` after every poll with the seconds until the next."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Contact:
         self.on_enrolled: Callable[[], None] = lambda: None
         self.on_conflict: Callable[[], None] = lambda: None
         self.on_connected: Callable[[], None] = lambda: None
+        self.on_polled: Callable[[polling.Outcome, float], None] = lambda outcome, rest_s: None
 
     def run(self, pause: Pause) -> None:
         """Until `pause` says that the agent stops. Raises enrolling.Refused, errors.Fatal."""
@@ -91,7 +93,9 @@ class Contact:
             self._tell(outcome)
             self._care(outcome)
             took_s = self._world.monotonic() - started
-            if pause(poll.pause_s(took_s=took_s, random=self._world.random())):
+            rest_s = poll.pause_s(took_s=took_s, random=self._world.random())
+            self.on_polled(outcome, rest_s)
+            if pause(rest_s):
                 return False
 
     def _once(self, poll: polling.Poll) -> polling.Outcome:

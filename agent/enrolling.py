@@ -73,6 +73,8 @@ class Enrolling:
         self.client = routes.Caller(ways, self._credentials, connect)
         self._is_asked = False
         self.on_asked: Callable[[], None] = lambda: None
+        # Why there is no certificate yet, and the seconds until it is asked for again.
+        self.on_waiting: Callable[[str, float], None] = lambda why, rest_s: None
 
     def run(self, pause: Callable[[float], bool]) -> bool:
         """Until there is a certificate (True), or `pause` says that the agent stops (False)."""
@@ -85,7 +87,9 @@ class Enrolling:
             if verdict.why != said:
                 log.info("waiting for enrolment name=%s: %s", self._identity.name, verdict.why)
                 said = verdict.why
-            if pause(max(delay_s, verdict.after_s)):
+            rest_s = max(delay_s, verdict.after_s)
+            self.on_waiting(verdict.why, rest_s)
+            if pause(rest_s):
                 return False
             delay_s = min(delay_s * BACKOFF_FACTOR, self._settings.enrollment_verify_cap_s)
 

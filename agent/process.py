@@ -29,6 +29,7 @@ from types import FrameType
 
 from agent import (
     banner,
+    bulletin,
     collectors,
     config,
     contact,
@@ -39,6 +40,7 @@ from agent import (
     monitors,
     notify,
     osimage,
+    polling,
     remembering,
     reporting,
     sources,
@@ -101,6 +103,7 @@ class Process:
             is_image_mode=self._is_image_mode,
         )
         self._warn()
+        self._bulletin = bulletin.Bulletin(where, {"agentVersion": version.VERSION})
 
     def run(self) -> int:
         log.info(
@@ -163,6 +166,9 @@ class Process:
         self._contact.on_enrolled = self._enrolled
         self._contact.on_conflict = self._report.forget
         self._contact.on_connected = self._connected
+        self._contact.on_polled = self._polled
+        enrolment.on_waiting = self._bulletin.waiting
+        self._report.on_look = self._looked
         gauges = instruments.Instruments(settings, self._identity, self._mailbox.status)
         gauges.watch(self._contact.client, enrolment.client, self._report.client)
         gauges.watch_renewal(self._contact.renewing)
@@ -245,6 +251,19 @@ class Process:
             thread.join(max(0.0, deadline - self._world.monotonic()))
             if thread.is_alive():
                 log.warning("thread left behind thread=%s", thread.name)
+
+    def _polled(self, outcome: polling.Outcome, rest_s: float) -> None:
+        if isinstance(outcome, polling.Failed):
+            self._bulletin.failed(outcome.why, rest_s)
+        else:
+            self._bulletin.answered(rest_s)
+
+    def _looked(self, status: reporting.Json) -> None:
+        certificate = self._identity.certificate
+        until = certificate.not_after_text if certificate is not None else ""
+        server = self._identity.routes.current.server
+        facts = {"device": self._identity.name, "certificateUntil": until, "server": server}
+        self._bulletin.tell(status, facts)
 
     def _asked(self) -> None:
         self._notifier.status("Waiting for approval")

@@ -199,6 +199,8 @@ class Reporting:
         self._failures = 0
         self._is_stale = True
         self.client = who.caller()
+        # Called with the status at every look, whether the service can be told or not.
+        self.on_look: Callable[[Json], None] = lambda status: None
 
     def status(self) -> Json:
         """The complete status, measured now; for the enrolment request too."""
@@ -222,6 +224,7 @@ class Reporting:
                 self._is_stale = False
                 self._measured = self._facts.refresh()
                 due_at = now + self._interval_s
+            self.on_look(composed(self._base, self._measured, self._sections.status()))
             if retry_at is None or now >= retry_at:
                 retry_at = self._push()
             self.client.close_idle()

@@ -59,6 +59,13 @@ class Agent:
             assert time.monotonic() < deadline, self.words()
             time.sleep(0.05)
 
+    def told(self, command: str) -> str:
+        """What a person is answered who asks beside the running agent."""
+        argv = [sys.executable, "-m", "agent", "--root", str(self.root), command]
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
+        done = subprocess.run(argv, cwd="/", env=environ, capture_output=True, text=True)
+        return done.stdout
+
     def words(self) -> str:
         return self.log.read_text()
 
@@ -103,6 +110,21 @@ def test_a_device_enrols_reports_and_stops_within_five_seconds(agent: Agent) -> 
     assert len(service.seen("POST", "/enrollmentrequests")) == 1
     agent.signal(signal.SIGINT)
     assert agent.wait() == 0, agent.words()
+
+
+def test_a_person_beside_it_sees_how_the_running_agent_gets_on(agent: Agent) -> None:
+    service = agent.rig.service
+    agent.start()
+    agent.until(lambda: service.enrollments)
+    (name,) = service.enrollments
+    agent.until(lambda: "not enrolled" in agent.told("status"))
+    service.approve(name)
+    agent.until(lambda: "connected, last answer" in agent.told("status"))
+    agent.until(lambda: "runs         version 1" in agent.told("status"))
+    agent.until(lambda: "condition    Updating Updated" in agent.told("status"))
+    told = agent.told("status")
+    assert told.startswith(f"device       {name}, certificate until 20"), told
+    assert "is reached" in agent.told("doctor")
 
 
 def test_only_one_agent_runs_on_a_data_directory(agent: Agent, tmp_path: Path) -> None:

@@ -1,0 +1,282 @@
+"""`homeport-agent doctor`: each trouble is told with what to do, and a well device has none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import __main__ as command_line
+from agent import checks, config, doctor, errors, findings, keys, world
+from tests.fakes import agent_rig, clocked_world
+
+UNIT = "UnitFileState=enabled\nActiveState=active\nNRestarts=0\nStatusText=Connected\n"
+
+
+class Clinic:
+    """A device that is enrolled and well, in front of a real service."""
+
+    def __init__(self, rig: agent_rig.Rig) -> None:
+        self.rig = rig
+        self.world = rig.world
+        self.said: dict[str, str] = {
+            "systemctl": UNIT,
+            "timedatectl": "yes\n",
+            "podman": "5.4.2\n",
+            "skopeo": "skopeo version 1.18\n",
+        }
+        self.world.answer = self._answer
+        now = datetime.now(UTC)
+        self.world.offset_s = (now - clocked_world.START).total_seconds()
+        self.world.mkdir("/var/lib/flightctl/homeport", mode=0o700)
+        self.settings = rig.settings()
+        self.world.path(config.CONFIG_FILE).chmod(0o600)
+        self.who = rig.admitted(self.settings)
+
+    def _answer(self, argv: tuple[str, ...]) -> world.Completed:
+        if argv[0] not in self.said:
+            return world.Completed(argv, world.NOT_STARTED, "", "no such file")
+        return world.Completed(argv, 0, self.said[argv[0]], "")
+
+    def examined(self) -> list[findings.Finding]:
+        return doctor.examine(
+            self.world,
+            lambda: config.load(self.world),
+            real_path=lambda path: str(self.world.path(path)),
+            ask=keys.answer,
+        )
+
+    def troubles(self) -> list[tuple[str, str, str]]:
+        """Without the disks of the machine that the test runs on."""
+        return [
+            (one.level, one.check, one.message)
+            for one in self.examined()
+            if one.level != findings.OK and one.check != "disk"
+        ]
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Iterator[Clinic]:
+    with agent_rig.rigged(tmp_path) as rig:
+        yield Clinic(rig)
+
+
+def test_a_device_that_is_well_has_nothing_and_was_looked_at_everywhere(clinic: Clinic) -> None:
+    assert clinic.troubles() == []
+    found = clinic.examined()
+    looked_at = {one.check for one in found}
+    assert looked_at >= {
+        "configuration",
+        "clock",
+        "agent",
+        "data directory",
+        "certificate",
+        "service",
+        "tools",
+    }
+    assert any(one.message.endswith("is reached") for one in found)
+    # Nothing was changed, and the service saw one look, as the agent makes it.
+    assert clinic.world.stat("/run/flightctl-agent") is None
+
+
+def edit(clinic: Clinic, **changes: Any) -> None:
+    clinic.rig.settings(**changes)
+    clinic.world.path(config.CONFIG_FILE).chmod(0o600)
+
+
+def drop_in(clinic: Clinic) -> None:
+    clinic.world.put("/etc/flightctl/conf.d/10.yaml", "log-level: [", mode=0o600)
+
+
+def open_configuration(clinic: Clinic) -> None:
+    clinic.world.path(config.CONFIG_FILE).chmod(0o644)
+
+
+def old_clock(clinic: Clinic) -> None:
+    clinic.world.offset_s -= timedelta(days=9000).total_seconds()
+
+
+def late(clinic: Clinic) -> None:
+    clinic.world.offset_s += timedelta(days=355).total_seconds()
+
+
+def over(clinic: Clinic) -> None:
+    clinic.world.offset_s += timedelta(days=366).total_seconds()
+
+
+def other_key(clinic: Clinic) -> None:
+    clinic.world.put("/var/lib/flightctl/certs/agent.key", keys.create(), mode=0o600)
+
+
+def no_key(clinic: Clinic) -> None:
+    clinic.world.remove("/var/lib/flightctl/certs/agent.key")
+
+
+def loose_key(clinic: Clinic) -> None:
+    clinic.world.path("/var/lib/flightctl/certs/agent.key").chmod(0o644)
+
+
+def open_folder(clinic: Clinic) -> None:
+    clinic.world.path("/var/lib/flightctl").chmod(0o777)
+
+
+def torn_spec(clinic: Clinic) -> None:
+    clinic.world.put("/var/lib/flightctl/desired.json", '{"meta', mode=0o600)
+
+
+def rotten_journal(clinic: Clinic) -> None:
+    clinic.world.put("/var/lib/flightctl/homeport/journal.jsonl", "00000000 {}\n", mode=0o600)
+
+
+def put_aside(clinic: Clinic) -> None:
+    clinic.world.put("/var/lib/flightctl/homeport/current.json.damaged", "{", mode=0o600)
+
+
+def said(program: str, text: str) -> Callable[[Clinic], None]:
+    return lambda clinic: clinic.said.update({program: text})
+
+
+def gone(program: str) -> Callable[[Clinic], None]:
+    return lambda clinic: clinic.said.pop(program, None)
+
+
+def bad_hook(clinic: Clinic) -> None:
+    clinic.world.put("/etc/flightctl/hooks.d/afterupdating/9.yaml", "- when: now\n")
+
+
+def elsewhere(clinic: Clinic) -> None:
+    section = dict(clinic.rig.document["enrollment-service"])
+    section["service"] = {**section["service"], "server": "https://127.0.0.1:1"}
+    edit(clinic, **{"enrollment-service": section})
+
+
+def stranger(clinic: Clinic) -> None:
+    section = dict(clinic.rig.document["enrollment-service"])
+    section["service"] = {"server": clinic.rig.service.url}
+    edit(clinic, **{"enrollment-service": section})
+
+
+def careless(clinic: Clinic) -> None:
+    section = dict(clinic.rig.document["enrollment-service"])
+    section["service"] = {**section["service"], "insecureSkipVerify": True}
+    edit(clinic, **{"enrollment-service": section})
+
+
+@pytest.mark.parametrize(
+    ("harm", "level", "check", "words"),
+    [
+        (drop_in, "warning", "configuration", "drop-in skipped: /etc/flightctl/conf.d/10.yaml"),
+        (open_configuration, "warning", "configuration", "others may read it"),
+        (old_clock, "error", "clock", "before this agent was made"),
+        (old_clock, "error", "certificate", "not valid yet by this clock"),
+        (said("timedatectl", "no\n"), "warning", "clock", "nothing keeps the clock right"),
+        (late, "warning", "certificate", "the management certificate ends at"),
+        (over, "error", "certificate", "the management certificate ended at"),
+        (other_key, "error", "certificate", "it belongs to another key"),
+        (no_key, "error", "certificate", "a certificate and no key"),
+        (loose_key, "error", "data directory", "others may read it (mode 0644)"),
+        (open_folder, "error", "data directory", "others may write to it (mode 0777)"),
+        (torn_spec, "warning", "data directory", "desired.json is damaged"),
+        (rotten_journal, "warning", "data directory", "the journal has a damaged line"),
+        (put_aside, "warning", "data directory", "current.json.damaged was put aside"),
+        (gone("systemctl"), "warning", "agent", "systemd does not answer"),
+        (said("systemctl", "ActiveState=inactive\n"), "error", "agent", "no such unit"),
+        (said("systemctl", UNIT.replace("=active", "=failed")), "error", "agent", "is failed"),
+        (said("systemctl", UNIT.replace("ts=0", "ts=7")), "warning", "agent", "restarted 7 times"),
+        (gone("podman"), "warning", "tools", "podman is not installed"),
+        (said("podman", "4.3.1\n"), "warning", "tools", "podman 4 is too old"),
+        (gone("skopeo"), "warning", "tools", "skopeo is not installed"),
+        (elsewhere, "error", "service", "https://127.0.0.1:1 is out of reach"),
+        (stranger, "error", "service", "is not trusted"),
+        (careless, "warning", "service", "its certificate is not verified"),
+        (bad_hook, "error", "hooks", "/etc/flightctl/hooks.d/afterupdating/9.yaml: action 1"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else None,
+)
+def test_what_is_wrong_is_found(
+    clinic: Clinic, harm: Callable[[Clinic], None], level: str, check: str, words: str
+) -> None:
+    harm(clinic)
+    found = clinic.troubles()
+    assert [one for one in found if one[:2] == (level, check) and words in one[2]], found
+
+
+@pytest.mark.parametrize(
+    ("status", "level", "words"),
+    [
+        (401, "error", "refusing this device"),
+        (404, "warning", "without this device"),
+        (429, "warning", "busy"),
+        (500, "warning", "ill"),
+    ],
+)
+def test_what_the_service_answers_is_told_apart(
+    clinic: Clinic, status: int, level: str, words: str
+) -> None:
+    clinic.rig.service.script(f"/devices/{clinic.who.name}/rendered", status)
+    ((found_level, check, message),) = clinic.troubles()
+    assert (found_level, check) == (level, "service")
+    assert words in message
+    assert str(status) in message
+
+
+def test_a_device_that_is_not_enrolled_is_asked_for_what_it_enrols_with(clinic: Clinic) -> None:
+    clinic.world.remove("/var/lib/flightctl/certs/agent.crt")
+    assert clinic.troubles() == []
+    assert any("enrolment certificate is valid" in one.message for one in clinic.examined())
+    section = dict(clinic.rig.document["enrollment-service"])
+    del section["authentication"]
+    edit(clinic, **{"enrollment-service": section})
+    assert ("error", "certificate") in [one[:2] for one in clinic.troubles()]
+
+
+def test_without_a_configuration_the_rest_is_looked_at(clinic: Clinic) -> None:
+    clinic.world.remove(config.CONFIG_FILE)
+    ((level, check, message),) = clinic.troubles()
+    assert (level, check) == ("error", "configuration")
+    assert "does not exist" in message
+
+
+def test_keys_that_cannot_be_handled_are_an_error_once(clinic: Clinic) -> None:
+    def broken(question: dict[str, Any]) -> dict[str, Any]:
+        raise errors.Fatal(
+            errors.FAILED_PRECONDITION, "no module named cryptography", component="identity"
+        )
+
+    found = doctor.examine(clinic.world, lambda: config.load(clinic.world), ask=broken)
+    (one,) = [one for one in found if one.check == "tools" and one.level == findings.ERROR]
+    assert one.hint == "install python3-cryptography"
+
+
+@pytest.mark.parametrize(
+    ("blocks", "free", "flags", "level"),
+    [
+        (1000, 500, 0, "ok"),
+        (1000, 90, 0, "warning"),
+        (1000, 40, 0, "error"),
+        (1000, 500, 1, "error"),
+    ],
+)
+def test_disks_by_what_is_free(blocks: int, free: int, flags: int, level: str) -> None:
+    class Disk:
+        f_blocks, f_bavail, f_frsize = blocks, free, 1 << 22
+        f_files, f_favail, f_flag = 100, 50, flags
+
+    (found,) = checks._space("/var", Disk(), is_needed=True)  # type: ignore[arg-type]
+    assert found.level == level
+
+
+def test_it_ends_with_1_where_there_is_an_error_and_speaks_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command_line.main(["--root", str(tmp_path), "doctor", "-o", "json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["errors"] == sum(one["level"] == "error" for one in told["findings"]) > 0
+    assert set(told["findings"][0]) == {"level", "check", "message", "hint"}
+    assert command_line.main(["--root", str(tmp_path), "doctor"]) == 1
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith(f"{told['errors']} error")
