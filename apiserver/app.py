@@ -143,6 +143,8 @@ def create_face(
     """The Kubernetes face over these operations, for callers that `authenticate` knows. `addresses`
     may be filled in later, when they are known; `makers` are those of TPMs whose word counts."""
     decisions = Decisions(operations, issuing, addresses or Addresses(), makers)
+    operations.judge_by(CERTIFICATE_SIGNING_REQUEST, certifying.Requests(operations, issuing))
+    operations.judge_by(ENROLLMENT_REQUEST, approvals.Requests(operations, makers))
     return Face(
         operations=operations,
         catalogue=Catalogue((*BUILTINS, *KINDS)),

@@ -79,6 +79,25 @@ async def create_enrollment(
     return await operations.store.write(noted(act, create), dry_run=options.dry_run)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Requests:
+    """The judge of people's requests that come by another verb: as `create_enrollment` has it. What
+    was found of one TPM is no word about another, so each CSR is judged anew."""
+
+    operations: Operations
+    makers: Roots
+
+    def asked(self, caller: Caller, old: Json | None, document: Json) -> Json:
+        return document
+
+    def judged(
+        self, tx: Transaction, caller: Caller, old: Json | None, stored: Json, options: WriteOptions
+    ) -> Json:
+        verify_enrollment(stored, is_agent=False)
+        verdict = attesting.judge(stored["spec"]["csr"], self.makers)
+        return attesting.judged(self.operations, tx, caller, stored, verdict)
+
+
 async def approve_enrollment(
     operations: Operations,
     issuing: Issuing,

@@ -121,10 +121,16 @@ def judge_again(snapshot: Snapshot, namespace: str, device: str, csr: str) -> Ve
 def judged(
     operations: Operations, tx: Transaction, caller: Caller, stored: Json, verdict: Verdict | None
 ) -> Json:
-    """The request that was just stored, with what was found of its TPM."""
-    if verdict is None:
+    """The request that was just stored, with what was found of its TPM: where it has none, without
+    what was found of an earlier CSR's."""
+    status = stored.get("status") or {}
+    if verdict is not None:
+        status = verdict.on(status, stored["metadata"]["generation"], tx.timestamp)
+    elif conditions.get(status.get("conditions"), CONDITION) is None:
         return stored
-    status = verdict.on(stored.get("status") or {}, stored["metadata"]["generation"], tx.timestamp)
+    else:
+        kept = [c for c in status["conditions"] if c.get("type") != CONDITION]
+        status = status | {"conditions": kept}
     ready = stored | {"status": status}
     return operations.update_in(tx, caller, ENROLLMENT_REQUEST, stored, ready)
 

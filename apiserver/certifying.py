@@ -30,6 +30,9 @@ from resources.kind import Json
 
 SIGNING_REQUEST = registry.by_kind("CertificateSigningRequest")
 DEVICE = registry.by_kind("Device")
+_OVER_WHEN_DENIED = ("Approved", "Failed", waiting.CONDITION)
+# Of the specification: who asked is not for who asks to say.
+_SERVICES = ("username", "uid", "extra")
 
 
 async def create_csr(
@@ -60,13 +63,17 @@ async def create_csr(
     )
     is_trusted = verdict is None or verdict.status == conditions.TRUE
     # A TPM that shows the wrong thing is for a person to judge.
-    outcome = _sign_csr(issuing, document, request, organization, peer) if is_trusted else None
+    outcome = None
+    if is_trusted:
+        outcome = _sign_csr(
+            issuing, document, request, organization, peer, rehearses=options.dry_run
+        )
 
     def create(tx: Transaction) -> Written:
         if peer is not None:
             check_device(tx, namespace, device)
-        spec = document["spec"] | {"username": caller.name}
-        body = document | {"spec": spec}
+        spec = {k: v for k, v in document["spec"].items() if k not in _SERVICES}
+        body = document | {"spec": spec | {"username": caller.name}}
         stored = operations.insert_in(tx, caller, SIGNING_REQUEST, body, namespace)
         metadata = stored["metadata"] | ({"owner": f"Device/{device}"} if device else {})
         generation, now = stored["metadata"]["generation"], tx.timestamp
@@ -80,6 +87,64 @@ async def create_csr(
 
     assert name or document["metadata"].get("generateName"), "validated above"
     return await operations.store.write(create, dry_run=options.dry_run)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Requests:
+    """The judge of people's requests, by whatever verb they come: as `create_csr` has it.
+
+    Signed in the transaction, since what a patch leaves is known no sooner; people's requests are
+    few. What was decided is never asked anew: a certificate is of the request that it stands
+    beside, and an order outside goes by the uid of its request, so it can't become another's.
+    """
+
+    operations: Operations
+    issuing: Issuing
+
+    def asked(self, caller: Caller, old: Json | None, document: Json) -> Json:
+        spec = {k: v for k, v in _qualified(document)["spec"].items() if k not in _SERVICES}
+        if old is not None and _is_the_same(spec, old["spec"]):
+            return document | {"spec": old["spec"]}
+        if old is not None:
+            _check_changeable(old)
+        return document | {"spec": spec | {"username": caller.name}}
+
+    def judged(
+        self, tx: Transaction, caller: Caller, old: Json | None, stored: Json, options: WriteOptions
+    ) -> Json:
+        metadata = stored["metadata"]
+        namespace, name = metadata["namespace"], metadata["name"]
+        request = verified(stored, None)
+        organization = organization_of(tx, namespace)
+        outcome = _sign_csr(
+            self.issuing, stored, request, organization, None, rehearses=options.dry_run
+        )
+        status = _csr_status({}, outcome, metadata["generation"], tx.timestamp)
+        ready = stored | {"status": status}
+        made = self.operations.update_in(tx, caller, SIGNING_REQUEST, stored, ready)
+        act = Act(caller, "update", SIGNING_REQUEST, namespace, name, "approval")
+        note(tx, act, made, reason=_came_of(made))
+        return made
+
+
+def _is_the_same(spec: Json, old: Json) -> bool:
+    return spec == {key: value for key, value in old.items() if key not in _SERVICES}
+
+
+def _check_changeable(old: Json) -> None:
+    """Raises Conflict where what is asked may change no more."""
+    metadata, status = old["metadata"], old.get("status") or {}
+    if asker(old) is not None:
+        why = f"{metadata['owner']} asked for it, and what it asked stays"
+    elif conditions.is_true(status.get("conditions"), "Denied"):
+        why = "it was denied; make another request"
+    elif status.get("certificate"):
+        why = "its certificate was issued for what it asks now; make another request"
+    elif waiting.is_waiting(old):
+        why = "its signer has been asked for what it asks now; make another request"
+    else:
+        return
+    raise errors.conflict(SIGNING_REQUEST, metadata["name"], why)
 
 
 async def sign_csr(
@@ -112,8 +177,12 @@ async def sign_csr(
         if current["spec"] != request["spec"]:
             raise errors.conflict(SIGNING_REQUEST, name, "it was changed meanwhile")
         status = dict(current.get("status") or {})
+        said = status.get("conditions") or ()
+        if decision["type"] == "Denied":
+            # Of the two one holds; and it waits for no signer, nor is it one's failure, any more.
+            said = [c for c in said if c.get("type") not in _OVER_WHEN_DENIED]
         status["conditions"] = conditions.set_condition(
-            status.get("conditions"),
+            said,
             decision["type"],
             conditions.TRUE,
             str(decision.get("reason") or decision["type"]),
@@ -138,6 +207,7 @@ class _Outcome:
 
     certificate: bytes | None = None
     failure: str = ""
+    is_rehearsed: bool = False
 
 
 def _came_of(request: Json) -> str:
@@ -190,9 +260,14 @@ def _sign_csr(
     request: SigningRequest,
     organization: UUID,
     peer: PeerIdentity | None,
+    *,
+    rehearses: bool = False,
 ) -> _Outcome:
     try:
         grant = granted(document, request, organization, peer)
+        if rehearses:
+            # A certificate that nothing tells of would be out in the world.
+            return _Outcome(is_rehearsed=True)
         return _Outcome(certificate=issuing.issue(request, grant))
     except Refused as refused:
         return _Outcome(failure=str(refused))
@@ -222,6 +297,8 @@ def _csr_status(status: Json, outcome: _Outcome, generation: int, now: str) -> J
         said = conditions.set_condition(
             said, "Failed", conditions.TRUE, "SigningFailed", outcome.failure, now
         )
+        return status | {"conditions": said}
+    if outcome.is_rehearsed:
         return status | {"conditions": said}
     if outcome.certificate is None:
         return waiting.started(status | {"conditions": said}, generation, waiting.NOT_ASKED, now)

@@ -32,6 +32,7 @@ from apiserver.storing import BORN_WITH_STATUS, DEFAULT_NAMESPACE, Storing
 from apiserver.verbs import (
     OWN_WRITE,
     Deleted,
+    Judge,
     ListOptions,
     Page,
     WatchBatch,
@@ -71,9 +72,14 @@ class Operations:
         # For those who write more than one thing in a transaction of their own.
         self.insert_in = self._storing.insert
         self.update_in = self._storing.update
+        self._judges: dict[str, Judge] = {}
         self._monotonic = monotonic
         self._looks = watching.Looks(store)
         store.keep_backlog(bindings.keep_backlog)
+
+    def judge_by(self, kind: Kind, judge: Judge) -> None:
+        """Have `judge` look at each write of this kind, by whatever verb and face it comes."""
+        self._judges[kind.kind] = judge
 
     async def prepare(self) -> None:
         """What must exist before the first request: the default namespace and its organisation."""
@@ -129,11 +135,10 @@ class Operations:
     async def create(
         self, caller: Caller, kind: Kind, namespace: str, document: Json, options: WriteOptions
     ) -> Written:
-        document = showing.revealed(kind, _without_status(kind, document, ""), None)
-        document, warnings = self.decode(kind, document, options)
+        document, warnings = self._understood(caller, kind, document, None, options)
 
         def apply(tx: Transaction) -> Written:
-            made = self.insert_in(tx, caller, kind, document, namespace, options)
+            made = self._made(tx, caller, kind, document, namespace, options)
             return showing.answered(tx, kind, made, None, options, warnings)
 
         act = Act(caller, "create", kind, namespace)
@@ -151,21 +156,18 @@ class Operations:
         subresource: str = "",
         create_missing: bool = False,
     ) -> Written:
-        judged = _without_status(kind, document, subresource)
-
         def apply(tx: Transaction) -> Written:
             old = tx.get(kind, namespace, name)
             if old is None and (not create_missing or subresource):
                 raise errors.not_found(kind, name)
-            said = showing.revealed(kind, judged, old)
-            ready, warnings = self.decode(kind, said, options, old)
+            ready, warnings = self._understood(caller, kind, document, old, options, subresource)
             if old is None:
-                made = self.insert_in(tx, caller, kind, ready, namespace, options)
+                made = self._made(tx, caller, kind, ready, namespace, options)
                 return showing.answered(tx, kind, made, None, options, warnings)
             new = strategy.for_update(kind, namespace, old, ready, subresource=subresource)
             new = owning.updated(kind, old, new, options, tx.timestamp, subresource)
             keeping.claim(tx, caller, kind, ready, old, new)
-            stored = self.update_in(tx, caller, kind, old, new)
+            stored = self._changed(tx, caller, kind, old, new, options)
             return showing.answered(tx, kind, stored, old, options, warnings)
 
         act = Act(caller, "update", kind, namespace, name, subresource)
@@ -192,11 +194,10 @@ class Operations:
             changed = change(masking.masked(kind, old))
             if not isinstance(changed, dict):
                 raise errors.BadRequest("the patch does not leave an object")
-            changed = showing.revealed(kind, _without_status(kind, changed, subresource), old)
-            changed, warnings = self.decode(kind, changed, options, old)
+            changed, warnings = self._understood(caller, kind, changed, old, options, subresource)
             new = strategy.for_update(kind, namespace, old, changed, subresource=subresource)
             new = owning.updated(kind, old, new, options, tx.timestamp, subresource)
-            stored = self.update_in(tx, caller, kind, old, new)
+            stored = self._changed(tx, caller, kind, old, new, options)
             return showing.answered(tx, kind, stored, old, options, warnings)
 
         act = Act(caller, "patch", kind, namespace, name, subresource)
@@ -224,14 +225,14 @@ class Operations:
                 raise errors.not_found(kind, name)
             live = None if old is None else masking.masked(kind, old)
             found = owning.applied(kind, live, config, options, tx.timestamp, subresource)
-            found = showing.revealed(kind, _without_status(kind, found, subresource), old)
-            ready, _ = self.decode(kind, found, options, old)
+            ready, _ = self._understood(caller, kind, found, old, options, subresource)
             if old is None:
-                made = self.insert_in(tx, caller, kind, ready, namespace, options)
+                made = self._made(tx, caller, kind, ready, namespace, options)
                 return showing.answered(tx, kind, made, None, options, warnings)
             new = strategy.for_update(kind, namespace, old, ready, subresource=subresource)
             new["metadata"]["managedFields"] = found["metadata"].get("managedFields", [])
-            stored = self.update_in(tx, caller, kind, old, owning.settled(old, new))
+            new = owning.settled(old, new)
+            stored = self._changed(tx, caller, kind, old, new, options)
             return showing.answered(tx, kind, stored, old, options, warnings)
 
         act = Act(caller, "patch", kind, namespace, name, subresource)
@@ -370,6 +371,51 @@ class Operations:
         return await self.patch(caller, kind, namespace, name, refreshing.asked, OWN_WRITE)
 
     # --- helpers --------------------------------------------------------------------------
+
+    def _understood(
+        self,
+        caller: Caller,
+        kind: Kind,
+        document: Json,
+        old: Json | None,
+        options: WriteOptions,
+        subresource: str = "",
+    ) -> tuple[Json, tuple[str, ...]]:
+        """What a person sent, as it is meant, and the warnings about it. Raises StatusError."""
+        document = showing.revealed(kind, _without_status(kind, document, subresource), old)
+        document, warnings = self.decode(kind, document, options, old)
+        judge = self._judges.get(kind.kind)
+        if judge is not None and not subresource:
+            document = judge.asked(caller, old, document)
+        return document, warnings
+
+    def _made(
+        self,
+        tx: Transaction,
+        caller: Caller,
+        kind: Kind,
+        document: Json,
+        namespace: str,
+        options: WriteOptions,
+    ) -> Json:
+        made = self.insert_in(tx, caller, kind, document, namespace, options)
+        judge = self._judges.get(kind.kind)
+        return made if judge is None else judge.judged(tx, caller, None, made, options)
+
+    def _changed(
+        self,
+        tx: Transaction,
+        caller: Caller,
+        kind: Kind,
+        old: Json,
+        new: Json,
+        options: WriteOptions,
+    ) -> Json:
+        stored = self.update_in(tx, caller, kind, old, new)
+        judge = self._judges.get(kind.kind)
+        if judge is None or stored.get("spec") == old.get("spec"):
+            return stored
+        return judge.judged(tx, caller, old, stored, options)
 
     def decode(
         self, kind: Kind, document: Json, options: WriteOptions, old: Json | None = None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
+from apiserver.auth.identity import Caller
+from apiserver.store import Transaction
 from resources.kind import Json
 from resources.selectors import EVERYTHING, FieldSelector, LabelSelector
 
@@ -26,6 +28,21 @@ class WriteOptions:
 
 # What the service writes of its own accord.
 OWN_WRITE = WriteOptions()
+
+
+class Judge(Protocol):
+    """What a kind makes of a write beyond its form, in the transaction that stores it."""
+
+    def asked(self, caller: Caller, old: Json | None, document: Json) -> Json:
+        """The document with what the service says in it. Raises StatusError."""
+        ...
+
+    def judged(
+        self, tx: Transaction, caller: Caller, old: Json | None, stored: Json, options: WriteOptions
+    ) -> Json:
+        """What comes of one that was just made, or whose specification changed; it is stored too.
+        Raises StatusError, and then nothing is."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

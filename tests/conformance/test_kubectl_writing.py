@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import stat
 from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.conformance.conftest import Kubectl, fleet, namespace_manifest
+from tests.fakes import agent_client
 
 
 def image_of(kubectl: Kubectl, name: str = "web") -> str:
@@ -286,3 +290,40 @@ def test_writing_into_a_namespace_that_is_not_there_is_404(kubectl: Kubectl) -> 
     kubectl.namespace = "nowhere"
     error = kubectl.refused("create", "-f", "-", stdin=fleet("web"))
     assert 'namespaces "nowhere" not found' in error
+
+
+def signing_request(common_name: str, key: ec.EllipticCurvePrivateKey) -> str:
+    pem = agent_client.signing_request(key, common_name).encode()
+    spec = {
+        "request": base64.b64encode(pem).decode(),
+        "signerName": "flightctl.io/enrollment",
+        "usages": ["clientAuth", "CA:false"],
+    }
+    document = {
+        "apiVersion": "flightctl.io/v1beta1",
+        "kind": "CertificateSigningRequest",
+        "metadata": {"name": "line-4"},
+        "spec": spec,
+    }
+    return yaml.safe_dump(document)
+
+
+def test_a_certificate_request_that_is_applied_is_verified_and_signed(kubectl: Kubectl) -> None:
+    key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    error = kubectl.refused(
+        "apply", "--server-side", "-f", "-", stdin=signing_request("device:x", key)
+    )
+    assert "reserved for devices" in error
+    rehearsed = server_side(
+        kubectl, signing_request("line-4", key), "--dry-run=server", "-o", "json"
+    )
+    assert "certificate" not in json.loads(rehearsed)["status"]
+    assert "serverside-applied" in server_side(kubectl, signing_request("line-4", key))
+    path = "jsonpath={.status.certificate}"
+    given = base64.b64decode(kubectl("get", "fcsr", "line-4", "-o", path))
+    assert x509.load_pem_x509_certificate(given).public_key() == key.public_key()
+    # By the other apply, and by replace: what was signed is not asked anew.
+    for verb in (("apply",), ("replace",), ("apply", "--server-side", "--force-conflicts")):
+        error = kubectl.refused(*verb, "-f", "-", stdin=signing_request("line-4", other))
+        assert "Conflict" in error or "make another request" in error
+    assert base64.b64decode(kubectl("get", "fcsr", "line-4", "-o", path)) == given
