@@ -2,6 +2,7 @@
 
     AgentError
     ├── Retry    the world is not ready; the same again later may help
+    │   └── Later    a hook before the update asks for another time
     ├── Reject   this specification cannot be made true here; it is refused
     └── Fatal    this process cannot go on; systemd starts another
 
@@ -50,6 +51,8 @@ PREFETCH = "prefetch"
 OS = "os"
 LIFECYCLE = "lifecycle"
 HOOKS = "hooks"
+DOWNLOAD_POLICY = "download policy"
+UPDATE_POLICY = "update policy"
 
 # The service cuts condition messages here; better that we choose what is lost.
 MESSAGE_CHARS_MAX = 250
@@ -70,6 +73,10 @@ class AgentError(Exception):
 
 class Retry(AgentError):
     """Not now. The caller decides when again; nothing was promised meanwhile."""
+
+
+class Later(Retry):
+    """A hook asks for another time, before anything was done."""
 
 
 class Reject(AgentError):

@@ -70,7 +70,7 @@ class Gathering:
         self._teller = teller
         self._probe = service_reachable
         self._system, self._hooks, self._observer = made.system, made.hooks, made.observer
-        self._verifier, self._journal = made.verifier, made.journal
+        self._verifier, self._journal, self._gates = made.verifier, made.journal, made.gates
 
     def look(self, state: states.State, goal: specs.Spec) -> machine.Facts:
         memory = self._journal.memory
@@ -88,7 +88,7 @@ class Gathering:
             case states.Staging():
                 return replace(facts, objection=self._objection(state.target))
             case states.Staged():
-                return self._probed(facts)
+                return self._before_the_update(facts, state, goal)
             case states.Decommissioning() | states.Rebooting():
                 return facts
             case states.Fetching():
@@ -99,12 +99,35 @@ class Gathering:
                 missing = () if objection else self.missing()
                 if not objection:
                     self.tell_fetching(missing)
-                return replace(facts, objection=objection, missing=missing)
+                facts = replace(facts, objection=objection, missing=missing)
+                return self._before_downloads(facts, state) if missing else facts
             case states.RollingBack() if state.stumbles > machine.ROLLBACK_ATTEMPTS_MAX:
                 # Enough. The rest is repaired at leisure, once podman or the disk let us.
                 return self._probed(facts)
             case _:
                 return self._with_plan(facts, state, goal)
+
+    def _before_downloads(self, facts: machine.Facts, state: states.Fetching) -> machine.Facts:
+        """Once let in, a target downloads until it has all that it needs."""
+        desired = self._course.desired
+        if state.has_begun or desired.download_window is None:
+            return facts
+        wait = self._gates.download(desired)
+        if wait is not None:
+            self._teller.waiting(state.target, wait.words, self._world.now())
+        return replace(facts, wait=wait, has_download_window=True)
+
+    def _before_the_update(
+        self, facts: machine.Facts, state: states.Staged, goal: specs.Spec
+    ) -> machine.Facts:
+        """It may wait for days; until then what is there is looked after."""
+        wait = self._gates.update(self._course.desired)
+        self._teller.trouble("holds", self._gates.trouble)
+        if wait is None and facts.monotonic >= state.not_before:
+            return self._probed(facts)
+        if wait is not None:
+            self._teller.waiting(state.target, wait.words, self._world.now())
+        return self._with_plan(replace(facts, wait=wait), state, goal)
 
     def _probed(self, facts: machine.Facts) -> machine.Facts:
         """With the time of the answer: a probe into the void takes its time out of the patience."""
@@ -204,7 +227,11 @@ class Gathering:
     def _objection(self, target: states.Target) -> errors.Failure | None:
         assert self._course.desired.target == target
         desired = self._course.desired
-        error = self._system.objection(desired) or self._observer.objection(desired)
+        error = (
+            self._gates.objection(desired)
+            or self._system.objection(desired)
+            or self._observer.objection(desired)
+        )
         if error is None:
             return None
         return errors.failure_of(error, phase=errors.PREPARING, at=telling.local(self._world.now()))

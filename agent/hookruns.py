@@ -19,6 +19,8 @@ log = logging.getLogger("agent.hooks")
 
 Json = dict[str, Any]
 NOTHING = hooks.Changes()
+# EX_TEMPFAIL of sysexits.h: "try again". Beside 1 and 2 nothing else has a meaning that is known.
+LATER = 75
 FILE_STEPS = (planner.BackUp, planner.WriteFile, planner.Restore)
 
 
@@ -58,7 +60,7 @@ class HookRuns:
                     return plan
                 self._pending = Pending(hooks.changes(desired.files, current.files))
                 return self._after_files(plan, f"back {key}")
-            case states.Idle() | states.Refused() | states.Fetching():
+            case states.Idle() | states.Refused() | states.Fetching() | states.Staged():
                 return self._repairing(plan)
             case _:
                 return plan
@@ -168,6 +170,11 @@ class HookRuns:
         if answer.status == world.TIMED_OUT:
             detail = f"{command.argv[0]}: no end after {action.timeout_s:g} s"
             raise _reject(at, errors.DEADLINE_EXCEEDED, detail)
+        if answer.status == LATER:
+            words = errors.one_line(answer.words)
+            detail = f"{at} asks for another time{': ' if words else ''}{words}"
+            kind = errors.Later if at.startswith(f"{hooks.BEFORE_UPDATING}/") else errors.Retry
+            raise kind(errors.ABORTED, detail, component=errors.HOOKS, element=at)
         if not answer.ok:
             words = errors.one_line(answer.words)
             detail = f"{command.argv[0]}: exit status {answer.status}{': ' if words else ''}{words}"

@@ -153,9 +153,10 @@ def step(memory: Memory, record: Json) -> Memory:
             return decode(record)
         case "state":
             state = states.decode(record["state"])
-            # A new target, or a fresh attempt at the same one, has its full budget.
+            # A new target, a fresh attempt at the same one, and one that was put off before it had
+            # begun have their full budget.
             is_new = states.target_of(state) != states.target_of(memory.state) or isinstance(
-                state, states.Fetching
+                state, states.Fetching | states.Staged
             )
             steps = 0 if is_new else memory.steps_in_target
             boots = 0 if is_new else memory.boots_without_commit

@@ -311,6 +311,10 @@ class Reconciler:
     ) -> float:
         is_final = isinstance(error, errors.Reject)
         match state:
+            case states.Applying() if isinstance(error, errors.Later):
+                pause = self._settings.later_s
+                self._happen(states.Later(self._world.monotonic() + pause))
+                self._teller.waiting(state.target, error.detail, self._world.now())
             case states.Applying() | states.Verifying() if is_final:
                 self._happen(states.Failed(self._gathering.failure(error, state)))
             case states.Fetching() if is_pull and is_final:

@@ -35,6 +35,7 @@ from typing import Any
 from agent import errors, osimage
 from agent.states import (
     SERVICE,
+    Admitted,
     Announced,
     Applied,
     Applying,
@@ -50,6 +51,7 @@ from agent.states import (
     Fetched,
     Fetching,
     Idle,
+    Later,
     Opened,
     Postponed,
     Rebooting,
@@ -75,6 +77,8 @@ STEPS_MAX_LEAST = 200
 APPLY_ATTEMPTS_MAX = 6
 # The way back gets more: there is nowhere else to go.
 ROLLBACK_ATTEMPTS_MAX = 12
+# A wait that is all but over.
+REST_LEAST_S = 0.1
 # Between attempts after which the service was unreachable through no fault of the update.
 AGAIN_BASE_S = 60.0
 AGAIN_MAX_S = 900.0
@@ -85,7 +89,12 @@ def _fetch(state: Any, event: Any) -> State:
 
 
 def _fetch_later(state: Any, event: Any) -> State:
-    return Fetching(state.target, state.attempt + 1, event.not_before)
+    has_begun = getattr(state, "has_begun", False)
+    return Fetching(state.target, state.attempt + 1, event.not_before, has_begun)
+
+
+def _admit(state: Any, event: Any) -> State:
+    return replace(state, has_begun=True)  # type: ignore[no-any-return]
 
 
 def _stage(state: Any, event: Any) -> State:
@@ -98,6 +107,10 @@ def _staged(state: Any, event: Any) -> State:
 
 def _apply(state: Any, event: Any) -> State:
     return Applying(state.target, event.was_reachable, state.attempt)
+
+
+def _later(state: Any, event: Any) -> State:
+    return Staged(state.target, state.attempt, event.not_before)
 
 
 def _stumble(state: Any, event: Any) -> State:
@@ -179,6 +192,7 @@ TRANSITIONS: Mapping[tuple[type[Any], type[Any]], Callable[[Any, Any], State]] =
     (Refused, Dismissed): _leave,
     (Fetching, Arrived): _fetch,
     (Fetching, Postponed): _fetch_later,
+    (Fetching, Admitted): _admit,
     (Fetching, Fetched): _stage,
     (Fetching, Failed): _refuse,
     (Fetching, Dismissed): _leave,
@@ -190,6 +204,7 @@ TRANSITIONS: Mapping[tuple[type[Any], type[Any]], Callable[[Any, Any], State]] =
     (Staged, Arrived): _fetch,
     (Staged, Opened): _apply,
     (Staged, Dismissed): _leave,
+    (Applying, Later): _later,
     (Applying, Postponed): _stumble,
     (Applying, Unchanged): _idle,
     (Applying, Applied): _verify,
@@ -234,8 +249,19 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """Why not now, for people, and the seconds after which to look again."""
+
+    words: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
-    """What was observed in this pass. `plan` heads for what `heads_for_target` says."""
+    """What was observed in this pass. `plan` heads for what `heads_for_target` says.
+
+    `wait` holds up what would begin next: downloads in Fetching, the update in Staged.
+    """
 
     monotonic: float
     at: str
@@ -244,6 +270,8 @@ class Facts:
     dismissed: Target | None = None
     objection: errors.Failure | None = None
     missing: tuple[Any, ...] = ()
+    wait: Wait | None = None
+    has_download_window: bool = False
     verdict: Verdict = Verdict(None)
     is_reachable: bool | None = None
     # None = nobody on this device judges a boot.
@@ -326,7 +354,7 @@ def decide(state: State, facts: Facts, bounds: Bounds) -> Decision:
                 return replacement
             return Happen(Failed(facts.objection) if facts.objection else Checked())
         case Staged():
-            return _replacement(facts) or Happen(Opened(facts.is_reachable))
+            return _waiting(state, facts, bounds)
         case Applying():
             return _applying(state, facts)
         case Rebooting():
@@ -367,7 +395,26 @@ def _fetching(state: Fetching, facts: Facts, bounds: Bounds) -> Decision:
         return Rest(min(state.not_before - facts.monotonic, bounds.repair_interval_s))
     if facts.objection:
         return Happen(Failed(facts.objection))
-    return Do(facts.missing) if facts.missing else Happen(Fetched())
+    if not facts.missing:
+        return Happen(Fetched())
+    if not state.has_begun and facts.wait:
+        return Rest(min(max(facts.wait.seconds, REST_LEAST_S), bounds.repair_interval_s))
+    if not state.has_begun and facts.has_download_window:
+        return Happen(Admitted())
+    return Do(facts.missing)
+
+
+def _waiting(state: Staged, facts: Facts, bounds: Bounds) -> Decision:
+    """All that is needed is here; it may be long until the update may begin."""
+    if replacement := _replacement(facts):
+        return replacement
+    left_s = state.not_before - facts.monotonic
+    if facts.wait is None and left_s <= 0:
+        return Happen(Opened(facts.is_reachable))
+    if facts.plan:
+        return Do(facts.plan)
+    rest_s = max(left_s, facts.wait.seconds if facts.wait else 0.0, REST_LEAST_S)
+    return Rest(min(rest_s, bounds.repair_interval_s))
 
 
 def _applying(state: Applying, facts: Facts) -> Decision:

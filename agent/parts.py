@@ -14,6 +14,7 @@ from agent.appsteps import AppSteps
 from agent.bundles import Bundles
 from agent.executor import Executor
 from agent.files import Files
+from agent.gates import Gates
 from agent.hookruns import HookRuns
 from agent.images import Images
 from agent.observer import Content, Observer, Starts
@@ -32,6 +33,7 @@ class Parts:
     verifier: Verifier
     specs: specs.SpecFiles
     journal: journal.Journal
+    gates: Gates
 
 
 def assemble(where: world.World, settings: LoopSettings, os_mode: str | None) -> Parts:
@@ -57,6 +59,7 @@ def assemble(where: world.World, settings: LoopSettings, os_mode: str | None) ->
             where, settings.data_dir, own_dir, audit.Audit(where, settings.audited_as)
         ),
         journal=journal.Journal(where, f"{own_dir}/journal.jsonl"),
+        gates=Gates(where),
     )
 
 

@@ -4,6 +4,7 @@
     loop      makes the specification true; knows no network
     contact   enrols, polls, renews
     report    measures and reports
+    holds     answers workloads that ask for no update now
 
 The loop starts first and needs nobody: a device without a network, without an approval or with an
 expired certificate goes on doing what it was told last. A thread that ends by an error ends the
@@ -35,6 +36,7 @@ from agent import (
     contact,
     enrolling,
     errors,
+    holddoor,
     identity,
     instruments,
     monitors,
@@ -47,6 +49,7 @@ from agent import (
     system,
     version,
 )
+from agent.holding import Holds
 from agent.linux import LinuxWorld
 from agent.loop import Reconciler
 from agent.mailbox import Mailbox
@@ -143,6 +146,7 @@ class Process:
             self._probe,
             self._os_mode,
         )
+        self._door = holddoor.Door(Holds(self._world), self._real_path, self._world.wake)
         self._report = reporting.Reporting(
             self._world, settings, self._identity, self._mailbox, self._facts
         )
@@ -179,6 +183,7 @@ class Process:
             ("loop", lambda: self._loop.run(self._stop)),
             ("contact", self._keep_contact),
             ("report", lambda: self._report.run(self._stop.is_set, self._stop.wait)),
+            ("holds", lambda: self._door.run(self._stop.wait)),
         ]
 
     def _keep_contact(self) -> None:

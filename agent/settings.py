@@ -43,6 +43,8 @@ class LoopSettings:
     # The reference's back-off between attempts at a download.
     retry_base_s: float = 5.0
     retry_max_s: float = 300.0
+    # A hook that asked for another time is asked again after this.
+    later_s: float = 60.0
     # `require`: an application with a limit that this machine cannot enforce is refused.
     # `report`: it runs without the limit, and the status says so.
     limits: str = REQUIRE

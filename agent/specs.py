@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent import audit, errors, world
+from agent import audit, errors, schedule, world
 from agent.states import Target
 
 log = logging.getLogger("agent.specs")
@@ -35,6 +35,10 @@ CURRENT, DESIRED, ROLLBACK = "current.json", "desired.json", "rollback.json"
 COMMITTED = "committed.json"
 
 CONTAINER = "container"
+POLICIES = {
+    "downloadSchedule": errors.DOWNLOAD_POLICY,
+    "updateSchedule": errors.UPDATE_POLICY,
+}
 MODE_DEFAULT = 0o644
 MODE_MAX = 0o7777
 
@@ -91,7 +95,10 @@ class Spec:
     applications: tuple[Application, ...] = ()
     os_image: str = ""
     is_dismissed: bool = False
-    has_windows: bool = False
+    download_window: schedule.Window | None = None
+    update_window: schedule.Window | None = None
+    # A policy that cannot be read: nothing is to begin by it, but what is there is looked after.
+    policy_objection: errors.Reject | None = None
     # What is wrong with it; a specification that cannot be read still has a version to refuse.
     objection: errors.Reject | None = None
 
@@ -124,7 +131,7 @@ def number(version: str) -> int:
 
 
 def _parse(target: Target, spec: Json) -> Spec:
-    policy = _table(spec, "updatePolicy", "spec.updatePolicy", errors.LIFECYCLE)
+    download, update, policy_objection = _policy(spec)
     os = _table(spec, "os", "spec.os", errors.OS)
     return Spec(
         target,
@@ -132,8 +139,28 @@ def _parse(target: Target, spec: Json) -> Spec:
         applications=_applications(spec),
         os_image=_os_image(os),
         is_dismissed=bool(spec.get("decommissioning")),
-        has_windows=any(policy.get(k) for k in ("downloadSchedule", "updateSchedule")),
+        download_window=download,
+        update_window=update,
+        policy_objection=policy_objection,
     )
+
+
+def _policy(
+    spec: Json,
+) -> tuple[schedule.Window | None, schedule.Window | None, errors.Reject | None]:
+    policy = _table(spec, "updatePolicy", "spec.updatePolicy", errors.UPDATE_POLICY)
+    found: list[schedule.Window | None] = []
+    objection = None
+    for key, component in POLICIES.items():
+        entry, window = policy.get(key), None
+        try:
+            if entry:
+                window = schedule.parse(entry if isinstance(entry, dict) else {})
+        except ValueError as error:
+            detail = f"spec.updatePolicy.{key}.{error}"
+            objection = errors.Reject(errors.INVALID_ARGUMENT, detail, component=component)
+        found.append(window)
+    return found[0], found[1], objection
 
 
 def _os_image(os: Json) -> str:

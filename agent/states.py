@@ -33,9 +33,12 @@ class Idle:
 
 @dataclass(frozen=True, slots=True)
 class Fetching:
+    """`has_begun`: the window for downloads was open once; it is not asked for again."""
+
     target: Target
     attempt: int = 0
     not_before: float = 0.0
+    has_begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Staging:
 class Staged:
     target: Target
     attempt: int = 0
+    not_before: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,11 @@ class Postponed:
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """Downloads may begin: their window is open."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
     pass
 
@@ -159,6 +168,13 @@ class Checked:
 @dataclass(frozen=True, slots=True)
 class Opened:
     was_reachable: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A hook before the update has asked for another time; nothing else has been done."""
+
+    not_before: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +245,11 @@ class Announced:
 Event = (
     Arrived
     | Postponed
+    | Admitted
     | Fetched
     | Checked
     | Opened
+    | Later
     | Applied
     | Unchanged
     | RebootOrdered
@@ -274,7 +292,7 @@ def resumed(state: State) -> State:
             return replace(state, deadline=None, not_before=0.0)
         case Rebooting():
             return replace(state, deadline=None)
-        case Fetching() | Applying():
+        case Fetching() | Staged() | Applying():
             return replace(state, not_before=0.0)
         case _:
             return state

@@ -18,8 +18,6 @@ NAMES_MAX = 3
 UPDATING = "Updating"
 DECOMMISSIONING = "DeviceDecommissioning"
 
-WINDOWS = "spec.updatePolicy is not followed by this agent yet: updates are applied at once"
-
 
 def rfc3339(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -79,6 +77,11 @@ class Teller:
         """The target is kept and tried again."""
         self.updating("True", "ApplyingUpdate", failure.message(target.version), now)
 
+    def waiting(self, target: states.Target, words: str, now: datetime) -> None:
+        """Nothing is wrong: its time has not come."""
+        message = f"Device is preparing an update to renderedVersion: {target.version}"
+        self.updating("True", "Preparing", f"{message}: {words}", now)
+
     def fetching(
         self, complete: int, pending: tuple[str, ...], now: datetime, *, trouble: str = ""
     ) -> None:
@@ -107,7 +110,6 @@ class Teller:
         """After the commit, and at each start."""
         version = spec.target.version or specs.NOTHING
         self._mailbox.set_section("config", {"renderedVersion": version})
-        self.trouble("updatePolicy", WINDOWS if spec.has_windows else "")
 
     def system(self, section: Json) -> None:
         """What is booted, by its name and its digest."""
@@ -131,8 +133,7 @@ class Teller:
     def _tell_summary(self) -> None:
         of_apps = self._summary_of_apps.get("status", "")
         notes = [self._troubles[k] for k in sorted(self._troubles)]
-        is_degraded = any(k != "updatePolicy" for k in self._troubles)
-        status = "Degraded" if is_degraded or of_apps == "Degraded" else "Online"
+        status = "Degraded" if self._troubles or of_apps == "Degraded" else "Online"
         if of_apps == "Error":
             status = "Error"
         if self._is_rebooting:

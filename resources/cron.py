@@ -62,6 +62,22 @@ class Cron:
                             yield moment
             day += dt.timedelta(days=1)
 
+    def firings_before(self, until: dt.datetime) -> Iterator[dt.datetime]:
+        """The firings not later than `until`, latest first; ends if none came for decades."""
+        day, empty = until.date(), 0
+        while empty < _HORIZON_DAYS:
+            empty += 1
+            if self._has_day(day):
+                for hour in reversed(self.hours):
+                    for minute in reversed(self.minutes):
+                        moment = dt.datetime.combine(
+                            day, dt.time(hour, minute, tzinfo=until.tzinfo)
+                        )
+                        if moment <= until:
+                            empty = 0
+                            yield moment
+            day -= dt.timedelta(days=1)
+
 
 def parse(text: str) -> Cron:
     """Raises ValueError with a sentence that says what to write."""

@@ -23,7 +23,7 @@ LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 
-APPLETS = ("sh", "cat", "echo", "httpd", "ls", "rm", "sleep", "touch", "wget")
+APPLETS = ("sh", "cat", "date", "echo", "httpd", "ls", "mv", "rm", "sleep", "touch", "wget")
 SECOND_NS = 1_000_000_000
 
 # Process 1 of a container ignores signals that it does not handle: without the trap, each stop

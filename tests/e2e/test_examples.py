@@ -105,6 +105,21 @@ def test_hooks_and_reload(yard: Yard) -> None:
     yard.site.service.kubectl("delete", "fleet", "lamps")
 
 
+def test_a_workload_holds_updates(yard: Yard) -> None:
+    device = yard.device
+    _move_to(yard, "press")
+    device.write("/var/tmp/batch", "")
+    _apply(yard, "hold-updates/1-fleet.yaml")
+    _until(yard, lambda: "press" in device.exec("ls", "/run/flightctl/hold.d").out)
+    _until(yard, lambda: condition(yard.status()).get("reason") == "Updated")
+    _apply(yard, "hold-updates/2-more-pressure.yaml")
+    _until(yard, lambda: "held by press until" in condition(yard.status()).get("message", ""))
+    assert device.read("/etc/press/pressure.conf") == "bar = 6\n"
+    device.exec("rm", "/var/tmp/batch", check=True)
+    _until(yard, lambda: device.read("/etc/press/pressure.conf") == "bar = 9\n")
+    yard.site.service.kubectl("delete", "fleet", "presses")
+
+
 def test_a_fleet_from_git(yard: Yard, tmp_path: Path) -> None:
     folder = EXAMPLES / "fleet-from-git"
     files = {

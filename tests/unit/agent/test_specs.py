@@ -37,7 +37,7 @@ def test_a_rendered_device_is_read() -> None:
             ),
             {"appType": "container", "image": "r/nameless"},
         ],
-        updatePolicy={"updateSchedule": {"at": "* * * * *"}},
+        updatePolicy={"updateSchedule": {"at": "* * * * *", "startGraceDuration": "1m"}},
     )
     found = specs.parse(device)
     assert found.target == Target("7", "hash-7")
@@ -59,9 +59,19 @@ def test_a_rendered_device_is_read() -> None:
         restart_generation=3,
     )
     assert nameless.name == "r/nameless"
-    assert found.has_windows
+    assert found.update_window is not None
+    assert found.download_window is None
+    assert found.policy_objection is None
     assert not found.is_dismissed
     assert found.objection is None
+
+
+def test_a_policy_that_cannot_be_read_objects_to_beginning_and_not_to_looking_after() -> None:
+    found = specs.parse(document(1, [], [], updatePolicy={"downloadSchedule": {"at": "@daily"}}))
+    assert found.objection is None
+    assert found.policy_objection is not None
+    assert found.policy_objection.component == "download policy"
+    assert "spec.updatePolicy.downloadSchedule.at" in found.policy_objection.detail
 
 
 def test_only_the_first_provider_counts_and_of_one_path_the_last_entry() -> None:
