@@ -13,7 +13,17 @@ from collections.abc import Mapping
 from functools import partial
 from uuid import UUID, uuid4
 
-from apiserver import bindings, collecting, enrolled, errors, keeping, owning, strategy, vouching
+from apiserver import (
+    bindings,
+    collecting,
+    enrolled,
+    errors,
+    keeping,
+    owning,
+    rivals,
+    strategy,
+    vouching,
+)
 from apiserver.auth.identity import Caller
 from apiserver.store import Snapshot, Transaction, devices, objects
 from apiserver.verbs import OWN_WRITE, Deleted, WriteOptions
@@ -56,6 +66,7 @@ class Storing:
         if tx.get(kind, namespace, name) is not None:
             raise errors.already_exists(kind, name)
         ready = vouching.mark(caller, kind, None, ready)
+        rivals.guard(tx, kind, None, ready)
         keeping.claim(tx, caller, kind, document, None, ready)
         ready = owning.created(kind, ready, options, tx.timestamp)
         if kind.kind == "Device":
@@ -81,6 +92,7 @@ class Storing:
     def update(self, tx: Transaction, caller: Caller, kind: Kind, old: Json, new: Json) -> Json:
         """Store a change that `strategy.for_update` has made ready, and what follows from it."""
         new = vouching.mark(caller, kind, old, new)
+        rivals.guard(tx, kind, old, new)
         metadata = new["metadata"]
         keeping.guard_change(tx, caller, kind, old, new)
         enrolled.guard_change(tx, kind, old, new)

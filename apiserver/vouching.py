@@ -22,29 +22,29 @@ def mark(caller: Caller, kind: Kind, old: Json | None, new: Json) -> Json:
     """`new` with the mark as it has to be. Raises Forbidden, Unprocessable."""
     if kind.kind != _KIND:
         return new
-    is_marked = old is not None and _is_marked(old)
+    has_mark = old is not None and is_marked(old)
     if old is None or old["spec"] != new["spec"]:
-        if is_marked and not caller.is_super_admin:
+        if has_mark and not caller.is_super_admin:
             raise errors.Forbidden(
                 "a super administrator wrote it, and only one may change it",
                 kind=kind,
                 name=new["metadata"]["name"],
             )
-        is_marked = caller.is_super_admin
-        if not is_marked:
+        has_mark = caller.is_super_admin
+        if not has_mark:
             _check_reach(kind, new)
     metadata = dict(new["metadata"])
     annotations = dict(metadata.pop("annotations", None) or {})
     # Whoever sent it: it is the server's to say.
     annotations.pop(VOUCHED, None)
-    if is_marked:
+    if has_mark:
         annotations[VOUCHED] = "true"
     if annotations:
         metadata["annotations"] = annotations
     return new | {"metadata": metadata}
 
 
-def _is_marked(document: Json) -> bool:
+def is_marked(document: Json) -> bool:
     return (document["metadata"].get("annotations") or {}).get(VOUCHED) == "true"
 
 
