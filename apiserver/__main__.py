@@ -2,7 +2,8 @@
 
 Says on standard error what is wrong when it can't start, and one line beginning with `ready` on
 standard output when it serves. SIGTERM and SIGINT drain. `python -m apiserver ca` is about the
-certificate authority of a server (`ca`).
+certificate authority of a server (`ca`), `python -m apiserver restored` about a database that came
+from a backup (`restored`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import uvloop
 
-from apiserver import app, ca, config, credentials, logs, memory
+from apiserver import app, ca, config, credentials, logs, memory, restored
 from apiserver.pki.authority import AuthorityDamaged
 from apiserver.store import BadKeys, StoreLocked, StoreTooNew, StoreUnavailable
 
@@ -68,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == [ca.WORD]:
         return ca.main(words[1:])
+    if words[:1] == [restored.WORD]:
+        return restored.main(words[1:])
     given = options().parse_args(words)
     logs.configure()
     try:

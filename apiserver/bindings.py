@@ -18,12 +18,15 @@ from apiserver.store import (
     devices,
     following,
     objects,
+    overriding,
     sets,
 )
 from resources import (
     conditions,
     digest,
     manifest,
+    overrides,
+    pause,
     registry,
     render,
 )
@@ -66,6 +69,9 @@ def insert_device(tx: Transaction, document: Json) -> dict[str, Any]:
         "render_error": None,
         "spec_valid": None,
         "decommissioning": 0,
+        "pause": pause.FREE,
+        "overrides": None,
+        "fleet_overrides": None,
         "reported_version": 0,
         "delivered_version": 0,
         "reported_since_delivery": 0,
@@ -80,6 +86,8 @@ def insert_device(tx: Transaction, document: Json) -> dict[str, Any]:
     status = document.get("status") or empty_status()
     row |= devices.reported_changes(row | {"agent_status": "{}"}, status)
     row |= {"connected": 0, "seen": 0, "reported_since_delivery": 0}
+    # What is above the last version that was rendered here was rendered by a service that is lost.
+    row["pause"] = pause.AWAITING if row["reported_version"] else pause.FREE
     saved = devices.save(tx, None, row)
     return settle(tx, saved, spec)
 
@@ -97,7 +105,9 @@ def settle(tx: Transaction, row: Mapping[str, Any], spec: Json) -> dict[str, Any
 
 def render_one(tx: Transaction, row: Mapping[str, Any], spec: Json) -> dict[str, Any]:
     """Columns of a device without fleet, rendered from its own spec; or the mark that its outside
-    sources are to be fetched first, by the controllers."""
+    sources are to be fetched first, by the controllers; or that it is left alone for now."""
+    if row["pause"]:
+        return {"render_needed": 1}
     if render.outside(spec):
         if following.is_frozen(tx, row):
             return {}
@@ -111,6 +121,33 @@ def render_one(tx: Transaction, row: Mapping[str, Any], spec: Json) -> dict[str,
         }
     body = digest.canonical(rendered.rendered)
     return rendered_to(tx, row, tx.digest_of(body), body) | {"inputs_digest": None}
+
+
+def freed(tx: Transaction, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of a device that is left alone no longer: what came meanwhile is made up for."""
+    columns: dict[str, Any] = {"pause": pause.FREE}
+    free = dict(row) | columns
+    if row["fleet"]:
+        wishes = overriding.of_fleet(tx, row["namespace"], row["fleet"])
+        columns |= overriding.columns(free, fleet_overrides=wishes)
+        if not _has_newest(tx, row):
+            columns["render_needed"] = 1
+    elif row["render_needed"] and not row["owner"]:
+        columns |= render_one(tx, free, spec_of(tx, row))
+    return columns
+
+
+def _has_newest(tx: Transaction, row: Mapping[str, Any]) -> bool:
+    fleet = tx.get(registry.by_kind("Fleet"), row["namespace"], row["fleet"])
+    annotations = ((fleet or {}).get("metadata") or {}).get("annotations") or {}
+    newest = annotations.get(devices.TEMPLATE_VERSION)
+    return bool(newest == devices.short_template(row["template_version"]))
+
+
+def spec_of(snapshot: Snapshot, row: Mapping[str, Any]) -> Json:
+    found = row["spec_digest"]
+    spec: Json = snapshot.documents.fetch(snapshot.connection, [found])[found]
+    return spec
 
 
 def rendered_alone(row: Mapping[str, Any], spec: Json, frozen: Frozen) -> render.Rendered:
@@ -157,6 +194,7 @@ def update_device(tx: Transaction, row: Mapping[str, Any], old: Json, new: Json)
                 "fleet's template, or the device's labels",
             )
         changes |= _spec_columns(tx, new.get("spec") or {})
+        changes |= overriding.pruned(row, overrides.names_of(new.get("spec") or {}))
         changes["generation"] = row["generation"] + 1
     relabelled = (metadata.get("labels") or {}) != (was.get("labels") or {})
     if respecified or relabelled:
@@ -166,7 +204,7 @@ def update_device(tx: Transaction, row: Mapping[str, Any], old: Json, new: Json)
     if new.get("status") != old.get("status"):
         said = devices.with_integrity(row, _agent_part(new.get("status") or {}), is_own_word=False)
         changes |= devices.reported_changes(row, said)
-        changes |= {"connected": row["connected"], "seen": row["seen"]}
+        changes |= {key: row[key] for key in ("connected", "seen", "pause")}
     saved = devices.save(tx, row, changes)
     if not (respecified or relabelled):
         return saved

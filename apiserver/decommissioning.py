@@ -16,7 +16,7 @@ from apiserver.auth.identity import Caller
 from apiserver.builtins import telling
 from apiserver.operations import Operations
 from apiserver.store import Transaction, contents, devices
-from resources import digest
+from resources import digest, pause
 from resources.device import Decommission
 from resources.errors import INVALID, FieldError, Invalid
 from resources.kind import Json
@@ -77,6 +77,8 @@ def _dismissed(tx: Transaction, row: devices.Row, spec: Json) -> None:
         # Of the specification nothing was changed: the reference's generation stays too.
         "spec_digest": tx.put_content(digest.canonical(spec)),
         "decommissioning": 1,
+        # Whatever it runs: there is nothing left that it could be brought back to.
+        "pause": pause.FREE,
         "inputs_version": row["inputs_version"] + 1,
     }
     devices.save(tx, row, columns)

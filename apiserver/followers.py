@@ -88,6 +88,8 @@ def _follower(snapshot: Snapshot, namespace: str, name: str, request: Json) -> M
         raise errors.not_found(DEVICE, name)
     if row["fleet"] or row["owner"]:
         raise errors.conflict(DEVICE, name, "it is owned, and follows its owner's sources")
+    if row["pause"]:
+        raise errors.conflict(DEVICE, name, "it is left alone since the service was restored")
     if row["generation"] != request.get("generation"):
         raise errors.conflict(DEVICE, name, "its spec has changed since")
     return dict(row)

@@ -14,6 +14,7 @@ from functools import partial
 
 import structlog
 
+from apiserver import acting
 from apiserver.auth.identity import CONTROLLER, Caller
 from apiserver.builtins.events import STORED as EVENT
 from apiserver.errors import NotFound
@@ -53,6 +54,7 @@ async def keep_house(
             if not await operations.store.lease(LEASE, 3 * EVERY_S):
                 continue  # another process does it
             await tidy(operations, now())
+            await acting.hand_down_all(operations.store)
             await forget_audit(operations, now() - audit_kept)
             place = await recount_some(operations, place)
         except Exception:  # the next round tries again; nothing depends on this one

@@ -27,7 +27,7 @@ from apiserver import (
 )
 from apiserver.auditing import Act, noted
 from apiserver.auth.identity import Caller
-from apiserver.store import Snapshot, Store, Transaction, devices
+from apiserver.store import Snapshot, Store, Transaction, delivering
 from apiserver.storing import BORN_WITH_STATUS, DEFAULT_NAMESPACE, Storing
 from apiserver.verbs import (
     OWN_WRITE,
@@ -351,7 +351,9 @@ class Operations:
     async def rendered(self, caller: Caller, namespace: str, name: str) -> Json:
         """The Device as its agent gets it."""
         kind = registry.by_kind("Device")
-        found = await self.store.read(lambda s: devices.rendered_device(s, kind, namespace, name))
+        found = await self.store.read(
+            lambda s: delivering.rendered_device(s, kind, namespace, name)
+        )
         if found is None:
             raise errors.not_found(kind, name)
         if "spec" not in found:

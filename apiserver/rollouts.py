@@ -15,8 +15,8 @@ from functools import partial
 
 from apiserver import errors, inputs
 from apiserver.resolving import Chunk, Resolver, drafted
-from apiserver.store import Snapshot, Store, Transaction, givens, rolling, sets
-from resources import parameters, registry, render, rollout_plan, selectors
+from apiserver.store import Snapshot, Store, Transaction, givens, overriding, rolling, sets
+from resources import overrides, parameters, registry, render, rollout_plan, selectors
 from resources.errors import Invalid
 from resources.kind import Json
 
@@ -105,6 +105,8 @@ def _bind_chunk(tx: Transaction, *, work: _Work, chunk: Chunk) -> tuple[rolling.
     _put_chunk(tx, work, chunk)
     held, number = work.budget is not None, len(chunk.devices)
     taken = rolling.bind(tx, work.target, work.choice, number, held=held)
+    if taken.rows:
+        overriding.prune_bound(tx, work.applications)
     return taken, givens.refuse(tx, work.target, work.choice.batch)
 
 
@@ -136,6 +138,7 @@ class _Work:
     timeout_s: int
     blobs: Mapping[str, bytes]
     resolver: Resolver | None = None
+    applications: frozenset[str] = frozenset()
 
     def budget_at(self, now: datetime) -> rolling.Budget:
         assert self.budget is not None, "or all were given it when they were bound"
@@ -151,6 +154,8 @@ def _bind_some(
         tx.put_contents(work.blobs)
     held = work.budget is not None
     taken = rolling.bind(tx, work.target, work.choice, limit, after, held=held)
+    if taken.rows:
+        overriding.prune_bound(tx, work.applications)
     if not is_last or taken.rows < limit:
         return taken, 0
     return taken, _remaining(tx, work, tx.now)
@@ -198,6 +203,7 @@ def _work(snapshot: Snapshot, namespace: str, fleet: str, request: Json) -> _Wor
         timeout_s=rollout_plan.timeout_s(policy),
         blobs=blobs,
         resolver=resolver,
+        applications=overrides.names_of(template),
     )
 
 

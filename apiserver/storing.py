@@ -65,7 +65,7 @@ class Storing:
         name = ready["metadata"]["name"]
         if tx.get(kind, namespace, name) is not None:
             raise errors.already_exists(kind, name)
-        ready = vouching.mark(caller, kind, None, ready)
+        ready = _with_wishes(kind, vouching.mark(caller, kind, None, ready), None)
         rivals.guard(tx, kind, None, ready)
         keeping.claim(tx, caller, kind, document, None, ready)
         ready = owning.created(kind, ready, options, tx.timestamp)
@@ -91,7 +91,7 @@ class Storing:
 
     def update(self, tx: Transaction, caller: Caller, kind: Kind, old: Json, new: Json) -> Json:
         """Store a change that `strategy.for_update` has made ready, and what follows from it."""
-        new = vouching.mark(caller, kind, old, new)
+        new = _with_wishes(kind, vouching.mark(caller, kind, old, new), old)
         rivals.guard(tx, kind, old, new)
         metadata = new["metadata"]
         keeping.guard_change(tx, caller, kind, old, new)
@@ -200,6 +200,20 @@ class Storing:
         )
         ready["metadata"]["uid"] = organization
         return tx.insert(kind, ready)
+
+
+def _with_wishes(kind: Kind, new: Json, old: Json | None) -> Json:
+    """What is asked of a fleet's applications is the service's to say (`acting`)."""
+    if kind.kind != "Fleet":
+        return new
+    key = devices.FLEETS_OVERRIDES
+    kept = ((old or {}).get("metadata") or {}).get("annotations") or {}
+    said = new["metadata"].get("annotations") or {}
+    if said.get(key) == kept.get(key):
+        return new
+    annotations = {k: v for k, v in said.items() if k != key}
+    annotations |= {key: kept[key]} if key in kept else {}
+    return new | {"metadata": new["metadata"] | {"annotations": annotations}}
 
 
 def _suffix() -> str:

@@ -14,7 +14,7 @@ import typer
 
 from cli import problems, words
 from cli.reaching import Verb, Verbs
-from cli.verbs import certificate, reading, rollout, service, session, writing
+from cli.verbs import application, certificate, reading, rollout, service, session, writing
 
 # By which a shell that completes our words says so; typer makes the name of the program's.
 COMPLETE = "_HOMEPORT_COMPLETE"
@@ -22,9 +22,11 @@ COMPLETE = "_HOMEPORT_COMPLETE"
 _VERBS: dict[str, Callable[..., None]] = {
     "up": service.up,
     **dict((*reading.VERBS, *writing.VERBS, *session.VERBS, *service.VERBS)),
+    **dict(application.TOP_VERBS),
 }
 _GROUPS = {
     "rollout": (rollout.app, rollout.VERBS),
+    "app": (application.app, application.VERBS),
     "certificate": (certificate.app, certificate.VERBS),
 }
 

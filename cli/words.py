@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 # Verbs that are followed by another one.
-GROUPS = ("rollout", "certificate")
+GROUPS = ("rollout", "certificate", "app")
 # With a value, and possibly before the verb.
 ANYWHERE = ("--kubeconfig", "--data", "--context", "--namespace", "-n")
 

@@ -48,6 +48,7 @@ DEVICE = Kind(
         Subresource("lastseen", ("get",), "DeviceLastSeen"),
         Subresource("inputs", ("create",), "DeviceInputs"),
         Subresource("decommission", ("update",), "DeviceDecommission"),
+        Subresource("lifecycle", ("create",), "ApplicationAction"),
     ),
     columns=(
         Column("Alias", ".metadata.labels.alias", description="The label alias."),
@@ -95,6 +96,7 @@ FLEET = Kind(
         _STATUS,
         Subresource("bindings", ("create",), "FleetBinding"),
         Subresource("progress", ("get",), "FleetProgress"),
+        Subresource("lifecycle", ("create",), "ApplicationAction"),
     ),
     columns=(
         Column("Owner", ".metadata.owner", description="ResourceSync that keeps it."),
@@ -348,7 +350,11 @@ BACKLOG = Kind(
     singular="backlog",
     model=backlog.Backlog,
     description="Work on devices that is waiting in a namespace.",
-    subresources=(_STATUS, Subresource("following", ("get",), "FollowingDevices")),
+    subresources=(
+        _STATUS,
+        Subresource("following", ("get",), "FollowingDevices"),
+        Subresource("resume", ("create",), "DevicesResume"),
+    ),
     columns=(
         Column("To render", ".status.renderNeeded", "integer", "Devices to be rendered."),
         _AGE,

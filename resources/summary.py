@@ -13,6 +13,7 @@ Json = Mapping[str, Any]
 
 NOT_RENDERED = "Device could not be updated to the fleet's latest device spec: "
 DISCONNECTED = "The device is disconnected: it was last seen more than 5 minutes ago."
+AWAITING = "The device has not reconnected since the service was restored."
 NEVER_SEEN = "The device is disconnected: it has never been seen."
 
 
@@ -89,7 +90,7 @@ def _is_rebooting(facts: DeviceFacts) -> bool:
 
 def _summary(facts: DeviceFacts) -> tuple[str, str]:
     if facts.awaiting_reconnect:
-        return "AwaitingReconnect", "The device has not reconnected since the service was restored."
+        return "AwaitingReconnect", AWAITING
     if facts.conflict_paused:
         return "ConflictPaused", "The device is ahead of the restored service; resume it to go on."
     if not facts.connected:
@@ -106,6 +107,8 @@ def _summary(facts: DeviceFacts) -> tuple[str, str]:
 
 
 def _updated(facts: DeviceFacts) -> tuple[str, str]:
+    if facts.awaiting_reconnect:
+        return "Unknown", AWAITING
     if not facts.connected and facts.seen:
         return "Unknown", DISCONNECTED
     updating = condition(facts.status, "Updating")

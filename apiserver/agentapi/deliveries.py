@@ -28,8 +28,8 @@ import structlog
 
 from apiserver import errors
 from apiserver.agentapi.settings import AgentApiSettings
-from apiserver.store import Snapshot, Store, devices
-from apiserver.store.devices import Delivery
+from apiserver.store import Snapshot, Store, delivering, devices
+from apiserver.store.delivering import Delivery
 from resources import registry
 
 Key = tuple[str, str]  # namespace, name
@@ -51,9 +51,8 @@ class Found:
     body: bytes | None = None
 
     def is_news(self, known: str) -> bool:
-        """Whether a device that knows `known` has something to fetch; versions differ as text."""
-        version = self.delivery.rendered_version
-        return version > 0 and str(version) != known
+        """Whether a device that knows `known` has something to fetch."""
+        return self.delivery.is_news(known)
 
 
 @dataclass(slots=True, eq=False)
@@ -136,12 +135,12 @@ class Deliveries:
             is_fresh = self._store.hub.version == self._seen
             if is_fresh or (known is not None and not found.is_news(known)):
                 return found
-        return await self._read(key, known)
+        return await self.look_again(key, known)
 
     async def body(self, key: Key, found: Found) -> bytes:
         """The bytes to answer with. The mark is durable when this returns."""
         if found.body is None:
-            found = await self._read(key, None)
+            found = await self.look_again(key, None)
         if found.body is None:
             raise errors.Conflict("no rendered version for device", kind=DEVICE, name=key[1])
         delivery = found.delivery
@@ -150,7 +149,8 @@ class Deliveries:
             self._note_delivered(key, delivery)
         return found.body
 
-    async def _read(self, key: Key, known: str | None) -> Found:
+    async def look_again(self, key: Key, known: str | None) -> Found:
+        """What the store says now, whatever is remembered. Raises NotFound."""
         looked = await self._store.read(lambda s: _look(s, {key: {known}}))
         self._remember(looked)
         if key not in looked.found:
@@ -218,7 +218,7 @@ class Deliveries:
             if key in looked.bodies and found.delivered_version < found.rendered_version
         ]
         if marks:
-            await self._store.write(lambda tx: devices.mark_delivered(tx, marks))
+            await self._store.write(lambda tx: delivering.mark_delivered(tx, marks))
         for key in looked.bodies:
             looked.found[key] = _as_delivered(looked.found[key])
         self._remember(looked)
@@ -270,12 +270,11 @@ def _as_delivered(delivery: Delivery) -> Delivery:
 def _look(snapshot: Snapshot, wanted: dict[Key, set[str | None]]) -> _Looked:
     """Deliveries of all these devices, and bodies of those that differ from what one of their
     polls knows (None: knows nothing), in one snapshot."""
-    found = devices.deliveries(snapshot, wanted)
+    found = delivering.deliveries(snapshot, wanted)
     news = {
         delivery.uid: key
         for key, delivery in found.items()
-        if delivery.rendered_version
-        and any(str(delivery.rendered_version) != known for known in wanted[key])
+        if any(delivery.is_news(known) for known in wanted[key])
     }
     rows = devices.rows_by_uid(snapshot.connection, news) if news else {}
     specs = snapshot.documents.fetch(
@@ -283,7 +282,7 @@ def _look(snapshot: Snapshot, wanted: dict[Key, set[str | None]]) -> _Looked:
     )
     bodies = {
         news[uid]: orjson.dumps(
-            devices.document_of(DEVICE, row, specs[row["rendered_digest"]]),
+            delivering.document_of(DEVICE, row, specs[row["rendered_digest"]]),
             option=orjson.OPT_APPEND_NEWLINE,
         )
         for uid, row in rows.items()
@@ -320,7 +319,7 @@ class Marks:
         marks = [(uid, version) for uid, (version, _) in taken.items()]
         problem: Exception | None = None
         try:
-            await self._store.write(lambda tx: devices.mark_delivered(tx, marks))
+            await self._store.write(lambda tx: delivering.mark_delivered(tx, marks))
         except Exception as error:  # belongs to the polls that wait for it, which answer with it
             problem = error
         for _, futures in taken.values():

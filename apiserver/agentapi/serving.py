@@ -12,10 +12,11 @@ from functools import partial
 from aiohttp import web
 
 from apiserver import errors
-from apiserver.agentapi import answers
-from apiserver.agentapi.deliveries import DEVICE, Deliveries, Found, Gone, Waiter
+from apiserver.agentapi import answers, reconnecting
+from apiserver.agentapi.deliveries import DEVICE, Deliveries, Found, Gone, Key, Waiter
 from apiserver.agentapi.peers import Peer
 from apiserver.agentapi.presence import Presence
+from apiserver.operations import Operations
 from apiserver.pki.revocations import Revocations
 
 KNOWN = "knownRenderedVersion"
@@ -24,12 +25,14 @@ KNOWN = "knownRenderedVersion"
 class Serving:
     def __init__(
         self,
+        operations: Operations,
         deliveries: Deliveries,
         presence: Presence,
         revocations: Revocations,
         *,
         hold_s: float,
     ) -> None:
+        self._operations = operations
         self._deliveries = deliveries
         self._presence = presence
         self._revocations = revocations
@@ -39,8 +42,7 @@ class Serving:
         key = peer.namespace, peer.device
         known = request.query.get(KNOWN) if request.query_string else None
         if known is None:
-            found = await self._deliveries.look(key, None)
-            self._saw(found)
+            found = await self._look(key, None)
             if not found.delivery.rendered_version:
                 raise errors.Conflict("no rendered version for device")
             return answers.encoded(await self._deliveries.body(key, found))
@@ -48,8 +50,7 @@ class Serving:
         waiter = self._deliveries.enter(key, known, is_out)
         try:
             # After `enter`: a change from here on finds the waiter.
-            found = await self._deliveries.look(key, known)
-            self._saw(found)
+            found = await self._look(key, known)
             if not found.is_news(known):
                 news = await self._wait(waiter)
                 self._revocations.check(peer.namespace, peer.identity)
@@ -62,8 +63,14 @@ class Serving:
         finally:
             self._deliveries.leave(key, waiter)
 
-    def _saw(self, found: Found) -> None:
+    async def _look(self, key: Key, known: str | None) -> Found:
+        """What there is for a device that lives, and has said where it stands."""
+        found = await self._deliveries.look(key, known)
+        if found.delivery.is_to_settle(known):
+            await reconnecting.settle(self._operations, *key, known)
+            found = await self._deliveries.look_again(key, known)
         self._presence.saw(found.delivery.uid, is_connected=found.delivery.connected)
+        return found
 
     async def _wait(self, waiter: Waiter) -> Found | Gone | None:
         # A timer that ends the wait costs less than a task or a cancellation.

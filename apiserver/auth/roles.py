@@ -60,6 +60,7 @@ ROLES: Mapping[str, Grants] = MappingProxyType(
             **_AUDIT,
             **dict.fromkeys(_EDITED, MANAGE),
             "resourcesyncs/refresh": frozenset({"create"}),
+            **dict.fromkeys(("devices/lifecycle", "fleets/lifecycle"), frozenset({"create"})),
             "rollouts": READ | {"update", "patch"},
         },
         identity.VIEWER: {

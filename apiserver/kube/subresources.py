@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from apiserver import decommissioning, followers, showing
+from apiserver import acting, decommissioning, followers, resuming, showing
 from apiserver.auditing import Act
 from apiserver.errors import BadRequest, Unprocessable
 from apiserver.kube import bodies, reading, rendering, writing
@@ -140,6 +140,27 @@ async def _decommission(request: web.Request, target: Target) -> web.StreamRespo
     return await rendering.document(request, target.kind, gone, now=face.now(), warnings=warnings)
 
 
+async def _act(request: web.Request, target: Target) -> web.StreamResponse:
+    face = request.app[FACE]
+    query = writing.write_query(request)
+    body, warnings = await bodies.document(request, query)
+    place = target.place, target.name, body
+    done = await acting.act(
+        face.operations, target.caller, target.kind, *place, dry_run=query.dry_run
+    )
+    return await rendering.document(request, target.kind, done, now=face.now(), warnings=warnings)
+
+
+async def _resume(request: web.Request, target: Target) -> web.StreamResponse:
+    face = request.app[FACE]
+    query = writing.write_query(request)
+    body, warnings = await bodies.document(request, query)
+    answer = await resuming.resume(
+        face.operations, target.caller, target.place, body, dry_run=query.dry_run
+    )
+    return await rendering.plain(request, answer, warnings=warnings)
+
+
 async def _rendered(request: web.Request, target: Target) -> web.StreamResponse:
     face = request.app[FACE]
     found = await face.operations.rendered(target.caller, target.place, target.name)
@@ -200,6 +221,9 @@ _HANDLERS: Mapping[tuple[str, str, str], Handler] = {
     ("Fleet", "bindings", "create"): _bind,
     ("Fleet", "progress", "get"): _progress,
     ("Device", "decommission", "update"): _decommission,
+    ("Device", "lifecycle", "create"): _act,
+    ("Fleet", "lifecycle", "create"): _act,
+    ("Backlog", "resume", "create"): _resume,
     ("Device", "rendered", "get"): _rendered,
     ("Device", "lastseen", "get"): _last_seen,
     ("Device", "inputs", "create"): _hand_over,

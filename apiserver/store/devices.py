@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ from sqlalchemy import (
     bindparam,
     delete,
     insert,
-    literal_column,
     select,
     update,
 )
@@ -30,12 +28,12 @@ from apiserver.store.contents import Documents
 from apiserver.store.objects import dumps
 from apiserver.store.prepared import Prepared
 from apiserver.store.tables import DEVICE, DEVICE_LABEL, PRESENCE
-from resources import summary
+from resources import overrides, pause, summary
 from resources.kind import Json, Kind
 from resources.selectors import FieldSelector, LabelSelector
 
 if TYPE_CHECKING:
-    from apiserver.store.snapshot import Snapshot, Transaction
+    from apiserver.store.snapshot import Transaction
 
 Row = Mapping[Any, Any]
 
@@ -44,12 +42,23 @@ RENDERED_HASH = "device-controller/renderedSpecHash"
 TEMPLATE_VERSION = "fleet-controller/templateVersion"
 RENDERED_TEMPLATE_VERSION = "fleet-controller/renderedTemplateVersion"
 ROLLOUT_ERROR = "fleet-controller/lastRolloutError"
+AWAITING_RECONNECT = "device-controller/awaitingReconnect"
+CONFLICT_PAUSED = "device-controller/conflictPaused"
+OVERRIDES = "device-controller/applicationLifecycle"
+FLEET_OVERRIDES = "device-controller/fleetApplicationLifecycle"
+# Of fleets, whose own documents keep these.
+FLEETS_OVERRIDES = "fleet-controller/applicationLifecycle"
 COMPUTED_ANNOTATIONS = (
     RENDERED_VERSION,
     RENDERED_HASH,
     TEMPLATE_VERSION,
     RENDERED_TEMPLATE_VERSION,
     ROLLOUT_ERROR,
+    AWAITING_RECONNECT,
+    CONFLICT_PAUSED,
+    OVERRIDES,
+    FLEET_OVERRIDES,
+    FLEETS_OVERRIDES,
 )
 
 # Field path → column; the values of the columns are text, or 0 and 1 where the field is a boolean.
@@ -95,23 +104,6 @@ _DELETE_LABELS, _DELETE_PRESENCE, _DELETE = (
 _NAMED_VERSION = re.compile(r"renderedVersion: (\d+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What a poll must know: which version is current, and what its body is cached under."""
-
-    uid: str
-    name: str
-    rendered_version: int
-    delivered_version: int
-    rendered_digest: str | None
-    retry_generation: int
-    connected: bool
-
-    @property
-    def body_key(self) -> tuple[str, int, str | None, int]:
-        return self.uid, self.rendered_version, self.rendered_digest, self.retry_generation
-
-
 def fields_of(row: Row) -> dict[str, str | None]:
     """Selectable fields as selectors compare them."""
     return {path: _field_text(column, row[column]) for path, column in FIELDS.items()}
@@ -148,10 +140,22 @@ def short_template(name: str | None) -> str | None:
 
 
 def spec_hash(row: Row) -> str:
-    """What agents take for the identity of a specification: its digest and the retry generation,
-    since they refuse a hash that failed."""
+    """What agents take for the identity of a specification: its digest, the retry generation, and
+    what is asked of its applications, since they refuse a hash that failed."""
     digest = str(row["rendered_digest"]).rpartition(":")[2]
-    return f"{digest}-{row['retry_generation']}" if row["retry_generation"] else digest
+    parts = [digest, str(row["retry_generation"] or ""), overrides.mark(wished(row))]
+    return "-".join(part for part in parts if part)
+
+
+def layers(row: Row) -> tuple[overrides.Overrides, overrides.Overrides]:
+    """What is asked of its applications: of the device itself, and as one of its fleet."""
+    own, fleets = row["overrides"], row["fleet_overrides"]
+    return orjson.loads(own or "{}"), orjson.loads(fleets or "{}")
+
+
+def wished(row: Row) -> dict[str, Json]:
+    """What of that holds."""
+    return overrides.effective(*layers(row)) if row["overrides"] or row["fleet_overrides"] else {}
 
 
 def metadata_of(row: Row) -> Json:
@@ -177,6 +181,12 @@ def metadata_of(row: Row) -> Json:
         annotations[RENDERED_TEMPLATE_VERSION] = short_template(row["rendered_template_version"])
     if row["render_error"]:
         annotations[ROLLOUT_ERROR] = row["render_error"]
+    if row["pause"]:
+        key = CONFLICT_PAUSED if pause.is_conflict(row["pause"]) else AWAITING_RECONNECT
+        annotations[key] = "true"
+    for key, column in ((OVERRIDES, "overrides"), (FLEET_OVERRIDES, "fleet_overrides")):
+        if row[column]:
+            annotations[key] = row[column]
     metadata["annotations"] = annotations
     if row["owner"]:
         metadata["owner"] = row["owner"]
@@ -201,6 +211,14 @@ def status_of(row: Row, said: Json | None = None) -> Json:
     if row["lifecycle_info"]:
         status["lifecycle"]["info"] = row["lifecycle_info"]
     return status
+
+
+def running(row: Row, version: int) -> str:
+    """The agent's status with another version that it runs."""
+    status = orjson.loads(row["agent_status"])
+    config = status.get("config")
+    known = config if isinstance(config, dict) else {}
+    return dumps(status | {"config": known | {"renderedVersion": str(version)}})
 
 
 def document_of(
@@ -308,6 +326,8 @@ def facts_of(row: Row, status: Json, fleet_template: str | None) -> summary.Devi
         spec_os_image=row["os_image"],
         render_error=row["render_error"] or "",
         failed_reason=(row["failed_reason"] or "") if failed else "",
+        awaiting_reconnect=row["pause"] == pause.AWAITING,
+        conflict_paused=pause.is_conflict(row["pause"]),
         decommissioning=bool(row["decommissioning"]),
     )
 
@@ -332,13 +352,9 @@ def save(
     `said` is the agent's status where the caller has it parsed. Returns the row as it is then. What
     changes nothing is not written and gets no version.
     """
-    row = dict(old or {}) | dict(changes)
-    _conclude(row, orjson.loads(row["agent_status"]) if said is None else said)
-    moved: tuple[str, ...] = ()
-    if old is not None:
-        moved = tuple([column for column, value in row.items() if old[column] != value])
-        if not moved:
-            return row
+    row, moved = _drawn(old or {}, changes, said)
+    if old is not None and not moved:
+        return row
     row["resource_version"] = tx.next_version()
     if old is None:
         _INSERT.run(tx.connection, row)
@@ -346,14 +362,49 @@ def save(
         _update_of(moved).run(tx.connection, row | {"of_uid": row["uid"]})
     if old is None or "labels" in moved:
         _write_labels(tx.connection, row, new=old is None)
+    _tell(tx, old, row, moved)
+    return row
+
+
+def save_all(tx: Transaction, changed: Iterable[tuple[Row, Mapping[str, Any]]]) -> list[Row]:
+    """`save` of many, in a statement for each set of columns that moved; labels are none of them.
+    Returns the rows that were written."""
+    by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    written: list[Row] = []
+    for old, changes in changed:
+        row, moved = _drawn(old, changes, None)
+        if not moved:
+            continue
+        assert "labels" not in moved, "they have rows of their own"
+        row["resource_version"] = tx.next_version()
+        by_columns.setdefault(moved, []).append(row | {"of_uid": row["uid"]})
+        _tell(tx, old, row, moved)
+        written.append(row)
+    for moved, rows in by_columns.items():
+        _update_of(moved).run_many(tx.connection, rows)
+    return written
+
+
+def _drawn(
+    old: Row, changes: Mapping[str, Any], said: Json | None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The row as it is to be, and the columns that are others than before."""
+    row = dict(old) | dict(changes)
+    _conclude(row, orjson.loads(row["agent_status"]) if said is None else said)
+    return row, tuple([c for c, value in row.items() if c not in old or old[c] != value])
+
+
+def _tell(tx: Transaction, old: Row | None, row: Row, moved: tuple[str, ...]) -> None:
+    """The log, the counters, and who renders."""
     _log(tx, old, row, is_selected=not _SELECTED.isdisjoint(moved))
     _count(tx, old, row)
-    if (old is None and row["render_needed"]) or (
-        old is not None
-        and (old["render_needed"], old["fleet"]) != (row["render_needed"], row["fleet"])
-    ):
+    if (None if old is None else _waits(old)) != _waits(row):
         tx.backlog_moved(row["namespace"])
-    return row
+
+
+def _waits(row: Row) -> str | None:
+    """In which fleet it waits to be rendered, if it does."""
+    return row["fleet"] if row["render_needed"] and not row["pause"] else None
 
 
 @cache
@@ -418,82 +469,7 @@ def _count(tx: Transaction, old: Row | None, new: Row | None) -> None:
             tx.tally(is_, 1)
 
 
-# --- the agent's face -----------------------------------------------------------------------
-
-# Only upwards: of two polls that overlap the older may be marked last.
-_MARK = Prepared(
-    update(DEVICE)
-    .where(DEVICE.c.uid == bindparam("marked"), DEVICE.c.delivered_version < bindparam("version"))
-    .values(delivered_version=bindparam("version"), reported_since_delivery=literal_column("0")),
-    (),
-)
-
-_DELIVERY = select(
-    DEVICE.c.uid,
-    DEVICE.c.namespace,
-    DEVICE.c.name,
-    DEVICE.c.rendered_version,
-    DEVICE.c.delivered_version,
-    DEVICE.c.rendered_digest,
-    DEVICE.c.retry_generation,
-    DEVICE.c.connected,
-)
-
-
-def _delivery(row: Any) -> Delivery:
-    return Delivery(
-        uid=row.uid,
-        name=row.name,
-        rendered_version=row.rendered_version,
-        delivered_version=row.delivered_version,
-        rendered_digest=row.rendered_digest,
-        retry_generation=row.retry_generation,
-        connected=bool(row.connected),
-    )
-
-
-def delivery(snapshot: Snapshot, namespace: str, name: str) -> Delivery | None:
-    query = _DELIVERY.where(DEVICE.c.namespace == namespace, DEVICE.c.name == name)
-    row = snapshot.connection.execute(query).first()
-    return None if row is None else _delivery(row)
-
-
-def deliveries(
-    snapshot: Snapshot, names: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], Delivery]:
-    """Deliveries of many devices, one statement for each 500 of a namespace."""
-    by_namespace: dict[str, list[str]] = {}
-    for namespace, name in names:
-        by_namespace.setdefault(namespace, []).append(name)
-    found: dict[tuple[str, str], Delivery] = {}
-    for namespace, wanted in by_namespace.items():
-        for start in range(0, len(wanted), 500):
-            part = wanted[start : start + 500]
-            query = _DELIVERY.where(DEVICE.c.namespace == namespace, DEVICE.c.name.in_(part))
-            for row in snapshot.connection.execute(query):
-                found[namespace, row.name] = _delivery(row)
-    return found
-
-
-def rendered_device(snapshot: Snapshot, kind: Kind, namespace: str, name: str) -> Json | None:
-    """The Device whose spec is the rendered one. None when it is gone; a document without `spec`
-    when it was never rendered."""
-    row = row_by_name(snapshot.connection, namespace, name)
-    if row is None:
-        return None
-    if row["rendered_digest"] is None:
-        document = document_of(kind, row, {})
-        del document["spec"]
-        return document
-    specs = snapshot.documents.fetch(snapshot.connection, [row["rendered_digest"]])
-    return document_of(kind, row, specs[row["rendered_digest"]])
-
-
-def mark_delivered(tx: Transaction, delivered: Iterable[tuple[str, int]]) -> None:
-    """Note which version each device was answered with. No version moves: nobody watches it."""
-    rows = [{"marked": uid, "version": version} for uid, version in delivered]
-    _MARK.run_many(tx.connection, rows)
-    tx.writes += len(rows)
+# --- what an agent says ---------------------------------------------------------------------
 
 
 def put_agent_status(
@@ -532,6 +508,7 @@ def reported_changes(row: Row, status: Json) -> dict[str, Any]:
         "reported_version": version,
         "connected": 1,
         "seen": 1,
+        "pause": pause.after_report(row["pause"]),
     }
     if row["failed_digest"] == row["rendered_digest"] and version == row["rendered_version"]:
         changes["failed_digest"] = None

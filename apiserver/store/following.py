@@ -38,6 +38,7 @@ def page(snapshot: Snapshot, namespace: str, *, after: str, limit: int) -> list[
         )
         .where(DEVICE.c.namespace == namespace, DEVICE.c.name > after)
         .where(DEVICE.c.fleet == "", DEVICE.c.owner.is_(None), DEVICE.c.decommissioning == 0)
+        .where(DEVICE.c.pause == 0)
         .where(or_(DEVICE.c.render_needed == 1, DEVICE.c.inputs_digest.is_not(None)))
         .order_by(DEVICE.c.name)
         .limit(limit)

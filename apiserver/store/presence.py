@@ -45,8 +45,8 @@ def record(tx: Transaction, seen: Mapping[str, float]) -> None:
     for start in range(0, len(uids), 500):
         part = uids[start : start + 500]
         away = select(DEVICE).where(DEVICE.c.uid.in_(part), DEVICE.c.connected == 0)
-        for row in list(tx.connection.execute(away).mappings()):
-            devices.save(tx, row, {"connected": 1, "seen": 1})
+        back = list(tx.connection.execute(away).mappings())
+        devices.save_all(tx, ((row, {"connected": 1, "seen": 1}) for row in back))
 
 
 def sweep(tx: Transaction, older_than: float) -> int:
@@ -61,8 +61,7 @@ def sweep(tx: Transaction, older_than: float) -> int:
         .limit(SWEEP_LIMIT)
     )
     rows = list(tx.connection.execute(gone).mappings())
-    for row in rows:
-        devices.save(tx, row, {"connected": 0})
+    devices.save_all(tx, ((row, {"connected": 0}) for row in rows))
     return len(rows)
 
 

@@ -188,7 +188,7 @@ def _binding(
     parameters |= _parameters(snapshot, target) | {"after": after, "batch": choice.batch}
     if to is not _ONE:
         where += f" AND NOT {refused(dialect)}"
-    candidates = f"d.name > :after AND d.candidates IS NULL AND {unbound}{where}"
+    candidates = f"d.name > :after AND d.candidates IS NULL AND d.pause = 0 AND {unbound}{where}"
     return f"device d{to.d} WHERE {_OURS} AND {candidates}{_given(dialect, to)}", parameters
 
 
@@ -238,7 +238,7 @@ def _giving(
     busy = f"({moves} AND NOT {went_back} AND (d.connected = 1 OR {silent}))"
     at_rest = f"(d.connected = 1 AND NOT {busy})"
     waits = (
-        f"d.template_version = :template AND {_MEMBER} AND d.candidates IS NULL AND"
+        f"d.template_version = :template AND {_MEMBER} AND d.candidates IS NULL AND d.pause = 0 AND"
         f" (d.render_needed = 1 OR {differs('d.rendered_template_version', ':template')})"
     )
     if to is not _ONE:
@@ -496,13 +496,14 @@ def progress(
     """Counts of the fleet's devices by how far they are, all of them and those of each batch, in
     one statement.
 
-    blocked: several fleets want it, so it is in none of the other states; bound: the template
+    blocked: several fleets want it, or it is left alone since a restore, so it is in none of the
+    other states; bound: the template
     version is the target's; rendered: its agent is given it; refused: none could be made for it, so
     it is not bound; done: it runs it; failed: it said that
     this version failed, or none could be made for it; timedOut: it was bound before `cutoff`, and
     is neither; disconnected: bound, none of these, and away (architecture §5).
     """
-    is_one = "candidates IS NULL"
+    is_one = "candidates IS NULL AND pause = 0"
     held = "(render_needed = 1 AND coalesce(rollout, '') <> :rollout)"
     # Nothing here may be NULL, for NOT NULL is not true.
     reached = f"({is_one} AND coalesce(template_version, '') = :template AND NOT {held})"
@@ -526,7 +527,7 @@ def progress(
         "failed": failed,
         "timedOut": late,
         "disconnected": away,
-        "blocked": "candidates IS NOT NULL",
+        "blocked": f"NOT ({is_one})",
     }
     sums = ", ".join(
         f'coalesce(sum(CASE WHEN {sql} THEN 1 ELSE 0 END), 0) AS "{state}"'

@@ -82,6 +82,18 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
     ).rowcount
     if not taken:
         return 0
+    # What its fleet asks of its applications. Who has no fleet any more stays as it is.
+    wishes = (
+        "CASE WHEN b.fleet IN ('', device.fleet) THEN device.fleet_overrides ELSE"
+        " (SELECT o.overrides FROM fleet_override o"
+        " WHERE o.namespace = b.namespace AND o.fleet = b.fleet) END"
+    )
+    following = tx.dialect.greatest("device.rendered_version", "device.reported_version") + " + 1"
+    version = (
+        f"CASE WHEN device.rendered_digest IS NOT NULL AND device.pause = 0"
+        f" AND {differs('device.fleet_overrides', f'({wishes})')}"
+        f" THEN {following} ELSE device.rendered_version END"
+    )
     first = tx.next_version(taken)
     log_scratch(tx, first)
     run(
@@ -90,6 +102,7 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
         " fleet = b.fleet, candidates = b.candidates, render_needed = b.render_needed,"
         " updated_status = b.updated_status, updated_info = CASE WHEN"
         " b.updated_status <> device.updated_status THEN :info ELSE device.updated_info END,"
+        f" fleet_overrides = {wishes}, rendered_version = {version},"
         " inputs_version = device.inputs_version + 1"
         f" FROM bound b WHERE device.uid = b.uid AND {in_scratch(tx.dialect)}",
         {"first": first, "info": OUT_OF_DATE},
@@ -117,7 +130,7 @@ def unbound_by_fleet(snapshot: Snapshot, namespace: str) -> dict[str, int]:
     rows = run(
         snapshot.connection,
         "SELECT fleet, count(*) AS n FROM device"
-        " WHERE namespace = :namespace AND render_needed = 1 GROUP BY fleet",
+        " WHERE namespace = :namespace AND render_needed = 1 AND pause = 0 GROUP BY fleet",
         {"namespace": namespace},
     )
     return {row.fleet: row.n for row in rows}

@@ -15,7 +15,17 @@ from uuid import uuid4
 import orjson
 from sqlalchemy import Connection, Text, cast, func, insert, literal_column, select, update
 
-from apiserver.store import auditlog, commits, contents, devices, keys, objects, sealing, watchrule
+from apiserver.store import (
+    auditlog,
+    commits,
+    contents,
+    devices,
+    keys,
+    objects,
+    overriding,
+    sealing,
+    watchrule,
+)
 from apiserver.store.contents import Documents
 from apiserver.store.dialect import CHANNEL, Dialect
 from apiserver.store.prepared import Prepared
@@ -237,6 +247,7 @@ class Transaction(Snapshot):
         objects.write_owners(self.connection, document, new=True)
         if kind.kind == "Fleet":
             objects.write_fleet_selector(self.connection, document)
+            overriding.write_fleet(self.connection, document)
         stored = objects.document_of(kind, values)
         new = values["labels"], objects.dumps(objects.fields_of(kind, stored))
         self.log_change(version, _key(values), "ADDED", old=None, new=new)
@@ -257,6 +268,8 @@ class Transaction(Snapshot):
             objects.write_owners(self.connection, new, new=False)
         if kind.kind == "Fleet" and objects.match_labels(old) != objects.match_labels(new):
             objects.write_fleet_selector(self.connection, new)
+        if kind.kind == "Fleet" and overriding.kept_by(old) != overriding.kept_by(new):
+            overriding.write_fleet(self.connection, new)
         stored = objects.document_of(kind, values)
         before = was["labels"], objects.dumps(objects.fields_of(kind, old))
         after = values["labels"], objects.dumps(objects.fields_of(kind, stored))
@@ -285,6 +298,7 @@ class Transaction(Snapshot):
             contents.unrefer(self.connection, metadata["uid"])
         if kind.kind == "Fleet":
             objects.write_fleet_selector(self.connection, document, gone=True)
+            overriding.write_fleet(self.connection, document, gone=True)
         values = objects.values_of(kind, document, version)
         old = values["labels"], objects.dumps(objects.fields_of(kind, document))
         # Shown to watchers; what is secret in it ends here.

@@ -114,6 +114,15 @@ class FleetSelector(SQLModel, table=True):
     __table_args__ = (Index("fleet_selector_by_label", "namespace", "key", "value"),)
 
 
+class FleetOverride(SQLModel, table=True):
+    """What people ask of the applications of a fleet, so that who joins it is given it in SQL."""
+
+    __tablename__ = "fleet_override"
+    namespace: str = _text(key=True)
+    fleet: str = _text(key=True)
+    overrides: str = _text()
+
+
 class DeviceRow(SQLModel, table=True):
     """The only kind of which there are hundreds of thousands.
 
@@ -155,6 +164,11 @@ class DeviceRow(SQLModel, table=True):
     spec_valid: str | None = _text(nullable=True)
     os_image: str = _text(default="")
     decommissioning: int = _big(default=0)
+    # Whether it is left alone since the database was restored. See `pausing`.
+    pause: int = _big(default=0)
+    # What people ask of its applications, itself and as one of its fleet. See `overriding`.
+    overrides: str | None = _text(nullable=True)
+    fleet_overrides: str | None = _text(nullable=True)
     # What it said of itself, raw, and what of that is asked for.
     agent_status: str = _text()
     reported_version: int = _big(default=0)
@@ -384,6 +398,7 @@ OBJECT = table(ObjectRow)
 OBJECT_LABEL = table(ObjectLabel)
 OBJECT_OWNER = table(ObjectOwner)
 FLEET_SELECTOR = table(FleetSelector)
+FLEET_OVERRIDE = table(FleetOverride)
 DEVICE = table(DeviceRow)
 DEVICE_LABEL = table(DeviceLabel)
 PRESENCE = table(DevicePresence)

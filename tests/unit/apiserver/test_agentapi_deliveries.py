@@ -15,7 +15,7 @@ from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.auth.identity import Caller
 from apiserver.errors import NotFound
 from apiserver.operations import Operations
-from apiserver.store import Snapshot, Store, StoreBusy, Transaction, devices
+from apiserver.store import Snapshot, Store, StoreBusy, Transaction, delivering, devices
 from resources import registry
 
 DEVICE = registry.by_kind("Device")
@@ -102,7 +102,7 @@ class House:
                 await asyncio.sleep(0.002)
 
     async def delivered(self, key: Key) -> int:
-        found = await Store.read(self.store, lambda s: devices.delivery(s, *key))
+        found = await Store.read(self.store, lambda s: delivering.delivery(s, *key))
         assert found is not None
         return found.delivered_version
 

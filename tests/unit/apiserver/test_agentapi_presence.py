@@ -13,7 +13,7 @@ from apiserver.agentapi.presence import Presence
 from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.auth.identity import Caller
 from apiserver.operations import Operations
-from apiserver.store import Store, StoreBusy, Transaction, devices, presence
+from apiserver.store import Store, StoreBusy, Transaction, delivering, devices, presence
 from resources import registry
 
 DEVICE = registry.by_kind("Device")
@@ -46,7 +46,7 @@ class House:
         return str(stored["metadata"]["uid"])
 
     async def connected(self, name: str) -> bool:
-        found = await self.store.read(lambda s: devices.delivery(s, "default", name))
+        found = await self.store.read(lambda s: delivering.delivery(s, "default", name))
         assert found is not None
         return found.connected
 

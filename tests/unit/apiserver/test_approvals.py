@@ -246,7 +246,7 @@ async def test_the_device_is_born_with_what_it_said_of_its_system(office: Office
     assert born["capabilities"] == {"osMode": "package"}
     assert born["config"] == {"renderedVersion": "12"}
     assert born["lifecycle"]["status"] == "Enrolled"
-    assert born["summary"]["status"] == "Unknown"
+    assert born["summary"]["status"] == "AwaitingReconnect", "it runs what another has rendered"
     assert born["integrity"]["status"] == "Unsupported"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apiserver.store import devices
+from apiserver.store import delivering, devices
 from bench.fleet import ADMIN, DEVICE, PLAIN, Service
 
 NAME = "d000000"
@@ -38,7 +38,7 @@ async def report(service: Service, *, good: bool) -> None:
     version = current["rendered_version"]
 
     def say(tx: Any) -> None:
-        devices.mark_delivered(tx, [(current["uid"], version)])
+        delivering.mark_delivered(tx, [(current["uid"], version)])
         reason = "Updated" if good else "Error"
         said = {"type": "Updating", "status": "False", "reason": reason}
         said["message"] = "" if good else f"it broke (renderedVersion: {version})"

@@ -24,6 +24,7 @@ Run = Callable[..., tuple[int, str, str]]
 BASE = "/apis/flightctl.io/v1beta1"
 REQUESTS = f"{BASE}/namespaces/default/enrollmentrequests"
 DEVICES = f"{BASE}/namespaces/default/devices"
+FLEETS = f"{BASE}/namespaces/default/fleets"
 
 
 def entry(plural: str, kind: str, *short: str) -> Json:
@@ -48,7 +49,9 @@ DISCOVERY = discovery(
     "v1beta1",
     entry("devices", "Device", "dev"),
     entry("enrollmentrequests", "EnrollmentRequest", "er"),
+    entry("fleets", "Fleet"),
 )
+DISCOVERY["items"] += discovery("homeport.dev", "v1alpha1", entry("backlogs", "Backlog"))["items"]
 
 
 def request(name: str, *, approved: bool = False) -> Json:
@@ -301,6 +304,43 @@ def test_decommission_dismisses_the_device_that_was_named(api: TinyApi, run: Run
     code, _, err = run("decommission", "er/pump")
     assert code == 2
     assert "device/NAME" in err
+
+
+def test_app_asks_what_was_named(api: TinyApi, run: Run) -> None:
+    api.answers[f"POST {DEVICES}/pump/lifecycle"] = {}
+    api.answers[f"POST {FLEETS}/web/lifecycle"] = {}
+    for action, doing in (("stop", "stopping"), ("start", "starting"), ("restart", "restarting")):
+        code, out, err = run("app", action, "device/pump", "--name", "log")
+        assert (code, out) == (0, f"device.flightctl.io/pump {doing} log\n"), err
+        assert api.heard[-1].body == {"application": "log", "action": action}
+    code, out, err = run("app", "stop", "fleet/web", "--name", "log")
+    assert (code, out) == (0, "fleet.flightctl.io/web stopping log\n"), err
+    code, _, err = run("app", "restart", "fleet/web", "--name", "log")
+    assert code == 1
+    assert "only a device's application can be restarted" in err
+    code, _, err = run("app", "stop", "er/x", "--name", "log")
+    assert code == 1
+    assert "neither device/NAME nor fleet/NAME" in err
+    assert run("app", "stop", "device/pump")[0] == 2
+
+
+def test_resume_sends_the_set_as_it_was_typed(api: TinyApi, run: Run) -> None:
+    path = "/apis/homeport.dev/v1alpha1/namespaces/default/backlogs/devices/resume"
+    api.answers[f"POST {path}"] = {"resumedDevices": 2}
+    for words, body in (
+        (["devices", "-l", "site=a"], {"labelSelector": "site=a"}),
+        (["devices", "--field-selector", "metadata.owner=Fleet/web"],
+         {"fieldSelector": "metadata.owner=Fleet/web"}),
+        (["device/a", "device/b"], {"fieldSelector": "metadata.name in (a,b)"}),
+        (["devices", "--all"], {}),
+    ):  # fmt: skip
+        code, out, err = run("resume", *words)
+        assert (code, out) == (0, "2 devices resumed\n"), err
+        assert api.heard[-1].body == body
+    assert run("resume", "devices")[0] == 1, "a kind alone says too little"
+    code, _, err = run("resume", "fleets", "--all")
+    assert code == 1
+    assert "only devices can be resumed" in err
 
 
 def test_deny_and_approve_know_enrolments_and_certificates(api: TinyApi, run: Run) -> None:

@@ -53,6 +53,6 @@ def test_every_option_is_on_the_page_and_every_one_there_exists(command: str) ->
 
 def test_the_page_knows_no_command_that_is_not_there() -> None:
     headings = re.findall(
-        r"^## `homeport ((?:(?:rollout|certificate) )?[a-z-]+)", PAGE, re.MULTILINE
+        r"^## `homeport ((?:(?:rollout|certificate|app) )?[a-z-]+)", PAGE, re.MULTILINE
     )
     assert sorted(headings) == sorted(COMMANDS)

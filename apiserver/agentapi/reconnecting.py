@@ -1,0 +1,58 @@
+"""The first call of a device after the service's database was restored, and what it proves.
+
+What a device says that it knows is compared with what the service knows of it, under the store
+lock. Who is not ahead goes on as if nothing had been; who is ahead is left alone until a person
+resumes it (`resuming`), and its answer says so, upon which agents report their whole status.
+"""
+
+from __future__ import annotations
+
+from apiserver import bindings
+from apiserver.auth.identity import CONTROLLER, Caller
+from apiserver.builtins import telling
+from apiserver.operations import Operations
+from apiserver.store import Transaction, devices
+from resources import pause
+from resources.kind import Json
+from resources.registry import DEVICE
+
+REASON = "DeviceConflictPaused"
+_CALLER = Caller(name="system:homeport:agents", role=CONTROLLER)
+
+
+async def settle(operations: Operations, namespace: str, name: str, known: str | None) -> None:
+    """Write down where the device stands. Repeating it changes nothing."""
+    await operations.store.write(lambda tx: _settle(operations, tx, namespace, name, known))
+
+
+def _settle(
+    operations: Operations, tx: Transaction, namespace: str, name: str, known: str | None
+) -> None:
+    row = devices.row_by_name(tx.connection, namespace, name)
+    if row is None:
+        return
+    version = pause.version(known)
+    found = pause.after_call(row["pause"], version, row["rendered_version"])
+    if found == row["pause"]:
+        return
+    changes: Json = {"pause": found, "connected": 1, "seen": 1}
+    if version:
+        # Until it reports, that is all that is known of what it runs.
+        said = devices.running(row, version)
+        changes |= {"agent_status": said, "reported_version": version}
+    if row["decommissioning"]:
+        # It is to be told, and nothing else is to become of it.
+        changes |= {"pause": pause.FREE, "rendered_version": version + 1}
+        devices.save(tx, row, changes)
+        return
+    if found == pause.FREE:
+        changes |= bindings.freed(tx, row)
+    devices.save(tx, row, changes)
+    if pause.is_conflict(found):
+        message = (
+            f"It runs version {version}, and the service, which was restored from a backup, knows "
+            f"of {row['rendered_version']}. Resume it to bring it to what the service has."
+        )
+        stored = tx.get(DEVICE, namespace, name)
+        assert stored is not None, "written just above"
+        telling.tell(operations, tx, _CALLER, stored, REASON, message, is_warning=True)
