@@ -51,6 +51,7 @@ from apiserver.kube import routes
 from apiserver.kube.crowding import Gate
 from apiserver.kube.face import Face, utc_now
 from apiserver.operations import Operations, WriteOptions, Written
+from apiserver.pki import validity
 from apiserver.pki.authority import Authority
 from apiserver.pki.extensions import PeerIdentity, identity_of
 from apiserver.pki.issuing import Issuing, issuing_of
@@ -295,6 +296,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
 
     # Users' certificates are all of the first organisation: the server itself gives them out.
     def check(identity: PeerIdentity) -> None:
+        validity.check(identity, utc_now().timestamp())
         authority.check(identity.issuer)
         revocations.check(DEFAULT_NAMESPACE, identity)
 

@@ -73,7 +73,9 @@ def create_agent_app(
     )
     shares = Shares()
     doors = _Doors(peers, issuing.authority, shares, settings)
-    serving = Serving(operations, deliveries, presence, revocations, hold_s=settings.hold_s)
+    serving = Serving(
+        operations, deliveries, presence, revocations, hold_s=settings.hold_s, now=now
+    )
     reporting = Reporting(store, presence)
     enrolling = Enrolling(operations, issuing.authority, makers)
     challenging = Challenging(Attesting(operations, makers), peers, shares, settings)

@@ -21,7 +21,7 @@ from apiserver.auth import identity
 from apiserver.auth.identity import Caller
 from apiserver.errors import BadRequest, Forbidden, TooManyRequests, Unauthorized
 from apiserver.origins import origin_of
-from apiserver.pki import signers
+from apiserver.pki import signers, validity
 from apiserver.pki.extensions import PeerIdentity, Unreadable
 from apiserver.pki.issuing import Issuing
 from apiserver.pki.revocations import Revocations
@@ -146,10 +146,7 @@ class Peers:
             self._known[key] = found
             if len(self._known) > self._remembered:
                 self._known.popitem(last=False)
-        if found.expires_at < self._now():
-            raise Unauthorized("the client certificate has expired")
-        if found.begins_at > self._now():
-            raise Unauthorized("the client certificate is not valid yet; are the clocks right?")
+        validity.check(found, self._now())
         return found
 
 

@@ -7,6 +7,7 @@ are remembered, and what follows is a future and a timer.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from aiohttp import web
@@ -17,6 +18,7 @@ from apiserver.agentapi.deliveries import DEVICE, Deliveries, Found, Gone, Key, 
 from apiserver.agentapi.peers import Peer
 from apiserver.agentapi.presence import Presence
 from apiserver.operations import Operations
+from apiserver.pki import validity
 from apiserver.pki.revocations import Revocations
 
 KNOWN = "knownRenderedVersion"
@@ -31,12 +33,14 @@ class Serving:
         revocations: Revocations,
         *,
         hold_s: float,
+        now: Callable[[], float],
     ) -> None:
         self._operations = operations
         self._deliveries = deliveries
         self._presence = presence
         self._revocations = revocations
         self._hold_s = hold_s
+        self._now = now
 
     async def rendered(self, request: web.Request, peer: Peer) -> web.StreamResponse:
         key = peer.namespace, peer.device
@@ -52,7 +56,9 @@ class Serving:
             # After `enter`: a change from here on finds the waiter.
             found = await self._look(key, known)
             if not found.is_news(known):
-                news = await self._wait(waiter)
+                left_s = peer.identity.expires_at - self._now()
+                news = await self._wait(waiter, min(self._hold_s, left_s))
+                validity.check(peer.identity, self._now())
                 self._revocations.check(peer.namespace, peer.identity)
                 if news is None:
                     return answers.nothing_new()
@@ -72,9 +78,9 @@ class Serving:
         self._presence.saw(found.delivery.uid, is_connected=found.delivery.connected)
         return found
 
-    async def _wait(self, waiter: Waiter) -> Found | Gone | None:
+    async def _wait(self, waiter: Waiter, at_most_s: float) -> Found | Gone | None:
         # A timer that ends the wait costs less than a task or a cancellation.
-        timer = asyncio.get_running_loop().call_later(self._hold_s, waiter.tell, None)
+        timer = asyncio.get_running_loop().call_later(at_most_s, waiter.tell, None)
         try:
             return await waiter.news
         finally:

@@ -9,6 +9,7 @@ Rules: contract §9 and §10.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ from resources.kind import Json
 VOUCHED = "auth-provider/createdBySuperAdmin"
 ALL_OF_THEIRS = "*"
 VALUES_MAX = 1_000
+# What clocks may differ by: a token counts for so long beyond its end.
+SKEW_S = 30.0
 
 Claims = Mapping[str, Any]
 
@@ -90,7 +93,14 @@ def caller_of(provider: Provider, claims: Claims, namespaces: Mapping[str, str])
         role=NOBODY,
         source=f"authprovider/{provider.home}/{provider.name}".replace("//", "/"),
         further=_further(provider, claims, places, namespaces),
+        expires_at=_end(provider, claims),
     )
+
+
+def _end(provider: Provider, claims: Claims) -> float:
+    """When the token ends. Of an opaque one the claims are its owner's, and tell nothing of it."""
+    end = claims.get("exp") if provider.type == authprovider.OIDC else None
+    return end + SKEW_S if isinstance(end, int | float) else math.inf
 
 
 def organizations(provider: Provider, claims: Claims, name: str) -> list[str]:

@@ -6,6 +6,7 @@ checked; the operations and the roles trust it without looking at headers or cer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -46,7 +47,8 @@ class Caller:
     `role` holds in every namespace, each of `further` in the one that is its key (or EVERYWHERE).
     `namespace` is the organisation that a device or an enrolment certificate belongs to, `device`
     the device's name; both are empty for people. `source` says how it was proved, and is empty for
-    the service itself; `origin` is of the one request that this caller came with.
+    the service itself; `origin` is of the one request that this caller came with. `expires_at`
+    (Unix seconds) is when the proof ends, as far as it says so itself.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Caller:
     source: str = ""
     further: Mapping[str, frozenset[str]] = field(default_factory=dict)
     origin: Origin = NOWHERE
+    expires_at: float = math.inf
 
     def roles_in(self, namespace: str) -> frozenset[str]:
         """All that it has there; for "" those that hold in every namespace."""

@@ -19,7 +19,7 @@ import aiohttp
 
 from apiserver.auth import asking, oidc
 from apiserver.auth.asking import OddAnswer
-from apiserver.auth.claims import Provider, normalised
+from apiserver.auth.claims import SKEW_S, Provider, normalised
 from apiserver.auth.verdicts import CLAIMS_BYTES_MAX, GOOD_S, Found
 from apiserver.errors import ServiceUnavailable, Unauthorized
 from resources import authprovider
@@ -89,7 +89,7 @@ class Introspection:
             said = await oidc.verified(token, header, keys, audience)
         except ServiceUnavailable as problem:
             raise OddAnswer(f"its keys can't be had from {how['jwksUrl']}") from problem
-        return float(said["exp"]) - self.now() + oidc.SKEW_S
+        return float(said["exp"]) - self.now() + SKEW_S
 
     async def _userinfo(self, provider: Provider, token: str) -> Json:
         url = provider.spec["userinfoUrl"]

@@ -21,7 +21,7 @@ import jwt
 import structlog
 
 from apiserver.auth.asking import OddAnswer, ProviderUnreachable
-from apiserver.auth.claims import normalised
+from apiserver.auth.claims import SKEW_S, normalised
 from apiserver.errors import ServiceUnavailable, Unauthorized
 from resources.kind import Json
 
@@ -40,7 +40,6 @@ ALGORITHMS = (
     "ES512",
     "EdDSA",
 )
-SKEW_S = 30.0
 FRESH_S = 15 * 60.0
 RENEW_S = 10.0
 # kubectl waits so long ten times before it shows what is wrong.

@@ -3,7 +3,8 @@
 Headers go out before the first event exists, or clients think the server hangs. From then on a
 failure is an ERROR event inside the stream; a version that is too old above all must be one, for
 clients relist on that and give up on an HTTP error. The stream ends without a word at its timeout,
-when the process drains, and when the client no longer takes bytes: all of them resume.
+when the process drains, when the client no longer takes bytes, and when who opened it may not read
+it any more (`standing`): all of them come again.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.client_exceptions import ClientConnectionResetError
 
-from apiserver.auth.chain import Evidence
-from apiserver.errors import StatusError, Timeout, Unauthorized
-from apiserver.kube.authenticating import evidence_of
+from apiserver.errors import StatusError, Timeout
+from apiserver.kube.authenticating import CALLER, evidence_of
 from apiserver.kube.face import FACE, Face, Registry
+from apiserver.kube.standing import Standing
 from apiserver.kube.target import Target
 from apiserver.operations import WatchBatch, WatchOptions
 from apiserver.wire import accept, options, table
@@ -29,8 +30,6 @@ BOOKMARK_S = (45.0, 55.0)
 DEFAULT_TIMEOUT_S = (1800.0, 3600.0)
 # A client that takes nothing for so long is gone, or will be better off resuming.
 STALLED_S = 30.0
-# How often a stream without events looks whether its client is still there.
-LOOK_S = 5.0
 
 
 async def watch(request: web.Request, target: Target) -> web.StreamResponse:
@@ -141,28 +140,24 @@ async def _until_over(
 ) -> None:
     draining: asyncio.Future[object] = asyncio.ensure_future(face.draining.wait())
     awaited: set[asyncio.Future[object]] = {pump, draining}
+    standing = Standing(
+        face.authenticate,
+        evidence_of(request),
+        request[CALLER],
+        now=lambda: face.now().timestamp(),
+        monotonic=asyncio.get_running_loop().time,
+        jitter=face.jitter,
+    )
     try:
         while not pump.done() and not draining.done():
-            await asyncio.wait(awaited, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            looks_s = standing.look_s()
+            await asyncio.wait(awaited, timeout=looks_s, return_when=asyncio.FIRST_COMPLETED)
             if request.transport is None or request.transport.is_closing() or outlet.is_stalled:
                 return
-            if await _is_revoked(request, face):
+            if await standing.is_over():
                 return
     finally:
         draining.cancel()
-
-
-async def _is_revoked(request: web.Request, face: Face) -> bool:
-    """Whether the certificate that the stream was opened with counts no more. Tokens are judged
-    once, at the request, as Kubernetes does."""
-    certificate = evidence_of(request).certificate
-    if certificate is None:
-        return False
-    try:
-        await face.authenticate(Evidence(certificate))
-    except Unauthorized:
-        return True
-    return False
 
 
 def _nobody_reads(problem: BaseException) -> bool:

@@ -14,6 +14,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from apiserver.auth import oidc, tokens, verdicts
+from apiserver.auth.claims import SKEW_S
 from tests.conformance.conftest import fleet
 from tests.e2e import processes
 from tests.fakes import identity
@@ -89,7 +90,7 @@ class OidcLogins(Common):
         site.provider.set_ttl(self.SHORTEST_S)
         token = renewed(ann)["id_token"]
         ends = jwt.decode(token, options={"verify_signature": False})["exp"]
-        time.sleep(max(0.0, ends + oidc.SKEW_S + 1 - time.time()))
+        time.sleep(max(0.0, ends + SKEW_S + 1 - time.time()))
         assert "the token has expired" in site.person("ann", "other").refused_with(token)
 
     # What a provider can be told; below zero the tokens are old when they are given out.
