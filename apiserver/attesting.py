@@ -26,7 +26,7 @@ from apiserver import errors
 from apiserver.auditing import Act, note
 from apiserver.auth.identity import Caller
 from apiserver.operations import Operations
-from apiserver.pki import tpmbundle, tpmcredential, tpmroots
+from apiserver.pki import signers, tpmbundle, tpmcredential, tpmroots
 from apiserver.pki.requests import Refused
 from apiserver.pki.tpmroots import Roots, Unproven
 from apiserver.pki.tpmtypes import Malformed
@@ -46,6 +46,9 @@ _REQUIRED = "The TPM has not answered its challenge yet."
 _SUCCEEDED = "The TPM answered its challenge: the key cannot leave it."
 _FAILED = "The challenge was answered with another secret: the keys are not of one TPM."
 _SAME_TPM = "The TPM that the device enrolled with has certified this key too."
+_ANOTHER_KEY = (
+    "The key is not the one in the TPM that the device enrolled with, and no TPM has certified it."
+)
 _OUTDATED = "the TPM was not asked about the request as it is now"
 
 ENROLLMENT_REQUEST = registry.by_kind("EnrollmentRequest")
@@ -98,15 +101,22 @@ def judge(csr: str, makers: Roots) -> Verdict | None:
     return Verdict(conditions.FALSE, CHALLENGE_REQUIRED, _REQUIRED)
 
 
-def judge_again(snapshot: Snapshot, namespace: str, device: str, csr: str) -> Verdict | None:
-    """What a bundle shows that an enrolled device sends: that the TPM which answered the challenge
-    of its enrolment holds this key too. None for an ordinary request."""
+def judge_again(enrolled: Json | None, signer: str, csr: str) -> Verdict | None:
+    """What an enrolled device's request shows, given the one that it enrolled by: that the TPM
+    which answered the challenge then holds this key too. None where nothing is to be shown.
+
+    With a bundle the TPM says so itself. Without one the key must be the very one of the enrolment
+    if the certificate is to say who the device is: or whoever read a certificate's key that lies in
+    a file could go on as the device from anywhere, for as long as it renews.
+    """
+    is_proven = enrolled is not None and _is_proven(enrolled)
     if not tpmbundle.is_bundle(csr):
-        return None
-    enrolled = snapshot.get(ENROLLMENT_REQUEST, namespace, device)
-    found = None if enrolled is None else _condition(enrolled)
+        if enrolled is None or not is_proven or signer not in signers.MANAGEMENT:
+            return None
+        is_same = _key_of(csr) == _key_of(enrolled["spec"]["csr"])
+        return None if is_same else Verdict(conditions.FALSE, VERIFICATION_FAILED, _ANOTHER_KEY)
     try:
-        if enrolled is None or found is None or found["status"] != conditions.TRUE:
+        if enrolled is None or not is_proven:
             raise Unproven("the device did not enrol by a TPM that was verified")
         known = tpmbundle.read(enrolled["spec"]["csr"]).lak
         bundle = tpmbundle.read(csr)
@@ -153,8 +163,7 @@ def integrity_of(request: Json) -> Json:
 def endorsement_of(request: Json) -> str:
     """SHA-256 in hexadecimal of the endorsement key of the TPM that was shown to have the key of
     the request (of its DER, as `tpm2_readpublic -f der` writes it); empty where none was."""
-    found = _condition(request)
-    if found is None or found["status"] != conditions.TRUE:
+    if not _is_proven(request):
         return ""
     bundle = tpmbundle.read(request["spec"]["csr"])
     key = tpmroots.certificate_in(bundle.ek_certificate).public_key()
@@ -162,6 +171,18 @@ def endorsement_of(request: Json) -> str:
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     return hashlib.sha256(der).hexdigest()
+
+
+def _is_proven(request: Json) -> bool:
+    found = _condition(request)
+    return found is not None and found["status"] == conditions.TRUE
+
+
+def _key_of(csr: str) -> bytes:
+    """Both forms were read before they were stored, or came here."""
+    return tpmbundle.signing_request(csr).public_key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
 
 
 def _condition(request: Json) -> Json | None:

@@ -58,7 +58,11 @@ async def create_csr(
     organization, verdict = await operations.store.read(
         lambda s: (
             organization_of(s, namespace),
-            attesting.judge_again(s, namespace, device, text),
+            attesting.judge_again(
+                s.get(attesting.ENROLLMENT_REQUEST, namespace, device) if device else None,
+                document["spec"]["signerName"],
+                text,
+            ),
         )
     )
     is_trusted = verdict is None or verdict.status == conditions.TRUE

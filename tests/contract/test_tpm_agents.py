@@ -19,7 +19,7 @@ import yaml
 
 from agent import tpm as agent_tpm
 from apiserver.agentapi.settings import AgentApiSettings
-from apiserver.pki import tpmbundle, tpmroots
+from apiserver.pki import signers, tpmbundle, tpmroots
 from resources.registry import ENROLLMENT_REQUEST
 from tests.contract.test_tpm_enrollment import challenge, request, verified
 from tests.fakes import agent_client, software_tpm, swtpm
@@ -274,6 +274,27 @@ async def test_a_swapped_key_is_refused(service: AgentService, keys: Keys) -> No
     document = await posted(service, name, base64.b64encode(swapped).decode())
     assert verified(document) == ("False", "TPMVerificationFailed")
     assert "another key" in document["status"]["conditions"][0]["message"]
+
+
+async def test_a_device_of_a_tpm_renews_with_the_key_in_it_alone(
+    service: AgentService, keys: Keys
+) -> None:
+    await posted(service, keys.name, keys.bundle())
+    assert await challenge(service, keys.name, keys.activate) == "success"
+    await service.approve(keys.name)
+    common_name = f"device:{keys.name}"
+    question = {"do": "request", "tcti": TCTI, "key": keys.key, "commonName": common_name}
+    from_tpm = str(agent_tpm.answer(question)["csr"])
+    from_file = agent_client.signing_request(software_tpm.new_key(), common_name)
+    # Whoever holds a certificate of the device, whatever its key.
+    grant = {"signer": signers.DEVICE_ENROLLMENT, "fingerprint": common_name}
+    async with service.connection(common_name, **grant) as connection:
+        for number, (pem, is_signed) in enumerate(((from_file, False), (from_tpm, True))):
+            body = service.agent().renewal_body(request=base64.b64encode(pem.encode()).decode())
+            body["metadata"]["name"] = f"{keys.name}-{number}"
+            answer = await connection.send("POST", "/certificatesigningrequests", json=body)
+            assert answer.code == 201, answer
+            assert bool(answer.json["status"].get("certificate")) is is_signed
 
 
 async def test_what_is_copied_to_another_machine_is_of_no_use_there(

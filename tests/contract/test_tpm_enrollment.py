@@ -15,7 +15,7 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from apiserver import admitting, approvals
+from apiserver import admitting, approvals, certifying
 from apiserver.agentapi import grpc as ours
 from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.operations import WriteOptions
@@ -325,6 +325,36 @@ async def test_an_enrolled_device_asks_with_its_tpm_again(
     reason = "TPMVerificationSucceeded" if is_good else "TPMVerificationFailed"
     assert found["TPMVerified"] == (outcome, reason)
     assert ("Approved" in found) is bool(status.get("certificate")) is is_good
+
+
+async def test_who_enrolled_by_a_tpm_renews_with_the_key_in_it_and_no_other(
+    service: AgentService, tpm: SoftwareTpm
+) -> None:
+    agent = service.agent()
+    agent.key, agent.name = tpm.key, tpm.name
+    async with service.connection() as factory:
+        assert (await agent.enrol(factory, csr=tpm.bundle())).code == 201
+        assert await challenge(service, tpm.name, tpm.activate) == "success"
+        await service.approve(agent.name)
+        certificate = await agent.wait_for_certificate(factory)
+    async with agent.connection(certificate) as connection:
+        for key, is_signed in ((software_tpm.new_key(), False), (tpm.key, True)):
+            body = agent.renewal_body(key)
+            body["metadata"]["name"] += str(is_signed).lower()
+            answer = await connection.send("POST", "/certificatesigningrequests", json=body)
+            assert answer.code == 201, answer
+            status = answer.json["status"]
+            assert bool(status.get("certificate")) is is_signed
+            said = {c["type"]: c["reason"] for c in status["conditions"]}
+            refused = {"TPMVerified": "TPMVerificationFailed"}
+            assert said == ({"Approved": "Approved"} if is_signed else refused)
+        # It waits, and a person may decide.
+        name = f"{agent.name}-0123abcdfalse"
+        decision = {"status": {"conditions": [{"type": "Approved", "status": "True"}]}}
+        approved = await certifying.sign_csr(
+            service.operations, service.issuing, PERSON, "default", name, decision
+        )
+        assert approved["status"]["certificate"]
 
 
 async def test_a_device_does_not_vouch_for_itself(service: AgentService, tpm: SoftwareTpm) -> None:
