@@ -67,6 +67,7 @@ def insert_device(tx: Transaction, document: Json) -> dict[str, Any]:
         "retry_generation": 0,
         "render_needed": 0,
         "render_error": None,
+        "waits_for": None,
         "spec_valid": None,
         "decommissioning": 0,
         "pause": pause.FREE,
@@ -200,7 +201,7 @@ def update_device(tx: Transaction, row: Mapping[str, Any], old: Json, new: Json)
     if respecified or relabelled:
         changes["inputs_version"] = row["inputs_version"] + 1
     if relabelled and resolving.looks_at(tx, row, was, metadata):
-        changes["render_needed"] = 1
+        changes |= {"render_needed": 1, "waits_for": None}
     if new.get("status") != old.get("status"):
         said = devices.with_integrity(row, _agent_part(new.get("status") or {}), is_own_word=False)
         changes |= devices.reported_changes(row, said)

@@ -69,7 +69,7 @@ def _keep_inputs(
     spec = tx.documents.fetch(tx.connection, [row["spec_digest"]])[row["spec_digest"]]
     kept = digest.canonical({"spec": row["spec_digest"], "inputs": found})
     try:
-        inputs.accept(tx, tx.digest_of(kept), spec, found, "")
+        inputs.accept(tx, tx.digest_of(kept), spec, found, "", templated=False)
     except Invalid as problem:
         raise errors.unprocessable(DEVICE, name, problem) from problem
     return tx.put_content(kept)

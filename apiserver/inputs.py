@@ -20,25 +20,40 @@ from resources.manifest import File, Frozen
 NAMED = 20
 
 
-def accept(tx: Transaction, parent: str, template: Json, inputs: Sequence[Json], path: str) -> None:
+def accept(
+    tx: Transaction,
+    parent: str,
+    template: Json,
+    inputs: Sequence[Json],
+    path: str,
+    *,
+    templated: bool = True,
+) -> None:
     """Check that `inputs` freeze `template` and are all here, and keep them while `parent` (a uid,
     or a digest) is there. Raises Invalid, with the digests that are missing."""
     complaints = [
         FieldError(f"{path}.inputs", REQUIRED, f"{where} is not frozen")
-        for where, provider in render.outside(template)
+        for where, provider in render.fixed(template, templated=templated)
         if all(provider["name"] != found["name"] for found in inputs)
     ]
     if complaints:
         raise Invalid(complaints)
+    keep(tx, parent, inputs, f"{path}.inputs")
+
+
+def keep(tx: Transaction, parent: str, found: Sequence[Json], path: str) -> None:
+    """Check that the `manifest` of each of `found`, and what it names, is here, and keep them while
+    `parent` is there. Raises Invalid, with the digests that are missing."""
+    complaints: list[FieldError] = []
     pairs: list[tuple[str, str]] = []
-    bodies = contents.read(tx.connection, tx.keys, [found["manifest"] for found in inputs])
-    for number, found in enumerate(inputs):
-        here, name = f"{path}.inputs[{number}].manifest", found["manifest"]
+    bodies = contents.read(tx.connection, tx.keys, [each["manifest"] for each in found])
+    for number, each in enumerate(found):
+        here, name = f"{path}[{number}].manifest", each["manifest"]
         if name not in bodies:
             complaints.append(FieldError(here, NOT_FOUND, f"{name} is not stored"))
             continue
         pairs.append((parent, name))
-        files = _files(bodies[name], here)
+        files = files_of(bodies[name], here)
         pairs += [(name, file.digest) for file in files]
         missing = contents.missing(tx.connection, (file.digest for file in files))
         complaints += [
@@ -63,7 +78,7 @@ def load(snapshot: Snapshot, inputs: Sequence[Json]) -> Frozen:
         here, name = f"inputs[{number}].manifest", found["manifest"]
         if name not in bodies:
             raise Invalid([FieldError(here, NOT_FOUND, f"{name} is not stored")])
-        files[found["name"]] = _files(bodies[name], here)
+        files[found["name"]] = files_of(bodies[name], here)
     every = [file for some in files.values() for file in some]
     if problem := manifest.check_whole((), sum(file.size for file in every)):
         raise Invalid([FieldError("inputs", INVALID, problem)])
@@ -74,7 +89,8 @@ def load(snapshot: Snapshot, inputs: Sequence[Json]) -> Frozen:
     return Frozen(files, blobs)
 
 
-def _files(body: bytes, path: str) -> tuple[File, ...]:
+def files_of(body: bytes, path: str) -> tuple[File, ...]:
+    """The files of a manifest. Raises Invalid."""
     try:
         return manifest.parse(body)
     except Invalid as problem:

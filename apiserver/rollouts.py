@@ -13,10 +13,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
-from apiserver import errors, inputs
+from apiserver import errors, fetching, inputs
 from apiserver.resolving import Chunk, Resolver, drafted
 from apiserver.store import Snapshot, Store, Transaction, givens, overriding, rolling, sets
-from resources import overrides, parameters, registry, render, rollout_plan, selectors
+from resources import (
+    overrides,
+    parameters,
+    references,
+    registry,
+    render,
+    rollout_plan,
+    selectors,
+)
 from resources.errors import Invalid
 from resources.kind import Json
 
@@ -32,8 +40,10 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
     the disruption budget allows of it, the policy of the Rollout says.
 
     Answers {bound, rendered, remaining, failed}; for the failed the template could not be rendered,
-    and they say why. Repeating it is harmless: what is bound is not taken again. 409 when the
-    Rollout is paused, aborted or another one's, 422 when the template version cannot be rendered.
+    and they say why. Where parameters decide what is fetched from outside, `waiting` says how many
+    devices were left until that is there. Repeating it is harmless: what is bound is not taken
+    again. 409 when the Rollout is paused, aborted or another one's, 422 when the template version
+    cannot be rendered.
     """
     limit = request.get("limit", MAX_LIMIT)
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
@@ -70,7 +80,7 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
 async def _bind_each(store: Store, work: _Work, resolver: Resolver, limit: int) -> Json:
     """`bind`, where the template has parameters: each device has its own, or a reason why not. What
     that is, is made on a snapshot, and taken if the device's inputs are the same still."""
-    bound = rendered = failed = 0
+    bound = rendered = failed = waiting = 0
     after = ""
     while bound < limit:
         size = min(limit - bound, sets.CHUNK)
@@ -78,9 +88,9 @@ async def _bind_each(store: Store, work: _Work, resolver: Resolver, limit: int) 
         find = partial(rolling.to_bind, target=work.target, choice=work.choice, **how)
         chunk = await store.read(partial(resolver.resolve, find=find))
         if chunk.devices:
-            taken, refused = await store.write(partial(_bind_chunk, work=work, chunk=chunk))
+            taken, left = await store.write(partial(_bind_chunk, work=work, chunk=chunk))
             bound, rendered = bound + taken.rows, rendered + taken.rendered
-            failed += refused
+            failed, waiting = failed + left.refused, waiting + left.waiting
         if chunk.asked == size or len(chunk.devices) < chunk.asked:
             after = chunk.last
         elif after:
@@ -94,32 +104,35 @@ async def _bind_each(store: Store, work: _Work, resolver: Resolver, limit: int) 
         chunk = await store.read(partial(resolver.resolve, find=find))
         if not chunk.devices:
             break
-        taken, refused = await store.write(partial(_give_chunk, work=work, chunk=chunk))
+        taken, left = await store.write(partial(_give_chunk, work=work, chunk=chunk))
         given, rendered = given + len(chunk.devices), rendered + taken.rendered
-        failed += refused
+        failed, waiting = failed + left.refused, waiting + left.waiting
     remaining = await store.read(lambda s: _remaining(s, work, store.now()))
-    return {"bound": bound, "rendered": rendered, "remaining": remaining, "failed": failed}
+    answer = {"bound": bound, "rendered": rendered, "remaining": remaining, "failed": failed}
+    return answer | ({"waiting": waiting} if resolver.is_open else {})
 
 
-def _bind_chunk(tx: Transaction, *, work: _Work, chunk: Chunk) -> tuple[rolling.Bound, int]:
+def _bind_chunk(tx: Transaction, *, work: _Work, chunk: Chunk) -> tuple[rolling.Bound, givens.Left]:
     _put_chunk(tx, work, chunk)
     held, number = work.budget is not None, len(chunk.devices)
     taken = rolling.bind(tx, work.target, work.choice, number, held=held)
     if taken.rows:
         overriding.prune_bound(tx, work.applications)
-    return taken, givens.refuse(tx, work.target, work.choice.batch)
+    return taken, givens.leave(tx, work.target, work.choice.batch)
 
 
-def _give_chunk(tx: Transaction, *, work: _Work, chunk: Chunk) -> tuple[rolling.Bound, int]:
+def _give_chunk(tx: Transaction, *, work: _Work, chunk: Chunk) -> tuple[rolling.Bound, givens.Left]:
     _put_chunk(tx, work, chunk)
     taken = rolling.give(tx, work.target, work.budget_at(tx.now), len(chunk.devices))
-    return taken, givens.refuse(tx, work.target, work.choice.batch)
+    return taken, givens.leave(tx, work.target, work.choice.batch)
 
 
 def _put_chunk(tx: Transaction, work: _Work, chunk: Chunk) -> None:
     _check_live(tx, work.target)
     if chunk.blobs:
         tx.put_contents(chunk.blobs)
+    if chunk.wanted:
+        fetching.want(tx, work.target, chunk.wanted.values())
     givens.put(tx, chunk.devices)
 
 
@@ -182,8 +195,9 @@ def _work(snapshot: Snapshot, namespace: str, fleet: str, request: Json) -> _Wor
         target = rolling.Target(namespace, fleet, name, rollout["metadata"]["name"])
         blobs: Mapping[str, bytes] = {}
         resolver = None
-        if parameters.uses(template):
-            target, resolver = replace(target, is_given=True), Resolver(template, frozen)
+        if parameters.uses(template) or references.are_open(template):
+            target = replace(target, is_given=True)
+            resolver = Resolver(version["metadata"]["uid"], template, frozen)
         else:
             # One render serves every device.
             rendered = render.evaluate(template, name="", labels={}, frozen=frozen)

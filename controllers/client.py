@@ -113,6 +113,20 @@ class Client:
         path = _path(FLIGHTCTL, namespace, "devices", device, "inputs")
         return await self._ask("POST", path, body=request)
 
+    async def values(
+        self, namespace: str, version: str, *, state: str, after: str = "", limit: int = 0
+    ) -> Json:
+        """A page of what single devices need from outside, or got: {items, after}."""
+        path = _path(FLIGHTCTL, namespace, "templateversions", version, "values")
+        query = {"state": state, "after": after, "limit": str(limit)}
+        return await self._ask("GET", path, query=query)
+
+    async def settle(self, namespace: str, version: str, outcomes: Sequence[Json]) -> int:
+        """Say what came of some of it; how much of that was news."""
+        path = _path(FLIGHTCTL, namespace, "templateversions", version, "values")
+        answer = await self._ask("POST", path, body={"outcomes": list(outcomes)})
+        return int(answer["changed"])
+
     # --- sets of devices ------------------------------------------------------------------------
 
     async def update(

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controllers import freezing, pinning, recording, versions
+from controllers import freezing, pinning, recording, values, versions
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client
 from controllers.freezing import Freezer, Unfrozen
-from resources import conditions, digest, render, rollout_plan
+from resources import conditions, digest, references, render, rollout_plan
 from resources.errors import Invalid
 
 Json = dict[str, Any]
@@ -34,10 +34,12 @@ _IN_PROGRESS = {"Waiting": "Waiting", "Suspended": "Suspended"}
 class Look:
     """What came of looking at a fleet. `superseded`: rollouts that are to be looked at, for they
     may be waiting for devices that are away; `follows`: its template points outside, so that it is
-    to be looked at again though nothing here changes."""
+    to be looked at again though nothing here changes; `wants`: the template version of which
+    something may be missing for single devices."""
 
     superseded: Sequence[str] = ()
     follows: bool = False
+    wants: str = ""
 
 
 async def reconcile(
@@ -62,8 +64,11 @@ async def reconcile(
         said = str(problem)
         await _tell(client, fleet, valid=said, passing=passing, rollout=under_way, now=now())
         return Look(follows=isinstance(problem, Unfrozen))
-    if version is None or not versions.is_same(template, inputs, version):
-        target = versions.next_name(fleet, template, inputs, version)
+    moved = values.Moved()
+    if version is not None and versions.is_same(template, inputs, version):
+        moved = await values.moved(client, fleet, version, freezer=freezer)
+    if version is None or moved.inputs or not versions.is_same(template, inputs, version):
+        target = versions.next_name(fleet, template, [*inputs, *moved.inputs], version)
         frozen = {**template, "inputs": inputs} if inputs else template
         try:
             version = await _create_version(client, fleet, target, frozen, now=now())
@@ -81,10 +86,11 @@ async def reconcile(
     if rollout is None or _is_outdated(rollout, policy):
         rollout = await _create_rollout(client, fleet, target, versions.attempt_of(rollout) + 1)
     follows = bool(render.outside(template))
-    fresh = str(stale or "") if follows else None
+    fresh = str(stale or moved.problem) if follows else None
     await _tell(client, fleet, valid="", rollout=rollout, inputs=fresh, now=now())
     current = rollout["metadata"]["name"]
-    return Look([r["metadata"]["name"] for r in rollouts if _is_left_behind(r, current)], follows)
+    behind = [r["metadata"]["name"] for r in rollouts if _is_left_behind(r, current)]
+    return Look(behind, follows, target if references.are_open(template) else "")
 
 
 async def _frozen(

@@ -54,7 +54,7 @@ async def _follow(client: Client, namespace: str, device: Json, freezer: Freezer
     by_name = {found["name"]: found for found in known}
     try:
         spec = freezing.checked(device["spec"], ROOT, templated=False)
-        inputs = await freezer.freeze(namespace, spec, ROOT, by_name, now=now)
+        inputs = await freezer.freeze(namespace, spec, ROOT, by_name, now=now, templated=False)
     except (Unfrozen, Invalid) as problem:
         # What it has stays valid while its sources just do not answer.
         if device["renderNeeded"] or not getattr(problem, "is_passing", False):

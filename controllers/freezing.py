@@ -33,12 +33,13 @@ from controllers.remembering import Memory
 from controllers.remotes import Known, Remotes
 from controllers.secretfiles import HostCluster
 from controllers.sources import Content, Fetched, Unusable
-from resources import configproviders, digest, manifest, render
+from resources import configproviders, digest, manifest, references, render
 from resources.manifest import File
 
 Json = dict[str, Any]
 
-REMEMBERED = 2_000
+# As many as one template version may need for its devices.
+REMEMBERED = 20_000
 # A source that fails is asked again after as long as between two polls, then ever more rarely.
 RETRY_S_MAX = 300.0
 # Of the time between two polls, how long an answer serves everybody who asks for the same.
@@ -115,6 +116,8 @@ class Freezer:
         self._commits: Memory[tuple[Remote, str], str] = Memory(REMEMBERED, monotonic=monotonic)
         self._failed: Memory[tuple[str, str], Failed] = Memory(REMEMBERED, monotonic=monotonic)
         self._kept: Memory[tuple[Hashable, ...], Kept] = Memory(REMEMBERED, monotonic=monotonic)
+        # Of a template version with many values: up to which its sources were asked. See `values`.
+        self.turns: Memory[str, str] = Memory(REMEMBERED, monotonic=monotonic)
 
     async def freeze(
         self,
@@ -125,18 +128,22 @@ class Freezer:
         *,
         now: str,
         pins: Pins = pinning.NONE,
+        templated: bool = True,
     ) -> list[Json]:
-        """The inputs of the providers from outside, in order. `root` is where the template stands
-        (`spec.template.spec`), `known` what they were before, `pins` the commits that are not asked
-        for. Raises Unfrozen, Invalid, and what
-        the client raises."""
+        """The inputs of the providers from outside that give every device the same, in order.
+        `root` is where the template stands (`spec.template.spec`), `known` what they were before,
+        `pins` the commits that are not asked for. Of the others only whether their Repository can
+        be used is looked at. Raises Unfrozen, Invalid, and what the client raises."""
         found: list[Json] = []
         kept: dict[str, Kept] = {}
         troubles: list[Trouble] = []
         for where, provider in render.outside(template):
             name = provider["name"]
             try:
-                one = await self._tried(namespace, provider, pins)
+                if templated and references.is_open(provider):
+                    await self._usable(namespace, provider)
+                    continue
+                one = await self.one(namespace, provider, pins)
                 kept[name] = one
                 found.append(_input(name, one, known.get(name), now))
             except Unusable as problem:
@@ -162,8 +169,9 @@ class Freezer:
         """Something has changed that may be what sources failed for."""
         self._failed.clear()
 
-    async def _tried(self, namespace: str, provider: Json, pins: Pins) -> Kept:
-        """`_one`, unless it failed just now."""
+    async def one(self, namespace: str, provider: Json, pins: Pins) -> Kept:
+        """What a provider gives, whose reference holds no parameters (any more), unless it failed
+        just now. Raises Unusable, and what the client raises."""
         pin = ""
         if reference := provider.get("gitRef"):
             pin = pins.get(pinning.source_of(reference), "")
@@ -194,20 +202,33 @@ class Freezer:
                 return await self._secret(namespace, provider["secretRef"])
         raise AssertionError(provider)
 
-    async def _git(self, namespace: str, reference: Json, pin: str) -> Kept:
+    async def _usable(self, namespace: str, provider: Json) -> None:
+        """Whether its Repository is one to ask. Raises Unusable."""
+        source = configproviders.source_of(provider) or ""
+        if source == "gitRef":
+            await self._remote(namespace, provider[source])
+        elif source == "httpRef":
+            known = await self._repository(namespace, provider[source], source)
+            httpfiles.remote_of(known.repository)
+
+    async def _remote(self, namespace: str, reference: Json) -> Remote:
         known = await self._repository(namespace, reference, "gitRef")
-        path = reference["path"]
         try:
-            remote = known.remote
-            commit = await self._commit(remote, pin or reference["targetRevision"])
+            return known.remote
         except BadRemote as problem:
             cause = f'Repository "{reference["repository"]}": {problem}'
             raise Unusable(gitfiles.REPOSITORY, cause) from problem
+
+    async def _git(self, namespace: str, reference: Json, pin: str) -> Kept:
+        remote, path = await self._remote(namespace, reference), reference["path"]
+        try:
+            commit = await self._commit(remote, pin or reference["targetRevision"])
         except GitError as problem:
             raise gitfiles.unusable(problem) from problem
-        key = (namespace, remote.mirror, path)
+        # With the commit, for other devices may be given other branches of the same path.
+        key = (namespace, remote.mirror, path, commit)
         kept = self._kept.get(key)
-        if kept is None or kept.revision != commit:
+        if kept is None:
             contents = await gitfiles.read(self._mirrors, remote, commit, path)
             kept = await self._keep(namespace, Fetched(contents, commit), gitfiles.PATH)
             self._kept.put(key, kept)
@@ -275,7 +296,7 @@ class Freezer:
 
 def checked(template: Json, root: str, *, templated: bool = True) -> Json:
     """The template, if all that is inside it can be rendered. Raises Invalid."""
-    frozen = {provider["name"] for _, provider in render.outside(template)}
+    frozen = {provider["name"] for _, provider in render.fixed(template, templated=templated)}
     render.check(template, root, templated=templated, frozen=frozen)
     return template
 

@@ -15,6 +15,7 @@ from resources.rollout_plan import Bind, Finish, Note, Wait
 
 Json = dict[str, Any]
 Now = Callable[[], str]
+Wants = Callable[[str], object]
 
 # A hundred thousand devices at the planner's limit, or some batches that are empty, and a bound on
 # one look.
@@ -23,8 +24,11 @@ STEPS_A_LOOK = 40
 log = structlog.get_logger()
 
 
-async def reconcile(client: Client, namespace: str, name: str, *, now: Now) -> float | None:
-    """One look. Returns seconds until the next one, None when the attempt has ended."""
+async def reconcile(
+    client: Client, namespace: str, name: str, *, now: Now, wants: Wants = lambda _: None
+) -> float | None:
+    """One look. Returns seconds until the next one, None when the attempt has ended. `wants` is
+    told the template version of which something is to be fetched first."""
     rollout = await client.get(HOMEPORT, namespace, "rollouts", name)
     if rollout is None or (rollout.get("status") or {}).get("phase") in rollout_plan.ENDED:
         return None
@@ -50,7 +54,7 @@ async def reconcile(client: Client, namespace: str, name: str, *, now: Now) -> f
                 )
                 current = current | {"status": record}
             case Bind():
-                bound = await _bind(client, namespace, rollout, decision)
+                bound = await _bind(client, namespace, rollout, decision, wants)
                 if bound is None:
                     return rollout_plan.BUSY_S
                 if bound < decision.limit:
@@ -61,7 +65,9 @@ async def reconcile(client: Client, namespace: str, name: str, *, now: Now) -> f
     return rollout_plan.BUSY_S
 
 
-async def _bind(client: Client, namespace: str, rollout: Json, decision: Bind) -> int | None:
+async def _bind(
+    client: Client, namespace: str, rollout: Json, decision: Bind, wants: Wants
+) -> int | None:
     """How many were bound; None if the API server knows better than what we read of the rollout."""
     target = rollout["spec"]["target"]
     name = rollout["metadata"]["name"]
@@ -79,6 +85,8 @@ async def _bind(client: Client, namespace: str, rollout: Json, decision: Bind) -
             raise
         log.info("binding refused", rollout=name, reason=error.message)
         return None
+    if answer.get("waiting"):
+        wants(target["templateVersion"])
     log.info("devices bound", rollout=name, bound=answer["bound"], remaining=answer["remaining"])
     return int(answer["bound"])
 

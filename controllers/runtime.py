@@ -25,7 +25,7 @@ from typing import Any
 
 import structlog
 
-from controllers import access, fleets, followers, rollouts, worklist
+from controllers import access, fleets, followers, rollouts, values, worklist
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client, Unreachable
 from controllers.freezing import Freezer
 from controllers.giterrors import BadRemote
@@ -41,6 +41,7 @@ from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
 from controllers.settings import Settings
 from controllers.watching import Watching
+from resources import backlog
 
 RESYNC_S = 300.0
 START_S = 30.0
@@ -50,8 +51,10 @@ PARALLEL, PARALLEL_OUTSIDE, PARALLEL_TRIES = 4, 8, 16
 FOLLOWERS = "Followers"
 # Not a kind either: the note on a Repository, which must not wait for tries of Repositories.
 PUSHES = "Pushes"
+# And neither is this: what single devices need from outside of a template version.
+VALUES = "Values"
 # What is worked on by asking others than the API server.
-OUTSIDE = frozenset(("Fleet", FOLLOWERS, "ResourceSync"))
+OUTSIDE = frozenset(("Fleet", FOLLOWERS, VALUES, "ResourceSync"))
 WATCHED = {
     "fleets": (FLIGHTCTL, "Fleet"),
     "repositories": (FLIGHTCTL, "Repository"),
@@ -215,10 +218,18 @@ class Controllers:
                     client, namespace, name, freezer=freezer, now=self._now
                 )
                 self._add([("Rollout", namespace, rollout) for rollout in look.superseded])
+                if look.wants:
+                    self._add([(VALUES, namespace, look.wants)])
                 return self._follow(key, look.follows)
             case "Followers":
                 any_ = await followers.reconcile(client, namespace, freezer=freezer, now=self._now)
                 return self._follow(key, any_)
+            case "Values":
+                got = await values.fetch(client, namespace, name, freezer=freezer)
+                if got.changed:
+                    self._add([("Rollout", namespace, rollout) for rollout in got.rollouts])
+                    self._add([("Backlog", namespace, backlog.NAME)])
+                return self._follow(key, got.is_missing)
             case "Repository":
                 return await work.repositories.reconcile(namespace, name)
             case "Pushes":
@@ -227,11 +238,16 @@ class Controllers:
             case "ResourceSync":
                 return await work.syncs.reconcile(namespace, name)
             case "Rollout":
-                return await rollouts.reconcile(client, namespace, name, now=self._now)
+                wants = self._wants(namespace)
+                return await rollouts.reconcile(client, namespace, name, now=self._now, wants=wants)
             case "Backlog":
                 self._add([(FOLLOWERS, namespace, name)])
-                return await worklist.reconcile(client, namespace, name)
+                wants = self._wants(namespace)
+                return await worklist.reconcile(client, namespace, name, wants=wants)
         raise AssertionError(kind)
+
+    def _wants(self, namespace: str) -> Callable[[str], None]:
+        return lambda version: self._add([(VALUES, namespace, version)])
 
     def _follow(self, key: Key, follows: bool) -> float | None:
         """When to look again at something that outside sources may change."""

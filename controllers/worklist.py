@@ -12,6 +12,7 @@ import structlog
 
 from controllers import versions
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client, Unreachable
+from controllers.rollouts import Wants
 from resources import rollout_plan
 
 Json = dict[str, Any]
@@ -22,14 +23,17 @@ LIMIT = 10_000
 log = structlog.get_logger()
 
 
-async def reconcile(client: Client, namespace: str, name: str) -> float | None:
-    """Work off a namespace's backlog. Returns seconds until the next look, or None."""
+async def reconcile(
+    client: Client, namespace: str, name: str, *, wants: Wants = lambda _: None
+) -> float | None:
+    """Work off a namespace's backlog. Returns seconds until the next look, or None. `wants` is told
+    the template versions of which something is to be fetched first."""
     backlog = await client.get(HOMEPORT, namespace, "backlogs", name)
     waiting: Json = ((backlog or {}).get("status") or {}).get("fleets") or {}
     problems: list[Exception] = []
     for fleet in sorted(waiting):
         try:
-            await _bind_fleet(client, namespace, fleet)
+            await _bind_fleet(client, namespace, fleet, wants)
         except (ApiError, Unreachable) as problem:
             # One fleet that cannot be bound must not keep the others waiting.
             problem.add_note(f"fleet {fleet}")
@@ -39,7 +43,7 @@ async def reconcile(client: Client, namespace: str, name: str) -> float | None:
     return RECHECK_S if waiting else None
 
 
-async def _bind_fleet(client: Client, namespace: str, fleet: str) -> None:
+async def _bind_fleet(client: Client, namespace: str, fleet: str, wants: Wants) -> None:
     target = versions.newest(
         await client.heads(FLIGHTCTL, namespace, "templateversions", f"spec.fleet={fleet}")
     )
@@ -61,4 +65,6 @@ async def _bind_fleet(client: Client, namespace: str, fleet: str) -> None:
             raise
         log.info("backlog left", fleet=fleet, reason=error.message)
         return
+    if target and answer.get("waiting"):
+        wants(target)
     log.info("backlog bound", fleet=fleet, bound=answer["bound"], remaining=answer["remaining"])

@@ -135,17 +135,6 @@ def uses(template: Json) -> Used:
     return found
 
 
-def from_outside(template: Json) -> list[str]:
-    """Paths of the parameters that decide what is fetched from outside."""
-    return [
-        path
-        for number, provider in _items(template, "config")
-        for source, keys in SOURCES.items()
-        for path, holder, key in _in(provider.get(source), f"config[{number}].{source}", keys)
-        if is_parameterised(holder.get(key))
-    ]
-
-
 def resolve(spec: Json, name: str, labels: Mapping[str, str]) -> list[str]:
     """Put the values for a device in the place of all parameters, and say where there were any.
     Raises Unresolved with all that is wrong."""

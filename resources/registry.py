@@ -137,7 +137,7 @@ TEMPLATE_VERSION = Kind(
     description="A fleet's template as it was at one moment, everything outside it frozen.",
     short_names=("tv",),
     categories=_CATEGORIES,
-    subresources=(_STATUS,),
+    subresources=(_STATUS, Subresource("values", ("get", "create"), "FrozenValues")),
     columns=(Column("Fleet", ".spec.fleet", description="Whose template it is."), _AGE),
     selectable=("metadata.owner", "spec.fleet"),
     validate=templateversion.check,

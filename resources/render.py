@@ -14,11 +14,12 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from resources import configproviders, device, formats, manifest, parameters
+from resources import configproviders, device, formats, manifest, parameters, references
 from resources.copying import copied
 from resources.errors import FORBIDDEN, INVALID, NOT_SUPPORTED, FieldError, Invalid
 from resources.manifest import File, Frozen
 from resources.parameters import Unresolved
+from resources.references import Reference
 
 Json = dict[str, Any]
 
@@ -27,8 +28,7 @@ _PARTS = ("os", "resources", "systemd", "updatePolicy", "decommissioning")
 
 
 class NotFrozen(Invalid):
-    """The template points at something outside that has not been fetched and frozen, or that would
-    have to be for each device, since it depends on parameters."""
+    """The template points at something outside that has not been fetched and frozen."""
 
 
 class Unsupported(Invalid):
@@ -69,11 +69,13 @@ def evaluate(
     templated: bool = True,
     frozen: Frozen = manifest.NOTHING,
 ) -> Rendered:
-    """`render` of what has passed `check`, for who has many devices. Raises Unresolved."""
-    spec = {key: copied(value) for key, value in template.items() if key not in BESIDE}
-    if templated and (resolved := parameters.resolve(spec, name, labels)):
+    """`render` of what has passed `check`, for who has many devices. `frozen` holds what the
+    device's own references gave, too. Raises Unresolved."""
+    spec, resolved = _resolved(template, name, labels, templated=templated)
+    if resolved:
         frozen = _relocated(template, spec, frozen)
-        _check_resolved(spec, frozen, moves=any(path.endswith(_PATHS) for path in resolved))
+        if complaints := list(_together(template, spec, frozen, resolved)):
+            raise Unresolved(complaints)
     rendered: Json = {key: spec[key] for key in _PARTS if key in spec}
     image = (spec.get("os") or {}).get("image")
     if image:
@@ -85,6 +87,28 @@ def evaluate(
     rendered["applications"] = [_application(a) for a in spec.get("applications") or ()]
     rendered["consoles"] = spec.get("consoles") or []
     return Rendered(spec, rendered)
+
+
+def needed(template: Json, *, name: str, labels: Mapping[str, str]) -> list[Reference]:
+    """What a device needs of the template's open providers, if it could be rendered then. Raises
+    Unresolved with all that is wrong already."""
+    spec, _ = _resolved(template, name, labels)
+    found = references.of(template, spec)
+    if complaints := list(references.too_long(found)):
+        raise Unresolved(complaints)
+    return found
+
+
+def _resolved(
+    template: Json, name: str, labels: Mapping[str, str], *, templated: bool = True
+) -> tuple[Json, list[str]]:
+    """The specification of a device, and the fields that held parameters. Raises Unresolved for
+    what nobody may have written."""
+    spec = {key: copied(value) for key, value in template.items() if key not in BESIDE}
+    resolved = parameters.resolve(spec, name, labels) if templated else []
+    if resolved and (complaints := list(device.check_spec(spec, ""))):
+        raise Unresolved(replace(error, path=error.path.removeprefix(".")) for error in complaints)
+    return spec, resolved
 
 
 # Of a TemplateVersion's status: what is not template.
@@ -100,12 +124,22 @@ def outside(template: Json) -> list[tuple[str, Json]]:
     ]
 
 
+def fixed(template: Json, *, templated: bool = True) -> list[tuple[str, Json]]:
+    """Those whose content is the same for every device: in a device's own spec, all."""
+    return [
+        (path, provider)
+        for path, provider in outside(template)
+        if not (templated and references.is_open(provider))
+    ]
+
+
 def check(
     template: Json, root: str = "", *, templated: bool = True, frozen: Container[str] = ()
 ) -> None:
     """Raise NotFrozen, Unsupported, or Invalid for parameters that no device can have, with all
     complaints of the sort, if it cannot be rendered.
-    `frozen` are the names of the providers from outside whose content is there."""
+    `frozen` are the names of the providers from outside whose content is there; of a template,
+    that of open ones is known for a device only."""
     prefix = f"{root}." if root else ""
     if templated and (complaints := list(parameters.check(template, root))):
         raise Invalid(complaints)
@@ -114,13 +148,9 @@ def check(
     ]
     if unsupported:
         raise Unsupported(unsupported)
-    depending = parameters.from_outside(template) if templated else ()
-    if depending:
-        detail = "what is fetched from outside cannot depend on parameters yet"
-        raise NotFrozen(FieldError(prefix + path, NOT_SUPPORTED, detail) for path in depending)
     missing = [
         FieldError(prefix + path, FORBIDDEN, "its content has not been fetched")
-        for path, provider in outside(template)
+        for path, provider in fixed(template, templated=templated)
         if provider["name"] not in frozen
     ]
     if missing:
@@ -154,16 +184,21 @@ def _relocated(template: Json, spec: Json, frozen: Frozen) -> Frozen:
 _PATHS = (".path", ".filePath", ".mountPath")
 
 
-def _check_resolved(spec: Json, frozen: Frozen, *, moves: bool) -> None:
-    """Raise Unresolved for what nobody may have written. `moves`: some path had a parameter."""
-    if complaints := list(device.check_spec(spec, "")):
-        raise Unresolved(replace(error, path=error.path.removeprefix(".")) for error in complaints)
-    if moves:
-        paths = [file.path for files in frozen.files.values() for file in files]
-        for provider in spec.get("config") or ():
-            paths += [entry["path"] for entry in provider.get("inline") or ()]
-        if problem := manifest.check_whole(paths, 0):
-            raise Unresolved([FieldError("config", INVALID, problem)])
+def _together(
+    template: Json, spec: Json, frozen: Frozen, resolved: Sequence[str]
+) -> Iterator[FieldError]:
+    """What is wrong with all files of a device, where that was not known before."""
+    is_open = references.are_open(template)
+    if not (is_open or any(path.endswith(_PATHS) for path in resolved)):
+        return
+    files = [file for some in frozen.files.values() for file in some]
+    paths, size = [file.path for file in files], sum(file.size for file in files)
+    for provider in spec.get("config") or ():
+        for entry in provider.get("inline") or ():
+            paths.append(entry["path"])
+            size += len(entry.get("content") or "")
+    if problem := manifest.check_whole(paths, size if is_open else 0):
+        yield FieldError("config", INVALID, problem)
 
 
 def _unsupported(template: Json) -> Iterator[tuple[str, str]]:

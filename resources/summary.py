@@ -12,6 +12,7 @@ from typing import Any
 Json = Mapping[str, Any]
 
 NOT_RENDERED = "Device could not be updated to the fleet's latest device spec: "
+FETCHING = "What the device's configuration takes from outside is being fetched."
 DISCONNECTED = "The device is disconnected: it was last seen more than 5 minutes ago."
 AWAITING = "The device has not reconnected since the service was restored."
 NEVER_SEEN = "The device is disconnected: it has never been seen."

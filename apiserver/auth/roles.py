@@ -46,6 +46,7 @@ ROLES: Mapping[str, Grants] = MappingProxyType(
             "repositories": READ | {"patch"},
             "resourcesyncs": READ | {"patch"},
             "templateversions": EVERYTHING,
+            "templateversions/values": frozenset({"get", "create"}),
             "rollouts": EVERYTHING,
             "backlogs": EVERYTHING,
             "events": EVERYTHING,

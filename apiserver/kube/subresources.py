@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from apiserver import acting, decommissioning, followers, resuming, showing
+from apiserver import acting, decommissioning, fetching, followers, resuming, showing
 from apiserver.auditing import Act
 from apiserver.errors import BadRequest, Unprocessable
 from apiserver.kube import bodies, reading, rendering, writing
@@ -130,6 +130,30 @@ async def _following(request: web.Request, target: Target) -> web.StreamResponse
     return await rendering.plain(request, answer)
 
 
+async def _values(request: web.Request, target: Target) -> web.StreamResponse:
+    face = request.app[FACE]
+    limit = options.integer(request.query, "limit", FOLLOWING_MAX) or FOLLOWING_MAX
+    state = request.query.get("state", "missing")
+    if state not in ("missing", "frozen"):
+        raise BadRequest("state must be missing or frozen")
+    answer = await fetching.page(
+        face.operations.store,
+        target.place,
+        target.name,
+        is_open=state == "missing",
+        after=request.query.get("after", ""),
+        limit=limit,
+    )
+    return await rendering.plain(request, answer)
+
+
+async def _settle(request: web.Request, target: Target) -> web.StreamResponse:
+    face = request.app[FACE]
+    body, warnings = await bodies.document(request, writing.write_query(request))
+    answer = await fetching.settle(face.operations.store, target.place, target.name, body)
+    return await rendering.plain(request, answer, warnings=warnings)
+
+
 async def _decommission(request: web.Request, target: Target) -> web.StreamResponse:
     face = request.app[FACE]
     query = writing.write_query(request)
@@ -220,6 +244,8 @@ _HANDLERS: Mapping[tuple[str, str, str], Handler] = {
     ("CertificateSigningRequest", "enrollmentconfig", "get"): _enrollment_config,
     ("Fleet", "bindings", "create"): _bind,
     ("Fleet", "progress", "get"): _progress,
+    ("TemplateVersion", "values", "get"): _values,
+    ("TemplateVersion", "values", "create"): _settle,
     ("Device", "decommission", "update"): _decommission,
     ("Device", "lifecycle", "create"): _act,
     ("Fleet", "lifecycle", "create"): _act,

@@ -1,7 +1,8 @@
 """Templates with parameters: what a template version is for each device, while devices are bound.
 
 A scratch table holds it for one transaction; `rolling` joins with it. It counts as long as the
-inputs of the device are those that it was made from. Of what cannot be made the device keeps why.
+inputs of the device are those that it was made from. Of what cannot be made the device keeps why;
+of what is not fetched yet, what it waits for.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from apiserver.store import wants
 from apiserver.store.rolling import Attempt, Target
 from apiserver.store.sets import count_scratch, in_scratch, log_scratch, run
 from resources import summary
@@ -20,9 +22,14 @@ if TYPE_CHECKING:
     from apiserver.store.snapshot import Snapshot, Transaction
 
 
+# Of the scratch table's rows, those that are no document.
+_LEFT = "(e.render_error IS NOT NULL OR e.waits_for IS NOT NULL)"
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the template is for one device: two digests and an image, or why it cannot be."""
+    """What the template is for one device: two digests and an image, or why it cannot be. With
+    `waits_for` (a mark of `wants`) something is missing that is fetched by itself."""
 
     uid: str
     inputs_version: int
@@ -30,24 +37,35 @@ class Given:
     rendered_digest: str = ""
     os_image: str = ""
     render_error: str | None = None
+    waits_for: str | None = None
 
 
 def put(tx: Transaction, devices: Sequence[Given]) -> None:
     """Fill the scratch table, in one statement."""
     tx.dialect.scratch(tx.connection, "given")
-    columns, rows = tx.dialect.json_rows(":given", 6)
+    columns, rows = tx.dialect.json_rows(":given", 7)
     columns[1] = f"CAST({columns[1]} AS BIGINT)"
     run(
         tx.connection,
         "INSERT INTO given (uid, inputs_version, spec_digest, rendered_digest, os_image,"
-        f" render_error) SELECT {', '.join(columns)} FROM {rows}",
+        f" render_error, waits_for) SELECT {', '.join(columns)} FROM {rows}",
         {"given": orjson.dumps([astuple(device) for device in devices]).decode()},
     )
 
 
-def refuse(tx: Transaction, target: Target, batch: int) -> int:
-    """Write down why the template cannot be rendered for those of the devices for which it cannot.
-    They keep what they have, and are tried again when their inputs change."""
+@dataclass(frozen=True, slots=True)
+class Left:
+    """How many devices got no document: for their own inputs' sake, or since something is not
+    there yet."""
+
+    refused: int
+    waiting: int
+
+
+def leave(tx: Transaction, target: Target, batch: int) -> Left:
+    """Write down why the template cannot be rendered for those of the devices for which it cannot,
+    or cannot yet. They are in the batch, and keep what they have. Those for whom only their own
+    inputs help are tried again when these change; the others wait for what is fetched."""
     dialect = tx.dialect
     updated = (
         "CASE WHEN d.updated_status = 'Updating' THEN d.updated_status"
@@ -62,25 +80,29 @@ def refuse(tx: Transaction, target: Target, batch: int) -> int:
         " SELECT row_number() OVER (ORDER BY d.name), d.uid, d.namespace, d.name, d.labels,"
         " d.owner, d.owner, d.alias, d.fleet, d.fleet, d.summary_status,"
         f" {updated}, d.updated_status, d.applications_status, d.lifecycle_status, d.os_mode,"
-        " d.connected, 0, d.render_needed"
+        " d.connected, CASE WHEN e.waits_for IS NULL THEN 0 ELSE 1 END, d.render_needed"
         " FROM device d JOIN given e ON e.uid = d.uid AND e.inputs_version = d.inputs_version"
-        " WHERE d.fleet = :fleet AND d.candidates IS NULL AND d.decommissioning = 0"
-        f" AND e.render_error IS NOT NULL AND {dialect.among('d.uid', 'SELECT uid FROM given')}",
+        " WHERE d.fleet = :fleet AND d.candidates IS NULL AND d.decommissioning = 0 AND d.pause = 0"
+        f" AND {_LEFT} AND {dialect.among('d.uid', 'SELECT uid FROM given')}",
         {"fleet": target.fleet},
     ).rowcount
     if not taken:
-        return 0
+        return Left(0, 0)
     first = tx.next_version(taken)
     log_scratch(tx, first)
-    _, waited, _, _ = count_scratch(tx)
+    _, waited, waits, _ = count_scratch(tx)
     is_member = "device.rollout = :rollout AND device.rollout_batch IS NOT NULL"
+    # How long it waits counts for its batch; what is told meanwhile begins nothing anew.
+    begins = f"e.waits_for IS NOT NULL AND NOT (device.waits_for IS NOT NULL AND {is_member})"
     run(
         tx.connection,
         "UPDATE device SET resource_version = :first + b.n - 1, rollout = :rollout,"
         f" rollout_batch = CASE WHEN {is_member} THEN device.rollout_batch ELSE :batch END,"
-        " render_needed = 0, render_error = e.render_error, updated_status = b.updated_status,"
-        " updated_info = CASE b.updated_status WHEN 'OutOfDate' THEN :because || e.render_error"
-        " ELSE device.updated_info END"
+        " render_needed = b.render_needed, render_error = e.render_error,"
+        f" waits_for = e.waits_for, bound_at = CASE WHEN {begins} THEN :now"
+        " ELSE device.bound_at END, updated_status = b.updated_status,"
+        " updated_info = CASE WHEN b.updated_status <> 'OutOfDate' THEN device.updated_info"
+        " WHEN e.render_error IS NULL THEN :waiting ELSE :because || e.render_error END"
         " FROM bound b JOIN given e ON e.uid = b.uid"
         f" WHERE device.uid = b.uid AND {in_scratch(dialect)}",
         {
@@ -88,11 +110,13 @@ def refuse(tx: Transaction, target: Target, batch: int) -> int:
             "rollout": target.rollout,
             "batch": batch,
             "because": summary.NOT_RENDERED,
+            "waiting": summary.FETCHING,
+            "now": tx.now.timestamp(),
         },
     )
-    if waited:
+    if waited != waits:
         tx.backlog_moved(target.namespace)
-    return int(taken)
+    return Left(taken - waits, waits)
 
 
 def refusals(snapshot: Snapshot, attempt: Attempt, limit: int = 10) -> list[dict[str, Any]]:
@@ -101,8 +125,8 @@ def refusals(snapshot: Snapshot, attempt: Attempt, limit: int = 10) -> list[dict
         snapshot.connection,
         "SELECT render_error AS cause, count(*) AS n, min(name) AS example FROM device"
         " WHERE namespace = :namespace AND fleet = :fleet AND rollout = :rollout"
-        " AND render_error IS NOT NULL AND render_needed = 0 AND candidates IS NULL"
-        " AND decommissioning = 0 GROUP BY render_error ORDER BY n DESC, cause LIMIT :limit",
+        f" AND {wants.refused('device')} AND candidates IS NULL AND decommissioning = 0"
+        " GROUP BY render_error ORDER BY n DESC, cause LIMIT :limit",
         {
             "namespace": attempt.namespace,
             "fleet": attempt.fleet,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from apiserver.store import wants
 from apiserver.store.sets import (
     CHUNK,
     OUT_OF_DATE,
@@ -187,7 +188,7 @@ def _binding(
     where, parameters = _chosen(choice)
     parameters |= _parameters(snapshot, target) | {"after": after, "batch": choice.batch}
     if to is not _ONE:
-        where += f" AND NOT {refused(dialect)}"
+        where += f" AND NOT {_left_alone(dialect)}"
     candidates = f"d.name > :after AND d.candidates IS NULL AND d.pause = 0 AND {unbound}{where}"
     return f"device d{to.d} WHERE {_OURS} AND {candidates}{_given(dialect, to)}", parameters
 
@@ -195,14 +196,16 @@ def _binding(
 def _given(dialect: Dialect, to: _To) -> str:
     if to is not _EACH:
         return ""
-    return f" AND e.render_error IS NULL AND {dialect.among('d.uid', 'SELECT uid FROM given')}"
+    made = "e.render_error IS NULL AND e.waits_for IS NULL"
+    return f" AND {made} AND {dialect.among('d.uid', 'SELECT uid FROM given')}"
 
 
-def refused(dialect: Dialect) -> str:
-    """SQL for a device that this rollout could not render for: it is left alone until its inputs
-    change."""
+def _left_alone(dialect: Dialect) -> str:
+    """SQL for a device that this rollout could not render for, until its inputs change or what it
+    waits for is there."""
     ours = f"NOT ({dialect.distinct_from('d.rollout', ':rollout')})"
-    return f"(d.render_error IS NOT NULL AND d.render_needed = 0 AND {ours})"
+    for_good = "d.render_error IS NOT NULL AND d.render_needed = 0"
+    return f"(({for_good} OR {wants.waits('d')}) AND {ours})"
 
 
 def give(tx: Transaction, target: Target, budget: Budget, limit: int) -> Bound:
@@ -242,7 +245,7 @@ def _giving(
         f" (d.render_needed = 1 OR {differs('d.rendered_template_version', ':template')})"
     )
     if to is not _ONE:
-        waits += f" AND NOT {refused(dialect)}"
+        waits += f" AND NOT {_left_alone(dialect)}"
     counted = (
         f"SELECT {group} AS k, count(*) AS total, sum(CASE WHEN {busy} THEN 1 ELSE 0 END) AS busy,"
         f" sum(CASE WHEN {at_rest} THEN 1 ELSE 0 END) AS rest FROM device d WHERE {_OURS}"
@@ -446,7 +449,7 @@ def _move(
         # Where nothing new comes of it, nobody has to be given anything.
         was = "device.rendered_template_version"
         template = f"CASE b.render_needed WHEN 1 THEN {was} ELSE :template END"
-    columns.append(f"rendered_template_version = {template}")
+    columns.append(f"rendered_template_version = {template}, waits_for = NULL")
     run(
         tx.connection,
         "UPDATE device SET resource_version = :first + b.n - 1,"
@@ -511,8 +514,8 @@ def progress(
     rendered = f"({reached} AND render_needed = 0 AND {given})"
     done = f"({rendered} AND reported_version = rendered_version)"
     ours = "coalesce(rollout, '') = :rollout"
-    broken = f"({is_one} AND {ours} AND render_error IS NOT NULL)"
-    refused = f"({broken} AND render_needed = 0 AND NOT {rendered})"
+    broken = f"({is_one} AND {ours} AND {wants.broken('device')})"
+    refused = f"({broken} AND {wants.refused('device')} AND NOT {rendered})"
     bound = f"({reached} AND NOT {refused})"
     went_back = f"({rendered} AND failed_version = rendered_version)"
     failed = f"(NOT {done} AND ({went_back} OR {broken}))"

@@ -24,6 +24,7 @@ from apiserver.store import (
     objects,
     overriding,
     sealing,
+    wants,
     watchrule,
 )
 from apiserver.store.contents import Documents
@@ -296,6 +297,7 @@ class Transaction(Snapshot):
         objects.remove(self.connection, metadata["uid"])
         if kind.kind == "TemplateVersion":
             contents.unrefer(self.connection, metadata["uid"])
+            wants.forget(self.connection, metadata["uid"])
         if kind.kind == "Fleet":
             objects.write_fleet_selector(self.connection, document, gone=True)
             overriding.write_fleet(self.connection, document, gone=True)

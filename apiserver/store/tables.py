@@ -161,6 +161,8 @@ class DeviceRow(SQLModel, table=True):
     retry_generation: int = _big(default=0)
     render_needed: int = _big(default=0)
     render_error: str | None = _text(nullable=True)
+    # The `mark` of what from outside it waits for, or failed for. See `wants`.
+    waits_for: str | None = _text(nullable=True)
     spec_valid: str | None = _text(nullable=True)
     os_image: str = _text(default="")
     decommissioning: int = _big(default=0)
@@ -223,6 +225,33 @@ class DeviceRow(SQLModel, table=True):
             sqlite_where=text("inputs_digest IS NOT NULL"),
             postgresql_where=text("inputs_digest IS NOT NULL"),
         ),
+    )
+
+
+class FrozenValue(SQLModel, table=True):
+    """What a template version takes from outside for some devices only. See `wants`."""
+
+    __tablename__ = "frozen_value"
+    key: str = _text(key=True)
+    # The uid of the template version.
+    version: str = _text()
+    input: str = _text()
+    # What is fetched: JSON, and of it what a commit is looked up by.
+    reference: str = _text()
+    revision_of: str = _text(default="")
+    # What came, once and for all.
+    manifest: str | None = _text(nullable=True)
+    revision: str | None = _text(nullable=True)
+    etag: str | None = _text(nullable=True)
+    files: int = _big(default=0)
+    updated_at: str | None = _text(nullable=True)
+    # Until then: which telling of it devices know, and why it did not come.
+    mark: str | None = _text(nullable=True)
+    problem: str | None = _text(nullable=True)
+    passing: int = _big(default=0)
+    __table_args__ = (
+        Index("frozen_value_by_version", "version", "key"),
+        Index("frozen_value_by_mark", "mark", unique=True),
     )
 
 
@@ -400,6 +429,7 @@ OBJECT_OWNER = table(ObjectOwner)
 FLEET_SELECTOR = table(FleetSelector)
 FLEET_OVERRIDE = table(FleetOverride)
 DEVICE = table(DeviceRow)
+FROZEN_VALUE = table(FrozenValue)
 DEVICE_LABEL = table(DeviceLabel)
 PRESENCE = table(DevicePresence)
 HISTORY = table(DeviceHistory)
@@ -421,5 +451,5 @@ SCRATCH = {
     render_needed BIGINT, old_render_needed BIGINT, rendered_version BIGINT,
     rerendered BIGINT, retried BIGINT, respecified BIGINT""",
     "given": """uid TEXT PRIMARY KEY, inputs_version BIGINT, spec_digest TEXT, rendered_digest TEXT,
-    os_image TEXT, render_error TEXT""",
+    os_image TEXT, render_error TEXT, waits_for TEXT""",
 }

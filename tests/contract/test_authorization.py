@@ -75,6 +75,7 @@ RESOURCES = {
     "authproviders": READABLE,
     "templateversions": KEPT,
     "templateversions/status": SEEN,
+    "templateversions/values": SEEN,
     "rollouts": Row(f"{READ} update patch", READ),
     "rollouts/status": SEEN,
     "backlogs": KEPT,

@@ -13,7 +13,7 @@ import pytest
 
 from apiserver import rollouts
 from apiserver.operations import Operations
-from apiserver.store import Store, devices, rolling, sets
+from apiserver.store import Store, devices, givens, rolling, sets
 from bench.fleet import ADMIN, DEVICE, PLAIN, ROLLOUT, Service
 from resources.kind import Json
 from resources.selectors import parse_fields
@@ -199,8 +199,8 @@ async def test_a_device_that_moved_while_it_was_rendered_is_taken_by_the_next_ca
     )
     chunk = await store.read(partial(work.resolver.resolve, find=find))
     await relabel(service, 1, serial="new")
-    taken, failed = await store.write(partial(rollouts._bind_chunk, work=work, chunk=chunk))
-    assert (taken.rows, failed) == (2, 0)
+    taken, left = await store.write(partial(rollouts._bind_chunk, work=work, chunk=chunk))
+    assert (taken.rows, left) == (2, givens.Left(0, 0))
     assert (await row(service, 1))["template_version"] is None
     assert (await service.bind(request))["bound"] == 1
     assert await given(service, 1) == "serial new\n"

@@ -12,14 +12,14 @@ from apiserver.app import Server
 from apiserver.builtins.events import STORED
 from apiserver.operations import ListOptions
 from bench.fleet import ADMIN, PLAIN
-from controllers import fleets, rollouts, versions
+from controllers import fleets, rollouts, values, versions, worklist
 from controllers.client import FLIGHTCTL, Client
 from controllers.freezing import Freezer
 from controllers.gitmirror import Mirrors
 from controllers.gitprogram import Git
 from controllers.remotes import Remotes
 from controllers.secretfiles import HostCluster
-from resources import conditions, registry
+from resources import backlog, conditions, registry
 
 Json = dict[str, Any]
 
@@ -102,6 +102,17 @@ class Rig:
             return {}
         await rollouts.reconcile(self.client, "default", f"{newest}-1", now=lambda: now)
         return await self.get("TemplateVersion", newest)
+
+    async def fetch(self) -> values.Look:
+        """A look of the controllers at what single devices miss of the newest version."""
+        heads = await self.client.heads(FLIGHTCTL, "default", "templateversions", "spec.fleet=web")
+        newest = versions.newest(heads)
+        assert newest is not None
+        return await values.fetch(self.client, "default", newest, freezer=self.freezer)
+
+    async def join(self) -> None:
+        """A look of the controllers at the backlog."""
+        await worklist.reconcile(self.client, "default", backlog.NAME)
 
     async def condition(self, type_: str = "Valid", of: str = "Fleet", name: str = "web") -> Json:
         document = await self.get(of, name)

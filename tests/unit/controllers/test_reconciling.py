@@ -184,8 +184,8 @@ async def test_a_version_whose_creation_was_not_answered_is_found_again(
                     }
                 ]
             },
-            "spec.template.spec.config[0].httpRef.suffix",
-            id="a source that depends on parameters",
+            "spec.template.spec.config[0].httpRef.repository",
+            id="a source for each device, of a Repository that does not exist",
         ),
     ],
 )

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from resources import digest, parameters, render
+from resources import digest, parameters, references, render
 from resources.errors import Invalid
 from resources.manifest import File, Frozen
 from resources.parameters import Unresolved
-from resources.render import NotFrozen
 from resources.templating import Used
 
 Json = dict[str, Any]
@@ -205,20 +204,94 @@ def test_no_label_leads_to_what_nobody_may_write(template: Json, said: str) -> N
     assert str(caught.value).startswith(said)
 
 
+DECIDING = (".targetRevision", ".gitRef.path", ".suffix", ".name", ".namespace")
+
+
 @pytest.mark.parametrize(("path", "template"), [f for f in FIELDS if "Ref" in f[0]])
-def test_what_is_fetched_from_outside_depends_on_no_parameter_yet(
-    path: str, template: Json
-) -> None:
-    """Where the files go may: they are the same wherever they are put."""
-    frozen = Frozen({"a": ()}, {})
-    if path.endswith(("filePath", "mountPath")):
-        assert render.render(template, name="d", labels={"site": "x"}, frozen=frozen)
+def test_what_decides_what_is_fetched_is_needed_by_the_device(path: str, template: Json) -> None:
+    """Where the files go is not: they are the same wherever they are put."""
+    decides = path.endswith(DECIDING)
+    assert references.are_open(template) == decides
+    render.check(template, frozen=() if decides else ("a",))
+    needed = render.needed(template, name="d", labels={"site": "x"})
+    if not decides:
+        assert needed == []
         return
-    with pytest.raises(NotFrozen) as caught:
-        render.render(template, name="d", labels={"site": "x"}, frozen=frozen)
-    assert str(caught.value) == (
-        f"{path}: Unsupported value: what is fetched from outside cannot depend on parameters yet"
-    )
+    (one,) = needed
+    assert (one.input, one.path) == ("a", path.rpartition(".")[0])
+    assert "x" in one.values[path.rpartition(".")[2]]
+
+
+def test_a_device_needs_what_its_values_come_to_and_nothing_else_of_it() -> None:
+    template = git(targetRevision="{{ upper .metadata.labels.ring }}", path="/{{ `a` }}")
+    needed = [render.needed(template, name=n, labels={"ring": r}) for n, r in ("ab", "cb", "dB")]
+    assert needed[0] == needed[1] == needed[2]
+    assert needed[0][0].values == {"targetRevision": "B", "path": "/a"}
+    keys = {needed[0][0].key(version) for version in ("uid-1", "uid-2")}
+    assert len(keys) == 2, "another version may have other bytes"
+    (other,) = render.needed(template, name="a", labels={"ring": "c"})
+    assert other.key("uid-1") not in keys
+    assert str(needed[0][0]) == '(targetRevision "B", path "/a")'
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("gitRef.path", 'config[0].gitRef.path "/a": gone'),
+        ("gitRef.repository", 'config[0].gitRef.repository (targetRevision "b", path "/a"): gone'),
+        ("httpRef.suffix", 'config[0].gitRef (targetRevision "b", path "/a"): gone'),
+    ],
+)
+def test_why_a_value_is_missing_names_field_and_value(field: str, said: str) -> None:
+    template = git(targetRevision="{{ .metadata.labels.ring }}", path="/a")
+    (needed,) = render.needed(template, name="d", labels={"ring": "b"})
+    assert needed.told(field, "gone") == said
+
+
+def test_the_provider_is_filled_with_what_was_needed() -> None:
+    template = http(suffix=f"/{SITE}")
+    (needed,) = render.needed(template, name="d", labels={"site": "x"})
+    filled = references.filled(template, "a", needed.values)
+    assert filled is not None
+    assert filled[0] == "config[0].httpRef"
+    assert filled[1]["httpRef"] == {"repository": "r", "filePath": "/f", "suffix": "/x"}
+    assert references.filled(template, "b", needed.values) is None
+    assert references.filled(http(suffix="/x"), "a", needed.values) is None
+
+
+def test_nothing_is_fetched_for_a_device_that_cannot_be_rendered_anyway() -> None:
+    """All that is wrong is said together, and no source is asked for the sake of a mistake."""
+    template = http(suffix=f"/{SITE}") | {"os": {"image": "os:{{ .metadata.labels.ring }}"}}
+    with pytest.raises(Unresolved) as caught:
+        render.needed(template, name="d", labels={})
+    assert [error.path for error in caught.value.errors] == ["os.image", "config[0].httpRef.suffix"]
+    with pytest.raises(Unresolved, match=r"^config\[0\]\.secretRef\.name: "):
+        render.needed(secret(name=f"s-{SITE}"), name="d", labels={"site": "Not_A_Name"})
+    with pytest.raises(Unresolved, match=r"^config\[0\]\.gitRef\.targetRevision: "):
+        render.needed(git(targetRevision=f" {SITE}"), name="d", labels={"site": ""})
+    long = http(suffix=f"/{'x' * 2_049}{SITE}")
+    with pytest.raises(Unresolved, match=r"^config\[0\]\.httpRef\.suffix: 2051 characters"):
+        render.needed(long, name="d", labels={"site": "x"})
+
+
+def test_values_are_checked_together_with_everything_else_of_the_device() -> None:
+    blob = digest.of_bytes(b"x")
+    template = {"config": [*git(path=f"/{SITE}")["config"], inline(path="/etc/a/b")["config"][0]]}
+    template["config"][1]["name"] = "b"
+
+    def rendered(**files: int) -> Json:
+        given = [File(path, blob, size) for path, size in files.items()]
+        frozen = Frozen({"a": given}, {blob: b"x"})
+        return render.evaluate(template, name="d", labels={"site": "x"}, frozen=frozen).rendered
+
+    (provider,) = rendered(**{"/etc/c": 1})["config"]
+    assert [file["path"] for file in provider["inline"]] == ["/etc/c", "/etc/a/b"]
+    with pytest.raises(
+        Unresolved, match=r"^config: \"/etc/a\" is both a file and the directory of"
+    ):
+        rendered(**{"/etc/a": 1})
+    with pytest.raises(Unresolved, match=r"^config: the files have \d+ bytes together"):
+        rendered(**{"/etc/c": 33 << 20})
 
 
 def test_frozen_files_go_where_the_device_wants_them() -> None:
