@@ -120,13 +120,55 @@ def test_a_workload_holds_updates(yard: Yard) -> None:
     yard.site.service.kubectl("delete", "fleet", "presses")
 
 
-def test_a_fleet_from_git(yard: Yard, tmp_path: Path) -> None:
-    folder = EXAMPLES / "fleet-from-git"
-    files = {
+def test_a_fleet_with_parameters(yard: Yard, tmp_path: Path) -> None:
+    folder = EXAMPLES / "fleet-with-parameters"
+    device, service = yard.device, yard.site.service
+    service.kubectl("label", "device", yard.uid, "role=gate", "stage=test")
+    _apply(yard, "fleet-with-parameters/fleet.yaml")
+    missing = 'config[0].inline[0].path: line 1, column 21: the device has no label "site"'
+    _until(yard, lambda: missing in _info(yard))
+    service.kubectl("label", "--overwrite", "device", yard.uid, "site=Berlin")
+    conf = f"host = {yard.uid}\nzone = \nstage = test\ndebug = true\n"
+    _until(yard, lambda: device.read("/etc/gates/berlin.conf") == conf)
+    _until(yard, lambda: device.http(8080) == "web v1\n")
+    barrier = "/etc/gates/barrier.conf"
+    with git_server.running(tmp_path / "git") as server:
+        tree = server.repository("sites")
+        tree.push(**_in_git(folder))
+        repository = yaml.safe_load((folder / "repository.yaml").read_text())
+        repository["spec"] = server.https_spec("sites")
+        service.kubectl("apply", "-f", "-", stdin=json.dumps(repository))
+        _apply(yard, "fleet-with-parameters/fleet-with-files.yaml")
+        _until(yard, lambda: device.read(barrier) == "barrier = 2.4 m\n")
+        service.kubectl("label", "--overwrite", "device", yard.uid, "site=Bonn")
+        missing = 'config[1].gitRef.path "/sites/bonn": there is no "sites/bonn" in '
+        _until(yard, lambda: missing in _info(yard))
+        assert device.read(barrier) == "barrier = 2.4 m\n"
+        tree.push(**{"sites/bonn/etc/gates/barrier.conf": "barrier = 2.0 m\n"})
+        _until(yard, lambda: device.read(barrier) == "barrier = 2.0 m\n")
+        _until(yard, lambda: device.read("/etc/gates/bonn.conf") == conf)
+        assert not device.read("/etc/gates/berlin.conf")
+    service.kubectl("delete", "fleet", "gates")
+    service.kubectl("label", "device", yard.uid, "role-", "site-", "stage-")
+
+
+def _info(yard: Yard) -> str:
+    found = yard.site.service.get("device", yard.uid)
+    return str(found["status"]["updated"].get("info"))
+
+
+def _in_git(folder: Path) -> dict[str, str]:
+    """What the README says to put into a repository."""
+    return {
         str(path.relative_to(folder / "git")): path.read_text()
         for path in (folder / "git").rglob("*")
         if path.is_file()
     }
+
+
+def test_a_fleet_from_git(yard: Yard, tmp_path: Path) -> None:
+    folder = EXAMPLES / "fleet-from-git"
+    files = _in_git(folder)
     device, service = yard.device, yard.site.service
     with git_server.running(tmp_path / "git") as server:
         tree = server.repository("bakeries")
