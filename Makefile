@@ -19,7 +19,7 @@ SIDE_BY_SIDE := $(WORKERS) --dist=worksteal --timeout=180
 # devices of the other reboot. A file's tests stay together and in order, for they share devices.
 TWO_FILES := --numprocesses=2 --dist=loadfile -p no:randomly
 
-.PHONY: setup demo check test soak bench docs crds lock clean
+.PHONY: setup demo check test soak bench docs crds packages image lock clean
 
 setup: $(STAMP) ## everything onto a fresh machine
 	@tests/setup/system.sh
@@ -59,6 +59,19 @@ bench: setup ## figures, each beside what it is compared with; FULL=1 has 100 00
 crds: $(STAMP) ## regenerate crds/ from the models, ClusterRoles from the roles (a test fails when they are stale)
 	@$(BIN)/python -m resources.schema crds
 	@$(BIN)/python -m apiserver.auth.clusterroles
+
+packages: ## the agent as a Debian package, and as RPMs where there is rpmbuild, in out/packages
+	@agent/packaging/build-deb.sh out/packages
+	@if command -v rpmbuild >/dev/null; then agent/packaging/build-rpm.sh out/packages; \
+	  else echo "no rpmbuild: no RPMs"; fi
+
+# An operating system that bootc runs, and what its image with the agent in it is called.
+BASE ?= quay.io/fedora/fedora-bootc:42
+TAG ?= localhost/homeport-device:latest
+
+image: ## the agent added to the image BASE of an operating system, as TAG
+	@podman build --file agent/packaging/Containerfile --build-arg BASE=$(BASE) \
+	  --build-arg COMMIT=$$(git rev-parse --short=12 HEAD) --tag $(TAG) .
 
 # All extras but tpm, which builds on libtss2 of the system: tests/setup/tpm.sh has that.
 LOCKED := agent apiserver controllers cli dev

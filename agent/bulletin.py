@@ -22,7 +22,7 @@ log = logging.getLogger("agent.bulletin")
 Json = dict[str, Any]
 
 PATH = "/run/flightctl-agent/status.json"
-ENROLLING, CONNECTED, FAILING = "enrolling", "connected", "failing"
+ENROLLING, ASKING, CONNECTED, FAILING = "enrolling", "asking", "connected", "failing"
 
 
 def rfc3339(moment: datetime) -> str:
@@ -30,7 +30,7 @@ def rfc3339(moment: datetime) -> str:
 
 
 class Bulletin:
-    """`polled` and `waiting` are called by the contact thread, `tell` by the reporter."""
+    """`heard` and `tell` are called by the reporter, the rest by the contact thread."""
 
     def __init__(self, where: world.World, about: Json, path: str = PATH) -> None:
         self._world = where
@@ -40,6 +40,14 @@ class Bulletin:
         self._contact: Json = {"state": ENROLLING}
         self._told: Json = {}
         self._is_well = True
+
+    def asking(self) -> None:
+        """It is enrolled, and a poll is under way, which the service may hold for minutes."""
+        self._set(state=ASKING)
+
+    def heard(self) -> None:
+        """The service has taken a report: it is there, whatever becomes of the poll."""
+        self._set(state=CONNECTED, lastAnswerAt=rfc3339(self._world.now()), why="")
 
     def answered(self, next_s: float) -> None:
         """The service has answered a poll; the next one begins in `next_s`."""

@@ -176,6 +176,7 @@ class Process:
         gauges = instruments.Instruments(settings, self._identity, self._mailbox.status)
         gauges.watch(self._contact.client, enrolment.client, self._report.client)
         gauges.watch_renewal(self._contact.renewing)
+        self._report.on_told = self._bulletin.heard
         gauges.serve()
 
     def _bodies(self) -> list[tuple[str, Callable[[], None]]]:
@@ -294,6 +295,7 @@ class Process:
         self._facts.warnings = tuple(warnings)
 
     def _enrolled(self) -> None:
+        self._bulletin.asking()
         self._report.forget()
         self._report.refresh_soon()
         self._show_banner(is_enrolled=True)

@@ -201,6 +201,8 @@ class Reporting:
         self.client = who.caller()
         # Called with the status at every look, whether the service can be told or not.
         self.on_look: Callable[[Json], None] = lambda status: None
+        # The service has taken it.
+        self.on_told: Callable[[], None] = lambda: None
 
     def status(self) -> Json:
         """The complete status, measured now; for the enrolment request too."""
@@ -256,6 +258,7 @@ class Reporting:
         self._failures = 0
         self._pushed = status
         self._sections.pushed(status)
+        self.on_told()
         return None
 
     def _later(self, error: transport.ServiceError) -> float:

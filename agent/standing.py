@@ -215,6 +215,8 @@ def _of_contact(service: Json, now: datetime) -> Iterable[str]:
             yield f"OUT OF REACH: {service.get('why', '')}"
             yield f"last answer {_ago(last, now)}" if last else "no answer since the agent started"
             yield _next(service, now)
+        case bulletin.ASKING:
+            yield "asked, and not answered yet"
         case bulletin.ENROLLING:
             yield f"not enrolled: {service.get('why') or 'it has only begun to ask'}"
             yield _next(service, now)

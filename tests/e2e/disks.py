@@ -6,7 +6,9 @@ know the difference.
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,16 +42,23 @@ class Disk(Protocol):
 
 
 class Layered:
-    """A root that many devices share, a layer of its own over it, and the agent of the checkout."""
+    """A root that many devices share, a layer of its own over it, and the agent of the checkout;
+    or without any agent, for who brings one."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, has_agent: bool = True) -> None:
         self._root = root
+        self._has_agent = has_agent
         self._folder = Path()
 
     def lay_out(self, folder: Path) -> None:
         self._folder = folder
         for part in ("upper", "work", "root", "containers"):
             (folder / part).mkdir(parents=True)
+        if not self._has_agent:
+            # The launcher in the root is hidden, as overlayfs hides what was removed.
+            self.path("/usr/bin").mkdir(parents=True)
+            os.mknod(self.path("/usr/bin/flightctl-agent"), stat.S_IFCHR, os.makedev(0, 0))
+            return
         units = self.path("/etc/systemd/system")
         wants = units / "multi-user.target.wants" / UNIT
         wants.parent.mkdir(parents=True)
@@ -65,7 +74,7 @@ class Layered:
                 "--directory=root",
                 "--boot",
                 f"--bind={self._folder}/containers:/var/lib/containers",
-                f"--bind-ro={CHECKOUT}:/opt/homeport",
+                *([f"--bind-ro={CHECKOUT}:/opt/homeport"] if self._has_agent else ()),
             ),
         )
 

@@ -13,12 +13,14 @@ KUBECTL_MINOR_MIN=27
 # their images are made from busybox-static and come from docker-registry; podman and its company
 # serve agents that run as plain processes; skopeo and curl look at what the registry holds; the
 # Git servers of the tests need an sshd and the service an ssh; the store is tested on PostgreSQL too;
+# the agent's RPMs and its SELinux policy are built, and its scripts are read by shellcheck;
 # swtpm is the TPM of the tests, with a resource manager, and OpenSSL's and the agent's way to it;
 # tinyproxy is the proxy that devices sit behind.
 PACKAGES=(
   ca-certificates curl git openssh-client openssh-server iproute2 iptables openssl procps util-linux
   busybox-static docker-registry mmdebstrap skopeo systemd-container
   zsh fish
+  rpm shellcheck checkpolicy semodule-utils policycoreutils selinux-policy-dev m4
   tinyproxy-bin
   podman runc crun conmon netavark aardvark-dns catatonit uidmap
   postgresql
