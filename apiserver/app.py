@@ -27,6 +27,7 @@ from apiserver import (
     admitting,
     approvals,
     auditfile,
+    auditing,
     certifying,
     credentials,
     housekeeping,
@@ -273,7 +274,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
     session = await stack.enter_async_context(_outwards())
     issuing = issuing_of(authority, settings.signers, session)
     site = Site(settings, issuing)
-    rotation = Rotation(store, authority, utc_now, site.put_in_force)
+    rotation = Rotation(store, authority, utc_now, site.put_in_force, auditing.authority_changed)
     # What other servers made while this one was down is trusted before the first request.
     await rotation.share()
     await site.open()

@@ -81,6 +81,15 @@ def note(tx: Transaction, act: Act, document: Json, code: int = 200, reason: str
         tx.audit([entry(act.caller, act.verb, act.about(document), code, reason)])
 
 
+def authority_changed(tx: Transaction, verb: str, number: int, by: str) -> None:
+    """The entry of a generation of the authority that is made or ended: by who could write into the
+    directory of a server, and was called `by` there, or by the service itself."""
+    service = Caller(name="system:homeport:rotation", source="service")
+    caller = Caller(name=by, source="data directory") if by else service
+    about = {"kind": "CertificateAuthority", "name": f"generation-{number}"}
+    tx.audit([entry(caller, verb, about, 200)])
+
+
 def _outcomes(result: Any) -> Iterator[tuple[int, Json]]:
     """The code of the answer, and each object that it is about."""
     match result:

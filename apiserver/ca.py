@@ -8,6 +8,8 @@ this may be run beside it; while none runs, the request waits for the next start
 from __future__ import annotations
 
 import argparse
+import os
+import pwd
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +18,7 @@ from pathlib import Path
 
 from apiserver.pki import generations, rotation
 from apiserver.pki.generations import AuthorityDamaged, Generation
+from apiserver.pki.rotation import Asked
 
 WORD = "ca"
 # A server looks every two seconds.
@@ -40,11 +43,12 @@ def main(arguments: Sequence[str]) -> int:
             return 1
         if given.rotate:
             number = known[-1].number + 1
-            wanted = f"{number} {given.overlap} {given.renew_within}"
-            generations.write(pki / rotation.WANTED, wanted.encode())
+            wanted = Asked(number, given.overlap, given.renew_within, _person())
+            generations.write(pki / rotation.WANTED, wanted.text().encode())
             _wait(lambda: generations.place(pki, number).exists())
         if given.end:
-            generations.write(pki / rotation.ENDED, f"{given.end} 0 0".encode())
+            ended = Asked(given.end, by=_person())
+            generations.write(pki / rotation.ENDED, ended.text().encode())
             file = generations.place(pki, given.end) / generations.TRUSTED_UNTIL
             _wait(file.exists)
         show(generations.load_or_create(pki, _now()))
@@ -77,6 +81,16 @@ def _options() -> argparse.ArgumentParser:
         help="devices renew their certificates within this time (default: %(default)d)",
     )
     return parser
+
+
+def _person() -> str:
+    """Who runs this, for the audit: what the machine says, and who became root by sudo."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # an image without a line for it
+        name = str(os.getuid())
+    before = os.environ.get("SUDO_USER", "")
+    return f"{name} ({before})" if before and before.isprintable() else name
 
 
 def _refusal(given: argparse.Namespace, known: Sequence[Generation]) -> str:

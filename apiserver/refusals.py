@@ -53,14 +53,18 @@ class Refusals:
 
     def tell_read(self, caller: Caller, about: Json) -> None:
         """`about` is an object whose secrets were answered."""
-        seen = caller.identity, " ".join(str(each) for each in about.values())
+        self.tell_once(caller, "get", about, 200, "")
+
+    def tell_once(self, caller: Caller, verb: str, about: Json, code: int, reason: str) -> None:
+        """What is done again and again: told once in an hour, for each reason and version."""
+        seen = caller.identity, " ".join(str(each) for each in (*about.values(), reason))
         now = self.monotonic()
         if now - self._read.get(seen, -READ_AGAIN_S) < READ_AGAIN_S:
             return
         if len(self._read) >= READERS_MAX:
             self._read.clear()
         self._read[seen] = now
-        self.tell(caller, "get", about, 200, "")
+        self.tell(caller, verb, about, code, reason)
 
     def _has_room(self) -> bool:
         minute = int(self.monotonic() / 60)

@@ -33,7 +33,9 @@ class AuditEventSpec(Model):
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     authenticated_by: str | None = Field(
-        None, description="What proved it: certificate, authprovider/NAMESPACE/NAME, socket."
+        None,
+        description="What proved it: certificate, authprovider/NAMESPACE/NAME, socket; data "
+        "directory for who could write there, service for the service itself.",
     )
     source_address: str | None = Field(None, description="Address that the request came from.")
     user_agent: str | None = Field(None, description="What the client says it is.")

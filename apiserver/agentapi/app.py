@@ -78,7 +78,7 @@ def create_agent_app(
     )
     reporting = Reporting(store, presence)
     enrolling = Enrolling(operations, issuing.authority, makers)
-    challenging = Challenging(Attesting(operations, makers), peers, shares, settings)
+    challenging = Challenging(Attesting(operations, makers), peers, shares, settings, refusals)
     certificates = Certificates(operations, issuing, deliveries, presence)
 
     app = web.Application(middlewares=[middleware.answer], client_max_size=settings.body_bytes_max)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -27,7 +28,7 @@ import structlog
 from apiserver.pki import generations
 from apiserver.pki.authority import Authority
 from apiserver.pki.generations import Generation
-from apiserver.store import Store, authorities
+from apiserver.store import Store, Transaction, authorities
 
 LOOK_S = 2.0
 # Until a new generation signs: every process looks many times before.
@@ -39,14 +40,24 @@ ROTATE_BEFORE_END = generations.CA_LIFETIME / 3
 # How often certificates of servers and of the administrator are looked at without another cause.
 REFRESH_S = 3600.0
 
-WANTED, ENDED = "rotate", "end"
+# Files of requests, and what is told of them.
+WANTED, ENDED = ROTATE, END = "rotate", "end"
+BY_MAX = 100
+
+# Called in the transaction that decides it: what is done (`rotate`, `end`), to which generation,
+# and by whom, as far as a command said; empty where this task saw that it was due.
+Told = Callable[[Transaction, str, int, str], None]
 
 log = structlog.get_logger()
 
 
+def _to_nobody(tx: Transaction, verb: str, number: int, by: str) -> None:
+    pass
+
+
 class Rotation:
     """Keeps the authority of this process as the store has it. `put_in_force` is called when
-    something changed, from the start on, and now and then."""
+    something changed, from the start on, and now and then; `told` writes down who changed it."""
 
     def __init__(
         self,
@@ -54,11 +65,13 @@ class Rotation:
         authority: Authority,
         now: Callable[[], datetime],
         put_in_force: Callable[[], Awaitable[None]],
+        told: Told = _to_nobody,
     ) -> None:
         self._store = store
         self._authority = authority
         self._now = now
         self._put_in_force = put_in_force
+        self._told = told
         self._in_force: object = None
 
     async def keep(self) -> None:
@@ -82,7 +95,9 @@ class Rotation:
             await self._put_in_force()
             self._in_force = state
 
-    async def rotate(self, overlap_s: float, renew_within_s: int, number: int = 0) -> None:
+    async def rotate(
+        self, overlap_s: float, renew_within_s: int, number: int = 0, by: str = ""
+    ) -> None:
         """Make the generation `number`, or the next; nothing if it is there, or if one that was
         made before has not begun to sign."""
         known, now = self._authority.generations, self._now()
@@ -91,7 +106,7 @@ class Rotation:
             return
         signs_from = now + timedelta(seconds=overlap_s)
         made = await asyncio.to_thread(generations.follow, known, signs_from, renew_within_s, now)
-        await self._tell(made, last)
+        await self._share_one(made, last, by=by, is_decided_here=True)
         # Whoever was first: it is in the store now, and comes from there.
         await self.share()
         log.info("authority rotated", generation=made.number, signs_from=signs_from.isoformat())
@@ -108,13 +123,25 @@ class Rotation:
         before: Generation | None = None
         for each in self._authority.generations:
             if each.number not in {row.number for row in rows}:
-                await self._tell(each, before)
+                await self._share_one(each, before)
             before = each
 
-    async def _tell(self, made: Generation, before: Generation | None) -> bool:
+    async def _share_one(
+        self,
+        made: Generation,
+        before: Generation | None,
+        *,
+        by: str = "",
+        is_decided_here: bool = False,
+    ) -> None:
         sealed = generations.seal(made, before) if before else ""
-        row = made.number, made.root.key_id, sealed
-        return await self._store.write(lambda tx: authorities.add(tx, *row))
+
+        def add(tx: Transaction) -> None:
+            is_new = authorities.add(tx, made.number, made.root.key_id, sealed)
+            if is_new and is_decided_here:
+                self._told(tx, ROTATE, made.number, by)
+
+        await self._store.write(add)
 
     def _take(self, row: authorities.Shared) -> bool:
         """Whether the directory lacked something of it."""
@@ -139,32 +166,51 @@ class Rotation:
     async def _do_what_is_wanted(self) -> None:
         wanted = _asked(self._authority.directory / WANTED)
         if wanted is not None:
-            number, overlap_s, renew_within_s = wanted
-            await self.rotate(overlap_s, int(renew_within_s), int(number))
+            await self.rotate(
+                wanted.overlap_s, int(wanted.renew_within_s), wanted.number, wanted.by
+            )
             (self._authority.directory / WANTED).unlink(missing_ok=True)
         ended = _asked(self._authority.directory / ENDED)
         if ended is not None:
-            await self._end(int(ended[0]))
+            await self._end(ended.number, ended.by)
             (self._authority.directory / ENDED).unlink(missing_ok=True)
 
-    async def _end(self, number: int) -> None:
+    async def _end(self, number: int, by: str) -> None:
         if number >= self._authority.signing.number:
             log.error("a generation that signs can't be ended", generation=number)
             return
         at = self._now().isoformat()
-        await self._store.write(lambda tx: authorities.end(tx, number, at))
+
+        def end(tx: Transaction) -> None:
+            if authorities.end(tx, number, at):
+                self._told(tx, END, number, by)
+
+        await self._store.write(end)
         await self.share()
         log.info("authority ended", generation=number)
 
 
-def _asked(path: Path) -> tuple[float, float, float] | None:
-    """The three numbers in a file that a person's command wrote."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a person's command wants of the server."""
+
+    number: int
+    overlap_s: float = 0.0
+    renew_within_s: float = 0.0
+    by: str = ""
+
+    def text(self) -> str:
+        return f"{self.number} {self.overlap_s} {self.renew_within_s} {self.by}"
+
+
+def _asked(path: Path) -> Asked | None:
+    """The request in a file, if there is one."""
     try:
-        first, second, third = map(float, path.read_text().split())
+        number, overlap_s, renew_within_s, *by = path.read_text().split()
+        return Asked(int(number), float(overlap_s), float(renew_within_s), " ".join(by)[:BY_MAX])
     except FileNotFoundError:
         return None
     except ValueError:
         log.error("file removed: it is no request", path=str(path))
         path.unlink(missing_ok=True)
         return None
-    return first, second, third

@@ -45,10 +45,11 @@ def add(tx: Transaction, number: int, fingerprint: str, sealed: str) -> bool:
     return True
 
 
-def end(tx: Transaction, number: int, at: str) -> None:
-    """From `at` on that generation is trusted no more. An end that was said before stays."""
+def end(tx: Transaction, number: int, at: str) -> bool:
+    """From `at` on that generation is trusted no more. An end that was said before stays: False."""
     statement = update(AUTHORITY).where(AUTHORITY.c.number == number)
-    tx.connection.execute(
+    done = tx.connection.execute(
         statement.where(AUTHORITY.c.trusted_until.is_(None)).values(trusted_until=at)
     )
     tx.writes += 1
+    return done.rowcount == 1

@@ -21,6 +21,7 @@ from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.operations import WriteOptions
 from apiserver.pki import signers
 from apiserver.pki.tpmroots import Roots
+from apiserver.store import auditlog
 from resources import registry
 from tests.fakes import agent_client, software_tpm
 from tests.fakes.agent_service import PERSON, AgentService, serving
@@ -325,6 +326,43 @@ async def test_an_enrolled_device_asks_with_its_tpm_again(
     reason = "TPMVerificationSucceeded" if is_good else "TPMVerificationFailed"
     assert found["TPMVerified"] == (outcome, reason)
     assert ("Approved" in found) is bool(status.get("certificate")) is is_good
+
+
+async def told(service: AgentService) -> list[tuple[int, str, str, str]]:
+    """What the audit has of challenges."""
+    await service.refusals.flush()
+    rows = await service.store.read(lambda s: auditlog.page(s, auditlog.Wanted(), 0, 100))
+    said = [row.spec for row in rows if row.spec["object"].get("subresource") == "challenge"]
+    assert {spec["sourceAddress"] for spec in said} <= {"127.0.0.1"}
+    assert {spec["object"]["kind"] for spec in said} <= {"EnrollmentRequest"}
+    return [
+        (each["code"], each["reason"], each.get("user", ""), each["object"].get("name", ""))
+        for each in said
+    ]
+
+
+async def test_challenges_are_in_the_audit_and_so_is_who_was_refused(
+    anywhere: AgentService, tpm: SoftwareTpm
+) -> None:
+    service, who = anywhere, "client-enrollment-factory"
+    stranger = {"common_name": "svc", "signer": signers.SERVER_SVC}
+    async with call(service, **stranger) as stream:
+        assert (await stream.code()).name == "UNAUTHENTICATED"
+    assert await challenge(service, "nobody", lambda *_: b"") == "NOT_FOUND"
+    expected = [(401, "Unauthorized", "", ""), (404, "NotFound", who, "nobody")]
+    assert await told(service) == expected
+    await enrol(service, tpm)
+    assert await challenge(service, tpm.name, lambda *_: b"wrong") == "error"
+    assert await challenge(service, tpm.name, tpm.activate) == "success"
+    expected += [
+        (200, "TPMChallengeFailed", who, tpm.name),
+        (200, "TPMChallengeSucceeded", who, tpm.name),
+    ]
+    assert await told(service) == expected
+    # As a device does that waits for its approval.
+    for _ in range(3):
+        assert await challenge(service, tpm.name, tpm.activate) == "FAILED_PRECONDITION"
+    assert await told(service) == [*expected, (409, "Conflict", who, tpm.name)]
 
 
 async def test_who_enrolled_by_a_tpm_renews_with_the_key_in_it_and_no_other(

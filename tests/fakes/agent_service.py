@@ -27,6 +27,7 @@ from apiserver.pki.authority import Authority
 from apiserver.pki.issuing import Issuing, issuing_of
 from apiserver.pki.revocations import Revocations
 from apiserver.pki.tpmroots import NO_MAKERS, Roots
+from apiserver.refusals import Refusals
 from apiserver.store import Store
 from resources import registry
 from tests.fakes import agent_client
@@ -50,6 +51,7 @@ class AgentService:
     url: str
     directory: Path
     issuing: Issuing
+    refusals: Refusals
 
     @property
     def store(self) -> Store:
@@ -140,10 +142,14 @@ async def serving(
         context = server_context(*files, issuing.client_ca_pem)
         revocations = Revocations(store)
         await stack.enter_async_context(revocations.followed())
-        app = create_agent_app(operations, issuing, revocations, settings, makers=makers)
+        refusals = Refusals(store)
+        app = create_agent_app(
+            operations, issuing, revocations, settings, refusals=refusals, makers=makers
+        )
         runner, port = await listen(app, "127.0.0.1", 0, context, settings)
         stack.push_async_callback(runner.cleanup)
-        yield AgentService(operations, authority, f"https://127.0.0.1:{port}", directory, issuing)
+        url = f"https://127.0.0.1:{port}"
+        yield AgentService(operations, authority, url, directory, issuing, refusals)
 
 
 def _signing(operations: Operations, issuing: Issuing) -> asyncio.Task[None]:

@@ -15,13 +15,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import verification
 
-from apiserver import ca
+from apiserver import auditing, ca
 from apiserver.errors import Unauthorized
 from apiserver.pki import generations, requests, rotation, signers
 from apiserver.pki.authority import Authority, AuthorityDamaged, Standing
 from apiserver.pki.extensions import PeerIdentity, identity_of
 from apiserver.pki.rotation import Rotation
-from apiserver.store import Store, authorities
+from apiserver.store import Store, auditlog, authorities
 from tests.fakes.agent_client import signing_request
 
 KEY = ec.derive_private_key(42, ec.SECP256R1())
@@ -42,7 +42,8 @@ class Replica:
         self.directory = directory
         self.authority = Authority.load_or_create(directory, now=clock)
         self.in_force = 0
-        self.rotation = Rotation(store, self.authority, clock, self.put_in_force)
+        told = auditing.authority_changed
+        self.rotation = Rotation(store, self.authority, clock, self.put_in_force, told)
 
     async def put_in_force(self) -> None:
         self.in_force += 1
@@ -76,6 +77,12 @@ def two(tmp_path: Path, store: Store, clock: Clock) -> tuple[Replica, Replica]:
     first = Replica(tmp_path / "a", store, clock)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     return first, Replica(tmp_path / "b", store, clock)
+
+
+async def told(store: Store) -> list[tuple[str, str, str, str]]:
+    rows = await store.read(lambda s: auditlog.page(s, auditlog.Wanted(), 0, 100))
+    assert {row.kind for row in rows} <= {"CertificateAuthority"}
+    return [(row.verb, row.name, row.user, row.spec["authenticatedBy"]) for row in rows]
 
 
 def states(replica: Replica) -> list[int]:
@@ -244,3 +251,33 @@ def test_the_command_refuses_what_would_strand_devices(
     assert ca.main(["--data", str(tmp_path / "nowhere")]) == 1
     assert ca.main(["--data", str(tmp_path)]) == 0
     assert "signs" in capsys.readouterr().out
+
+
+async def test_who_changed_the_authority_is_in_the_audit_once_however_many_servers_there_are(
+    tmp_path: Path, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two(tmp_path, store, clock)
+    await one.rotation.look()
+    assert await told(store) == [], "that it is there is no change"
+    monkeypatch.setenv("SUDO_USER", "ada")
+    for replica in (one, other):  # as by the command, on both
+        asked = rotation.Asked(2, 0.0, 60, ca._person())
+        generations.write(replica.directory / rotation.WANTED, asked.text().encode())
+    for replica in (one, other, one, other):
+        await replica.rotation.look()
+    who = ca._person()
+    assert who.endswith(" (ada)")
+    rotated = ("rotate", "generation-2", who, "data directory")
+    assert await told(store) == [rotated]
+
+    clock.now += timedelta(seconds=1)
+    for replica in (one, other):
+        ended = rotation.Asked(1, by="root")
+        generations.write(replica.directory / rotation.ENDED, ended.text().encode())
+        await replica.rotation.look()
+    assert await told(store) == [rotated, ("end", "generation-1", "root", "data directory")]
+
+    clock.now += generations.CA_LIFETIME * 0.7
+    await one.rotation.look()
+    due = ("rotate", "generation-3", "system:homeport:rotation", "service")
+    assert (await told(store))[2:] == [due]
