@@ -55,6 +55,7 @@ soak: setup ## the long forms of the same tests; each prints the bound it ran wi
 
 bench: setup ## figures, each beside what it is compared with; FULL=1 has 100 000 devices in the stores too
 	@$(BIN)/python -m bench $(if $(FULL),--full,)
+	@$(BIN)/python -m pytest -q -s tests/e2e -m bench -p no:randomly
 
 crds: $(STAMP) ## regenerate crds/ from the models, ClusterRoles from the roles (a test fails when they are stale)
 	@$(BIN)/python -m resources.schema crds

@@ -110,12 +110,11 @@ class Gathering:
     def _before_downloads(self, facts: machine.Facts, state: states.Fetching) -> machine.Facts:
         """Once let in, a target downloads until it has all that it needs."""
         desired = self._course.desired
-        if state.has_begun or desired.download_window is None:
-            return facts
-        wait = self._gates.download(desired)
+        is_let_in = state.has_begun or desired.download_window is None
+        wait = self._gates.download(desired, is_let_in=is_let_in)
         if wait is not None:
             self._teller.waiting(state.target, wait.words, self._world.now())
-        return replace(facts, wait=wait, has_download_window=True)
+        return replace(facts, wait=wait, has_download_window=not is_let_in)
 
     def _before_the_update(
         self, facts: machine.Facts, state: states.Staged, goal: specs.Spec

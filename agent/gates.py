@@ -1,4 +1,5 @@
-"""Whether downloads or an update may begin now: windows of the specification, holds of workloads.
+"""Whether downloads or an update may begin now: windows of the specification, holds of workloads,
+what the device is short of.
 
 The specification that is to come decides on its own windows. They are asked anew at each look, from
 the clock and from files, so there is nothing to be forgotten over a restart; that a download has
@@ -9,19 +10,27 @@ does not know is an objection, for nobody can say when the window would be.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from agent import errors, machine, schedule, specs, world
+from agent import errors, machine, monitors, schedule, specs, world
 from agent.holding import Holds
 
 ZONES = "/usr/share/zoneinfo"
 LOCALTIME = "/etc/localtime"
 HOLD_LOOK_S = 5.0
+# As often as resources are measured, unless somebody wants it more often.
+SHORT_LOOK_S = 60.0
+# An update may be what frees a disk; only downloads fill it further.
+OF_UPDATES = ("cpu", "memory")
 
 
 class Gates:
-    def __init__(self, where: world.World) -> None:
+    def __init__(
+        self, where: world.World, levels: Callable[[], Mapping[str, str]] = lambda: {}
+    ) -> None:
         self._world = where
+        self._levels = levels
         self._zones: dict[str, tzinfo] = {"UTC": UTC}
         self._holds = Holds(where)
         # What is wrong with a hold, for people.
@@ -38,11 +47,22 @@ class Gates:
                 return errors.Reject(errors.FAILED_PRECONDITION, detail, component=component)
         return None
 
-    def download(self, spec: specs.Spec) -> machine.Wait | None:
-        return self._window(spec.download_window, "downloads")
+    def download(self, spec: specs.Spec, *, is_let_in: bool) -> machine.Wait | None:
+        """`is_let_in`: the window was open once, and counts no more."""
+        short = self._short_of(monitors.RESOURCES)
+        return short or (None if is_let_in else self._window(spec.download_window, "downloads"))
 
     def update(self, spec: specs.Spec) -> machine.Wait | None:
-        return self._window(spec.update_window, "updates") or self._held()
+        return (
+            self._short_of(OF_UPDATES)
+            or self._window(spec.update_window, "updates")
+            or self._held()
+        )
+
+    def _short_of(self, resources: Iterable[str]) -> machine.Wait | None:
+        levels = self._levels()
+        status, words = monitors.summarised({name: levels.get(name, "") for name in resources})
+        return machine.Wait(f"waiting: {words}", SHORT_LOOK_S) if status == "Error" else None
 
     def _window(self, window: schedule.Window | None, what: str) -> machine.Wait | None:
         zone = self._zone(window) if window is not None else None

@@ -61,7 +61,7 @@ class Reconciler:
         self._world = where
         self._settings = settings
         self._mailbox = mailbox
-        made = parts.assemble(where, settings, os_mode)
+        made = parts.assemble(where, settings, os_mode, mailbox.levels)
         self._files, self._system, self._hooks = made.files, made.system, made.hooks
         self._bundles, self._observer, self._executor = made.bundles, made.observer, made.executor
         self._verifier, self._specs, self._journal = made.verifier, made.specs, made.journal

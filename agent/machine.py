@@ -260,7 +260,7 @@ class Wait:
 class Facts:
     """What was observed in this pass. `plan` heads for what `heads_for_target` says.
 
-    `wait` holds up what would begin next: downloads in Fetching, the update in Staged.
+    `wait` holds up what would be done next: downloads in Fetching, the update in Staged.
     """
 
     monotonic: float
@@ -397,7 +397,7 @@ def _fetching(state: Fetching, facts: Facts, bounds: Bounds) -> Decision:
         return Happen(Failed(facts.objection))
     if not facts.missing:
         return Happen(Fetched())
-    if not state.has_begun and facts.wait:
+    if facts.wait:
         return Rest(min(max(facts.wait.seconds, REST_LEAST_S), bounds.repair_interval_s))
     if not state.has_begun and facts.has_download_window:
         return Happen(Admitted())

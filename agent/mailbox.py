@@ -26,6 +26,7 @@ class Mailbox:
         self._sections: Json = {}
         self._has_news = False
         self._pushed: object = None
+        self._levels: Mapping[str, str] = {}
         self.on_offer: Callable[[], None] = lambda: None
 
     def offer_spec(self, device: Json) -> None:
@@ -72,6 +73,16 @@ class Mailbox:
             self._changed.wait_for(lambda: self._has_news, timeout_s)
             had_news, self._has_news = self._has_news, False
             return had_news
+
+    def set_levels(self, levels: Mapping[str, str]) -> None:
+        """From the reporter: how short the device is of CPU, memory and disk."""
+        with self._changed:
+            self._levels = levels
+
+    def levels(self) -> Mapping[str, str]:
+        """For the loop: what was measured last; empty before."""
+        with self._changed:
+            return self._levels
 
     def pushed(self, status: Mapping[str, Any]) -> None:
         """From the reporter: the service has taken this status."""

@@ -6,6 +6,7 @@ them all. None of them is shared with another thread.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent import audit, journal, machine, specs, system, world
@@ -36,7 +37,12 @@ class Parts:
     gates: Gates
 
 
-def assemble(where: world.World, settings: LoopSettings, os_mode: str | None) -> Parts:
+def assemble(
+    where: world.World,
+    settings: LoopSettings,
+    os_mode: str | None,
+    levels: Callable[[], Mapping[str, str]],
+) -> Parts:
     """`os_mode` None = found out when it is first asked for."""
     own_dir = settings.own_dir
     files, starts = Files(where, settings.data_dir, own_dir), Starts(where, own_dir)
@@ -59,7 +65,7 @@ def assemble(where: world.World, settings: LoopSettings, os_mode: str | None) ->
             where, settings.data_dir, own_dir, audit.Audit(where, settings.audited_as)
         ),
         journal=journal.Journal(where, f"{own_dir}/journal.jsonl"),
-        gates=Gates(where),
+        gates=Gates(where, levels),
     )
 
 

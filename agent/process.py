@@ -265,6 +265,7 @@ class Process:
             self._bulletin.answered(rest_s)
 
     def _looked(self, status: reporting.Json) -> None:
+        self._mailbox.set_levels(status["resources"])
         certificate = self._identity.certificate
         until = certificate.not_after_text if certificate is not None else ""
         server = self._identity.routes.current.server

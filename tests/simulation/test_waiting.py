@@ -176,3 +176,39 @@ def test_no_crash_lets_an_update_begin_before_its_time(power: bool) -> None:
             assert begun
             assert device.world.now() >= at(8 / 60), (k, kind)
             assert device.picture() == device.expected("2"), (k, kind)
+
+
+def test_a_disk_that_is_nearly_full_takes_no_downloads_until_it_is_not() -> None:
+    device = settled()
+    device.mailbox.set_levels({"cpu": "Healthy", "memory": "Healthy", "disk": "Critical"})
+    device.offer(second())
+    run_until(device, at(0.5))
+    assert device.condition()["reason"] == "Preparing"
+    assert "waiting: Critical resource alert: Disk" in device.condition()["message"]
+    assert "r/web:2" not in device.world.podman.images
+    assert device.picture() == device.expected("1")
+    device.mailbox.set_levels({"cpu": "Healthy", "memory": "Healthy", "disk": "Warning"})
+    device.run()
+    assert device.picture() == device.expected("2")
+
+
+def test_a_full_disk_does_not_hold_up_what_needs_no_download() -> None:
+    """It may be what frees it."""
+    device = settled()
+    device.mailbox.set_levels({"disk": "Critical"})
+    device.offer(document(2, FILES, []))
+    device.run()
+    assert device.picture() == device.expected("2")
+
+
+def test_a_device_without_memory_begins_no_update() -> None:
+    device = settled()
+    device.offer(second(updateSchedule=AT_TWO))
+    run_until(device, at(1.9))
+    device.mailbox.set_levels({"memory": "Critical"})
+    run_until(device, at(2.2))
+    assert "waiting: Critical resource alert: Memory" in device.condition()["message"]
+    assert device.picture() == device.expected("1")
+    device.mailbox.set_levels({"memory": "Healthy"})
+    device.run()
+    assert device.picture() == device.expected("2")

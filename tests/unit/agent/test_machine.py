@@ -176,8 +176,14 @@ def test_clocks_do_not_outlive_the_process() -> None:
         ),
         (
             states.Fetching(T, has_begun=True),
-            {"missing": ("pull",), "has_download_window": True, "wait": LONG},
+            {"missing": ("pull",), "has_download_window": True},
             machine.Do(("pull",)),
+        ),
+        # A window that has let it in says no more; a full disk still does.
+        (
+            states.Fetching(T, has_begun=True),
+            {"missing": ("pull",), "wait": LONG},
+            machine.Rest(30),
         ),
         (states.Staged(T), {"wait": SOON}, machine.Rest(7.0)),
         (states.Staged(T), {"wait": LONG, "plan": ("repair",)}, machine.Do(("repair",))),
