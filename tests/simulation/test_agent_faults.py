@@ -308,17 +308,6 @@ def test_limits_may_be_let_go_but_never_in_silence() -> None:
     assert "without their resource limits: web" in device.mailbox.status()["summary"]["info"]
 
 
-def test_update_windows_that_are_not_followed_are_named() -> None:
-    device = device_on()
-    policy = {"updateSchedule": {"at": "0 2 * * *", "startGraceDuration": "1h"}}
-    device.offer(spec(2, updatePolicy=policy))
-    device.run()
-    assert device.version() == "2"
-    summary = device.mailbox.status()["summary"]
-    assert summary["status"] == "Online"
-    assert "updatePolicy" in summary["info"]
-
-
 def test_a_tool_that_never_works_ends_in_a_refusal_and_the_old_one_runs_again() -> None:
     device = device_on()
     podman = device.world.podman
