@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from apiserver import app, config
 from apiserver.errors import Conflict
 from apiserver.store import compaction
 from bench.fleet import ADMIN
@@ -27,7 +26,7 @@ from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
 from controllers.settings import Settings
 from resources import registry
-from tests.fakes import file_server, git_server, host_cluster
+from tests.fakes import file_server, git_server, host_cluster, sources_rig
 from tests.fakes.file_server import FileServer
 from tests.fakes.git_server import GitServer
 from tests.fakes.git_worktree import WorkTree
@@ -59,16 +58,9 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 async def rig(tmp_path: Path, cluster: Cluster) -> AsyncIterator[Rig]:
-    settings = config.settings_of(
-        data=tmp_path / "data", listen="127.0.0.1:0", agent_listen="127.0.0.1:0"
-    )
-    server = await app.serve(settings)
-    endpoint = Endpoint(socket=settings.controllers_socket)
-    async with endpoint.session() as session:
-        client = Client(session, endpoint.server)
-        host = HostCluster(cluster.kubeconfig, environment={})
-        yield Rig(server, client, tmp_path, host, [0.0])
-    await server.stop()
+    host = HostCluster(cluster.kubeconfig, environment={})
+    async with sources_rig.over("", tmp_path, host) as found:
+        yield found
 
 
 _TREES = iter(range(1000))

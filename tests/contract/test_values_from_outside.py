@@ -7,21 +7,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from apiserver import app, config
 from apiserver.store import devices, sets
-from bench.fleet import ADMIN, DEVICE, PLAIN
 from controllers import values
-from controllers.client import FLIGHTCTL, Client, Unreachable
+from controllers.client import FLIGHTCTL, Unreachable
 from controllers.secretfiles import HostCluster
-from controllers.session import Endpoint
 from resources import digest
-from tests.fakes import file_server, git_server, host_cluster
+from tests.fakes import file_server, git_server, host_cluster, sources_rig
 from tests.fakes.file_server import FileServer
 from tests.fakes.git_server import GitServer
 from tests.fakes.git_worktree import WorkTree
@@ -31,6 +27,8 @@ from tests.fakes.sources_rig import Rig
 Json = dict[str, Any]
 
 PASSWORD, SECRET = "open-sesame-1", b"hunter2-of-the-cluster"
+# A dozen devices are then several transactions.
+CHUNK = 10
 _TREES = iter(range(1000))
 
 
@@ -57,7 +55,8 @@ async def rig(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Rig]:
     """For what is decided above the store."""
-    async with over("", tmp_path, cluster, monkeypatch) as found:
+    monkeypatch.setattr(sets, "CHUNK", CHUNK)
+    async with sources_rig.over("", tmp_path, _host(cluster)) as found:
         yield found
 
 
@@ -66,29 +65,13 @@ async def stored(
     database_url: str, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Rig]:
     """For what the store decides."""
-    async with over(database_url, tmp_path, cluster, monkeypatch) as found:
+    monkeypatch.setattr(sets, "CHUNK", CHUNK)
+    async with sources_rig.over(database_url, tmp_path, _host(cluster)) as found:
         yield found
 
 
-@asynccontextmanager
-async def over(
-    database: str, folder: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Rig]:
-    # A dozen devices are then several transactions.
-    monkeypatch.setattr(sets, "CHUNK", 10)
-    settings = config.settings_of(
-        data=folder / "data",
-        listen="127.0.0.1:0",
-        agent_listen="127.0.0.1:0",
-        database=database,
-    )
-    server = await app.serve(settings)
-    endpoint = Endpoint(socket=settings.controllers_socket)
-    async with endpoint.session() as session:
-        client = Client(session, endpoint.server)
-        host = HostCluster(cluster.kubeconfig, environment={})
-        yield Rig(server, client, folder, host, [0.0])
-    await server.stop()
+def _host(cluster: Cluster) -> HostCluster:
+    return HostCluster(cluster.kubeconfig, environment={})
 
 
 async def repository(rig: Rig, git: GitServer, **content: str) -> WorkTree:
@@ -128,13 +111,6 @@ async def change(rig: Rig, *, config: list[Json], policy: Json | None = None) ->
         spec["rolloutPolicy"] = policy
     is_new = not any(f["metadata"]["name"] == "web" for f in await rig.list("Fleet"))
     await (rig.create if is_new else rig.replace)("Fleet", "web", spec)
-
-
-async def relabel(rig: Rig, name: str, **labels: str) -> None:
-    old = await rig.get("Device", name)
-    metadata = old["metadata"] | {"labels": old["metadata"]["labels"] | labels}
-    document = old | {"metadata": metadata}
-    await rig.server.operations.update(ADMIN, DEVICE, "default", name, document, PLAIN)
 
 
 async def settled(rig: Rig, later_s: float = 10.0) -> Json:
@@ -208,12 +184,12 @@ async def test_another_label_takes_what_is_frozen_and_a_new_value_is_frozen_firs
     await fill(rig, ["a", "b"], config=[from_git()])
     await settled(rig)
     asked = len(git.requests)
-    await relabel(rig, "d00", site="b")
+    await rig.relabel("d00", site="b")
     await rig.join()
     assert await rig.contents("d00") == {"/etc/site": b"of b"}
     assert len(git.requests) == asked, "it was frozen"
 
-    await relabel(rig, "d01", site="c")
+    await rig.relabel("d01", site="c")
     await rig.join()
     assert await rig.contents("d01") == {"/etc/site": b"of b"}, "it keeps what it has"
     assert (await row(rig, "d01"))["render_needed"] == 1
@@ -224,9 +200,9 @@ async def test_another_label_takes_what_is_frozen_and_a_new_value_is_frozen_firs
 
     # While it waits, another label counts, not the one that it waits for.
     tree.push(**{"sites/d/etc/site": "of d"})
-    await relabel(rig, "d01", site="d")
+    await rig.relabel("d01", site="d")
     await rig.join()
-    await relabel(rig, "d01", site="a")
+    await rig.relabel("d01", site="a")
     await rig.join()
     assert await rig.contents("d01") == {"/etc/site": b"of a"}
     assert (await row(rig, "d01"))["render_needed"] == 0
@@ -433,12 +409,10 @@ async def test_what_waits_takes_no_place_of_a_budget(stored: Rig, files: FileSer
     files.answers |= {"/a": 503, "/b": 404}
     policy = {"disruptionBudget": {"maxUnavailable": 1}}
     await fill(rig, ["a", "b", "c", "d"], config=[from_http()], policy=policy)
-    rest = "UPDATE device SET connected = 1, seen = 1, reported_version = rendered_version"
-    store = rig.server.operations.store
-    await store.write(lambda tx: tx.connection.exec_driver_sql(rest))
+    await rig.come_to_rest()
     for _ in range(4):
         await settled(rig, 0.0)
-        await store.write(lambda tx: tx.connection.exec_driver_sql(rest))
+        await rig.come_to_rest()
     assert await rig.contents("d02") == {"/etc/motd": b"c"}
     assert await rig.contents("d03") == {"/etc/motd": b"d"}
     progress = await rig.client.progress("default", "web", "web.v1-1")
@@ -450,10 +424,8 @@ async def test_a_batch_waits_for_what_its_devices_need(stored: Rig, files: FileS
     await rig.create("Repository", "files", files.spec())
     files.files |= {f"/{site}": site.encode() for site in "abc"}
     policy = {"deviceSelection": {"strategy": "BatchSequence", "sequence": [{"limit": 2}]}}
-    store = rig.server.operations.store
     await fill(rig, ["a", "b", "c"], config=[from_http()], policy=policy)
-    rest = "UPDATE device SET connected = 1, seen = 1, reported_version = rendered_version"
-    await store.write(lambda tx: tx.connection.exec_driver_sql(rest))
+    await rig.come_to_rest()
     await rig.look()
     (batch,) = (await rig.client.progress("default", "web", "web.v1-1"))["batches"]
     assert [batch[key] for key in ("number", "total", "unbound", "done")] == [0, 2, 2, 0]
@@ -465,7 +437,7 @@ async def test_a_batch_waits_for_what_its_devices_need(stored: Rig, files: FileS
     (batch,) = (await rig.client.progress("default", "web", "web.v1-1"))["batches"]
     assert [batch[key] for key in ("rendered", "unbound")] == [2, 0]
     assert await rig.contents("d02") == {}
-    await store.write(lambda tx: tx.connection.exec_driver_sql(rest))
+    await rig.come_to_rest()
     await settled(rig, 0.0)
     assert await rig.contents("d02") == {"/etc/motd": b"c"}
 

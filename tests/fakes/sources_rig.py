@@ -4,10 +4,13 @@ state after each look is what a test looks at, and time is a number that it move
 from __future__ import annotations
 
 import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from apiserver import app, config
 from apiserver.app import Server
 from apiserver.builtins.events import STORED
 from apiserver.operations import ListOptions
@@ -19,9 +22,29 @@ from controllers.gitmirror import Mirrors
 from controllers.gitprogram import Git
 from controllers.remotes import Remotes
 from controllers.secretfiles import HostCluster
+from controllers.session import Endpoint
 from resources import backlog, conditions, registry
 
 Json = dict[str, Any]
+
+
+@asynccontextmanager
+async def over(database: str, folder: Path, host: HostCluster) -> AsyncIterator[Rig]:
+    """A rig on a server of its own, with what it keeps in `folder` and in the database."""
+    settings = config.settings_of(
+        data=folder / "data",
+        listen="127.0.0.1:0",
+        agent_listen="127.0.0.1:0",
+        database=database,
+    )
+    server = await app.serve(settings)
+    endpoint = Endpoint(socket=settings.controllers_socket)
+    try:
+        async with endpoint.session() as session:
+            client = Client(session, endpoint.server)
+            yield Rig(server, client, folder, host, [0.0])
+    finally:
+        await server.stop()
 
 
 @dataclass
@@ -102,6 +125,19 @@ class Rig:
             return {}
         await rollouts.reconcile(self.client, "default", f"{newest}-1", now=lambda: now)
         return await self.get("TemplateVersion", newest)
+
+    async def come_to_rest(self) -> None:
+        """All devices are here and run what they were given."""
+        rest = "UPDATE device SET connected = 1, seen = 1, reported_version = rendered_version"
+        store = self.server.operations.store
+        await store.write(lambda tx: tx.connection.exec_driver_sql(rest))
+
+    async def relabel(self, name: str, **labels: str) -> None:
+        old = await self.get("Device", name)
+        metadata = old["metadata"] | {"labels": old["metadata"]["labels"] | labels}
+        document = old | {"metadata": metadata}
+        device = registry.by_kind("Device")
+        await self.server.operations.update(ADMIN, device, "default", name, document, PLAIN)
 
     async def fetch(self) -> values.Look:
         """A look of the controllers at what single devices miss of the newest version."""
