@@ -204,8 +204,8 @@ class _Look:
 
 def looks_at(tx: Transaction, row: Mapping[str, Any], old: Json, new: Json) -> bool:
     """Whether what its fleet gave a device depends on a label that changes from one metadata to the
-    other; or might now be given, where it could not be before."""
-    if not row["fleet"] or row["render_error"]:
+    other; or might now be given, where it could not be before, or need not wait for what it did."""
+    if not row["fleet"] or row["render_error"] or row["waits_for"]:
         return bool(row["fleet"])
     version = row["template_version"] and tx.get(
         registry.by_kind("TemplateVersion"), row["namespace"], row["template_version"]

@@ -329,8 +329,11 @@ class _Look:
             message += f", {away} are disconnected"
         if self.progress.get("held"):
             message += f", {self.progress['held']} wait for the disruption budget"
-        if is_last and members.unbound > 0:
-            message += f", {members.unbound} could not be bound"
+        waiting = self.progress.get("waiting", 0)
+        if waiting:
+            message += f", {waiting} wait for what they take from outside"
+        if is_last and members.unbound > waiting:
+            message += f", {members.unbound - waiting} could not be bound"
         quiet = (is_last and members.unbound > 0) or members.open <= away
         recheck_s = QUIET_S if quiet else min(QUIET_S, max(BUSY_S, self.age_s / LOOKS))
         return Wait("Active", "Updating", message + ".", recheck_s)

@@ -489,7 +489,7 @@ def _history(tx: Transaction, target: Target, to: _To) -> None:
 
 _STATES = (
     *("total", "bound", "rendered", "refused", "done", "failed", "timedOut", "disconnected"),
-    "blocked",
+    *("blocked", "waiting"),
 )
 
 
@@ -504,7 +504,8 @@ def progress(
     version is the target's; rendered: its agent is given it; refused: none could be made for it, so
     it is not bound; done: it runs it; failed: it said that
     this version failed, or none could be made for it; timedOut: it was bound before `cutoff`, and
-    is neither; disconnected: bound, none of these, and away (architecture §5).
+    is neither; disconnected: bound, none of these, and away (architecture §5); waiting: something
+    from outside that it needs is being fetched, or does not come just now.
     """
     is_one = "candidates IS NULL AND pause = 0"
     held = "(render_needed = 1 AND coalesce(rollout, '') <> :rollout)"
@@ -531,6 +532,7 @@ def progress(
         "timedOut": late,
         "disconnected": away,
         "blocked": f"NOT ({is_one})",
+        "waiting": f"({is_one} AND {ours} AND {wants.waiting('device')})",
     }
     sums = ", ".join(
         f'coalesce(sum(CASE WHEN {sql} THEN 1 ELSE 0 END), 0) AS "{state}"'

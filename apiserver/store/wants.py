@@ -59,6 +59,11 @@ def fails(device: str) -> str:
     )
 
 
+def waiting(device: str) -> str:
+    """SQL for one that waits for what will come by itself."""
+    return f"({waits(device)} AND NOT {fails(device)})"
+
+
 def refused(device: str) -> str:
     """SQL for one that was told why it cannot have a document, and has nothing else to expect."""
     told = f"({device}.waits_for IS NOT NULL OR {device}.render_needed = 0)"

@@ -5,8 +5,10 @@ miss it."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,10 @@ import pytest
 from apiserver.store import devices, sets
 from controllers import values
 from controllers.client import FLIGHTCTL, Unreachable
+from controllers.runtime import Controllers
 from controllers.secretfiles import HostCluster
+from controllers.session import Endpoint
+from controllers.settings import Settings
 from resources import digest
 from tests.fakes import file_server, git_server, host_cluster, sources_rig
 from tests.fakes.file_server import FileServer
@@ -152,7 +157,9 @@ async def test_devices_get_what_their_labels_say_and_each_value_is_fetched_once(
     assert "is being fetched" in await info(rig, "d07")
     assert await rig.contents("d07") == {}, "it has what it had"
     progress = await rig.client.progress("default", "web", "web.v1-1")
-    assert (progress["unbound"], progress["failed"]) == (25, 0)
+    assert [progress[key] for key in ("unbound", "waiting", "failed")] == [25, 25, 0]
+    (said,) = (await rig.get("Rollout", "web.v1-1"))["status"]["conditions"]
+    assert said["message"].endswith(", 25 wait for what they take from outside.")
 
     look = await rig.fetch()
     assert (look.is_missing, look.changed, look.rollouts) == (False, 3, ["web.v1-1"])
@@ -390,6 +397,47 @@ async def test_controllers_that_die_between_a_fetch_and_its_naming_lose_nothing(
     known = await frozen(rig, await rig.get("TemplateVersion", "web.v1"))
     late = [{"key": item["key"], "problem": "too late"} for item in known]
     assert await rig.client.settle("default", "web.v1", late) == 0
+
+
+async def test_controllers_do_all_of_it_and_go_on_where_others_were_stopped(
+    rig: Rig, files: FileServer
+) -> None:
+    """With threads, queues and watches as they are; the server of files is mended while nobody
+    looks."""
+    await rig.create("Repository", "files", files.spec())
+    files.files["/a"] = b"of a"
+    files.answers["/b"] = 503
+    async with _controllers(rig):
+        await fill(rig, ["a", "b"], config=[from_http()])
+        await _until(rig, "d00", b"of a")
+        page = await rig.client.values("default", "web.v1", state="missing")
+        assert [item["values"]["suffix"] for item in page["items"]] == ["/b"]
+    del files.answers["/b"]
+    files.files |= {"/b": b"of b", "/c": b"of c"}
+    async with _controllers(rig):
+        await _until(rig, "d01", b"of b")
+        await rig.relabel("d00", site="c")
+        await _until(rig, "d00", b"of c")
+        files.files["/c"] = b"of c, new"
+        await _until(rig, "d00", b"of c, new")
+    assert len(await rig.names()) == 2
+
+
+@asynccontextmanager
+async def _controllers(rig: Rig) -> AsyncIterator[None]:
+    endpoint = Endpoint(socket=rig.server.settings.controllers_socket)
+    controllers = Controllers(endpoint, Settings(rig.folder / "state", poll_s=1))
+    await asyncio.to_thread(controllers.start)
+    try:
+        yield
+    finally:
+        assert await asyncio.to_thread(controllers.stop)
+
+
+async def _until(rig: Rig, device: str, motd: bytes) -> None:
+    async with asyncio.timeout(40):
+        while await rig.contents(device) != {"/etc/motd": motd}:
+            await asyncio.sleep(0.1)
 
 
 async def test_a_repository_that_is_missing_makes_the_fleet_invalid(

@@ -128,6 +128,7 @@ class Model:
             "unbound": len(members) - bound,
             "held": held,
             "blocked": 0,
+            "waiting": 0,
         } | {state: states[state] for state in ("done", "failed", "timedOut", "disconnected")}
 
     def _state_of(self, device: Device) -> str:

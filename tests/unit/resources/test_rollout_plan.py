@@ -117,6 +117,15 @@ def test_what_failed_or_is_away_is_told_while_it_waits() -> None:
     )
 
 
+def test_what_waits_for_something_from_outside_is_said_to_and_nothing_else_of_it() -> None:
+    progress = counts(5, unbound=3, done=2) | {"waiting": 2}
+    waiting = decide(progress, spent={Bind(0)})
+    assert isinstance(waiting, Wait)
+    assert waiting.message.endswith(
+        "new template, 2 wait for what they take from outside, 1 could not be bound."
+    )
+
+
 def test_what_the_budget_holds_is_asked_for_once_a_look() -> None:
     progress = counts(4, done=1, held=2)
     assert decide(progress) == Bind(0)
