@@ -20,6 +20,7 @@ Wants = Callable[[str], object]
 # A hundred thousand devices at the planner's limit, or some batches that are empty, and a bound on
 # one look.
 STEPS_A_LOOK = 40
+STALLED = "Stalled"
 
 log = structlog.get_logger()
 
@@ -194,5 +195,22 @@ def conclude(
         known = conditions.set_condition(
             known, "Succeeded", status, decision.reason, decision.message, now, generation
         )
-    new["conditions"] = known
+    new["conditions"] = _for_kstatus(known, decision, generation=generation, now=now)
     return new
+
+
+def _for_kstatus(
+    known: list[Json], decision: Wait | Finish, *, generation: int, now: str
+) -> list[Json]:
+    """With the conditions that programs read which know nothing of rollouts."""
+    ended, is_done = isinstance(decision, Finish), decision.phase == "Completed"
+    said = {"Reconciling": not ended, "Ready": is_done}
+    if ended and not is_done:
+        # There only while nothing more will come of it: its absence is the good news.
+        said[STALLED] = True
+    known = [c for c in known if c.get("type") in said or c.get("type") != STALLED]
+    for type_, is_true in said.items():
+        status = conditions.TRUE if is_true else conditions.FALSE
+        reason, message = decision.reason, decision.message
+        known = conditions.set_condition(known, type_, status, reason, message, now, generation)
+    return known

@@ -120,7 +120,8 @@ class RolloutStatus(Model):
         None, description="The generation of spec that this was concluded from."
     )
     conditions: list[Condition] | None = conditions(
-        "Progressing while devices change; Succeeded once it has ended, and how."
+        "Progressing while devices change; Succeeded once it has ended, and how; Ready, Reconciling"
+        " and Stalled for programs that wait."
     )
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from apiserver import acting, errors, restored, resuming
+from apiserver import acting, decommissioning, errors, restored, resuming
 from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.builtins.events import STORED
-from apiserver.operations import ListOptions
+from apiserver.operations import ListOptions, WriteOptions
 from apiserver.store import recount
 from resources import registry
 from tests.fakes import backups
@@ -21,7 +22,9 @@ from tests.fakes.agent_client import Agent, Connection, device_status, version_o
 from tests.fakes.agent_service import DEVICE, PERSON, AgentService, serving
 
 Json = dict[str, Any]
-FLEET = registry.by_kind("Fleet")
+FLEET, TEMPLATE_VERSION, ROLLOUT, BACKLOG = (
+    registry.by_kind(kind) for kind in ("Fleet", "TemplateVersion", "Rollout", "Backlog")
+)
 SETTINGS = AgentApiSettings(hold_s=0.3)
 PAUSED = "device-controller/conflictPaused"
 
@@ -29,6 +32,12 @@ PAUSED = "device-controller/conflictPaused"
 @asynccontextmanager
 async def at(directory: Path, database: str) -> AsyncIterator[AgentService]:
     async with serving(directory, SETTINGS, database=database) as running:
+        yield running
+
+
+@pytest.fixture
+async def service(tmp_path: Path, database_url: str) -> AsyncIterator[AgentService]:
+    async with at(tmp_path, database_url) as running:
         yield running
 
 
@@ -131,13 +140,124 @@ async def test_devices_that_went_on_are_paused_and_brought_on_from_where_they_ar
             resumed = (await waiting).json
             assert int(version_of(resumed)) > int(runs)
             assert PAUSED not in resumed["metadata"]["annotations"]
-            content = resumed["spec"]["config"][0]["inline"][0]["content"]
-            assert content == "Zm91cg==", "four, which was written meanwhile"
+            assert content_of(resumed) == "four", "which was written meanwhile"
             await ahead.report(ahead_line, device_status(version_of(resumed)))
         assert (await service.device(ahead.name))["status"]["updated"]["status"] == "UpToDate"
         assert await said(service, "DeviceConflictResolved") == ["Resumed by ada."]
         assert await state(service, silent.name) == "AwaitingReconnect"
         await check_counters(service)
+
+
+async def test_who_is_ahead_is_paused_though_nobody_said_that_there_was_a_restore(
+    service: AgentService,
+) -> None:
+    agent = service.agent()
+    async with await service.admitted(agent) as managed:
+        await moved(service, agent, managed, config("one"))
+        told = (await agent.poll(managed, "7")).json
+        assert told["metadata"]["annotations"][PAUSED] == "true"
+        found = await service.device(agent.name)
+        assert found["status"]["config"]["renderedVersion"] == "7"
+        # Decommissioned it is told, whatever it runs.
+        await decommissioning.decommission(
+            service.operations, PERSON, "default", agent.name, {"target": "Unenroll"}
+        )
+        told = (await agent.poll(managed, "7")).json
+        assert told["spec"]["decommissioning"] == {"target": "Unenroll"}
+        assert int(version_of(told)) > 7
+        # And if it had gone on even further, it is told all the same.
+        told = (await agent.poll(managed, "50")).json
+        assert int(version_of(told)) > 50
+        assert told["spec"]["decommissioning"] == {"target": "Unenroll"}
+
+
+async def test_a_device_of_a_lost_service_waits_for_a_person(service: AgentService) -> None:
+    agent = service.agent()
+    async with await service.admitted(agent, knownRenderedVersion="41") as managed:
+        await service.change(agent.name, spec=config("one"))
+        assert await state(service, agent.name) == "AwaitingReconnect"
+        assert (await agent.poll(managed, "41")).code == 204, "there is nothing for it yet"
+        assert await state(service, agent.name) == "ConflictPaused"
+        answer = await resuming.resume(service.operations, PERSON, "default", {})
+        assert answer == {"resumedDevices": 1}
+        assert version_of((await agent.poll(managed, "41")).json) == "42"
+
+
+async def test_a_rollout_passes_over_who_is_paused_and_has_them_when_they_are_resumed(
+    service: AgentService,
+) -> None:
+    fleet = {
+        "metadata": {"name": "pumps"},
+        "spec": {"selector": {"matchLabels": {"alias": "h"}}, "template": {"spec": {}}},
+    }
+    await service.operations.create(PERSON, FLEET, "default", fleet, WriteOptions())
+    paused, awaited, free = (service.agent() for _ in range(3))
+    async with AsyncExitStack() as lines:
+        line = {}
+        for agent in (paused, awaited, free):
+            more = {"knownRenderedVersion": "9"} if agent is awaited else {}
+            connection = await service.admitted(agent, **more)
+            line[agent.name] = await lines.enter_async_context(connection)
+        await bound(service, 1, config("one"))
+        await paused.poll(line[paused.name], "7")
+
+        counted = await bound(service, 2, config("two"))
+        assert (counted["total"], counted["blocked"]) == (3, 2)
+        assert (counted["bound"], counted["failed"], counted["unbound"]) == (1, 0, 0)
+        backlog = await service.operations.get(PERSON, BACKLOG, "default", "devices")
+        assert backlog["status"]["renderNeeded"] == 0, "nobody is asked to render for them"
+        told = (await paused.poll(line[paused.name], "7")).json
+        assert content_of(told) == "one"
+
+        body = {"labelSelector": "alias=h", "fieldSelector": "metadata.owner=Fleet/pumps"}
+        rehearsed = await resuming.resume(service.operations, PERSON, "default", body, dry_run=True)
+        done = await resuming.resume(service.operations, PERSON, "default", body)
+        assert rehearsed == done == {"resumedDevices": 1}
+        assert await state(service, awaited.name) == "AwaitingReconnect"
+        told = (await paused.poll(line[paused.name], "7")).json
+        assert version_of(told) == "8"
+        counted = await bind(service, 2)
+        assert (counted["blocked"], counted["bound"], counted["unbound"]) == (1, 2, 0)
+        told = (await paused.poll(line[paused.name], "8")).json
+        assert (version_of(told), content_of(told)) == ("9", "two")
+    await check_counters(service)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"labelSelector": "a in"},
+        {"labelSelector": 7},
+        {"fieldSelector": "status.wrong=1"},
+        {"selector": "a=b"},
+    ],
+    ids=str,
+)
+async def test_a_wrong_selector_resumes_nobody(tmp_path: Path, body: Json) -> None:
+    async with at(tmp_path, "") as service:
+        with pytest.raises(errors.BadRequest):
+            await resuming.resume(service.operations, PERSON, "default", body)
+
+
+async def bound(service: AgentService, number: int, spec: Json) -> Json:
+    """A version of the template goes out, as the controllers do it; how far it is then."""
+    name = f"pumps.v{number}"
+    version = {"metadata": {"name": name}, "spec": {"fleet": "pumps"}, "status": spec}
+    target = {"fleet": "pumps", "templateVersion": name}
+    rollout = {"metadata": {"name": f"pumps-v{number}"}, "spec": {"target": target}}
+    for kind, document in ((TEMPLATE_VERSION, version), (ROLLOUT, rollout)):
+        await service.operations.create(PERSON, kind, "default", document, WriteOptions())
+    return await bind(service, number)
+
+
+async def bind(service: AgentService, number: int) -> Json:
+    request = {"templateVersion": f"pumps.v{number}", "rollout": f"pumps-v{number}"}
+    await service.operations.bind(PERSON, "default", "pumps", request)
+    return await service.operations.progress(PERSON, "default", "pumps", f"pumps-v{number}")
+
+
+def content_of(rendered: Json) -> str:
+    return base64.b64decode(rendered["spec"]["config"][0]["inline"][0]["content"]).decode()
 
 
 APP = {"name": "web", "appType": "container", "image": "quay.io/x/web:1"}

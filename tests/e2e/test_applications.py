@@ -352,6 +352,57 @@ def test_an_agent_killed_in_between_goes_on_where_it_was(yard: Yard) -> None:
     yard.until_healthy()
 
 
+def test_applications_are_stopped_started_and_restarted_from_the_service(yard: Yard) -> None:
+    """By `homeport app`: what the fleet declares stays as it is."""
+
+    def app(action: str, where: str, name: str) -> None:
+        yard.site.service.homeport("app", action, where, "--name", name)
+
+    def is_in(name: str, state: str) -> None:
+        processes.until(
+            lambda: application(yard.status(), name).get("status") == state,
+            f"{name} is {state}",
+            timeout_s=60,
+            state=yard.how_it_is,
+        )
+
+    def web() -> str:
+        shown = yard.device.podman("ps", "--filter", "name=web-365508", "--format", "{{.ID}}")
+        assert shown.code == 0, shown
+        return shown.out
+
+    updated(yard.declare(applications=[container(), quadlet()]))
+    served(yard, 8081, "web v1\n")
+    served(yard, 8082, "tell v1\n")
+    device, fleet = f"device/{yard.uid}", "fleet/yard"
+
+    app("stop", device, "web")
+    is_in("web", "Stopped")
+    assert web() == ""
+    served(yard, 8082, "tell v1\n")
+    updated(yard.settled())
+    app("stop", fleet, "page")
+    is_in("page", "Stopped")
+    # Another version of it changes nothing of that.
+    updated(yard.declare(applications=[container("v2"), quadlet("v2")]))
+    assert [application(yard.status(), name)["status"] for name in ("web", "page")] == (
+        ["Stopped", "Stopped"]
+    )
+    app("start", device, "web")
+    served(yard, 8081, "web v2\n")
+    app("start", fleet, "page")
+    served(yard, 8082, "tell v2\n")
+    yard.until_healthy()
+
+    before = web()
+    app("restart", device, "web")
+    processes.until(
+        lambda: web() not in ("", before), "web is restarted", timeout_s=60, state=yard.how_it_is
+    )
+    served(yard, 8081, "web v2\n")
+    updated(yard.settled())
+
+
 def test_all_is_removed_and_the_volumes_stay(yard: Yard) -> None:
     updated(yard.declare(applications=[]))
     device = yard.device
