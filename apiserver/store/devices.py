@@ -479,7 +479,7 @@ def put_agent_status(
     row = row_by_name(tx.connection, namespace, name)
     if row is None:
         return None
-    said = with_integrity(row, status, is_own_word=True)
+    said = _with_applications(row, with_integrity(row, status, is_own_word=True))
     saved = save(tx, row, reported_changes(row, said), said=said)
     specs = tx.documents.fetch(tx.connection, [saved["spec_digest"]])
     return document_of(kind, saved, specs[saved["spec_digest"]], said=said)
@@ -494,8 +494,16 @@ def with_integrity(row: Row, status: Json, *, is_own_word: bool) -> Json:
     return status | {"integrity": kept}
 
 
-def _is_known(integrity: Any) -> bool:
-    found = integrity.get("status") if isinstance(integrity, dict) else None
+def _with_applications(row: Row, status: Json) -> Json:
+    """What an agent does not know of its applications (it has just started) it has said before."""
+    if _is_known(status.get("applicationsSummary")):
+        return status
+    kept = orjson.loads(row["agent_status"]).get("applicationsSummary")
+    return status | {"applicationsSummary": kept} if _is_known(kept) else status
+
+
+def _is_known(part: Any) -> bool:
+    found = part.get("status") if isinstance(part, dict) else None
     return found not in (None, "", "Unknown")
 
 

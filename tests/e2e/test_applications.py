@@ -395,6 +395,7 @@ def test_applications_are_stopped_started_and_restarted_from_the_service(yard: Y
     yard.until_healthy()
 
     before = web()
+    assert before
     app("restart", device, "web")
     processes.until(
         lambda: web() not in ("", before), "web is restarted", timeout_s=60, state=yard.how_it_is

@@ -97,6 +97,10 @@ def test_summary(known: DeviceFacts, status: str, info: str) -> None:
             facts(connected=False, render_error="no"), "Unknown", "", id="disconnected first"
         ),
         pytest.param(
+            facts(awaiting_reconnect=True, render_error="no"), "Unknown", "restored", id="awaited"
+        ),
+        pytest.param(facts(conflict_paused=True, reported_version=7), "OutOfDate", "", id="ahead"),
+        pytest.param(
             facts(connected=False, seen=False, rendered_version=0), "UpToDate", "", id="new"
         ),
         pytest.param(
