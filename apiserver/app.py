@@ -281,7 +281,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
     waiting = signing.Signing(operations, issuing, now=utc_now, monotonic=time.monotonic)
     for name, work in (
         ("housekeeping", housekeeping.keep_house(operations, utc_now, kept)),
-        ("resealing", resealing.keep_sealed(store)),
+        ("resealing", resealing.keep_sealed(operations)),
         ("signing", waiting.keep()),
         ("enrollment policies", admitting.Admitting(operations, issuing).run()),
     ):

@@ -28,23 +28,10 @@ from apiserver.store import (
     Transaction,
     restoring,
 )
-from apiserver.storing import DEFAULT_NAMESPACE
-from resources.kind import Json
 
 WORD = "restored"
 REASON = "SystemRestored"
 _CALLER = Caller(name="system:homeport:restored", role=CONTROLLER)
-# What the reference tells the event of.
-_SYSTEM: Json = {
-    "apiVersion": "flightctl.io/v1beta1",
-    "kind": "System",
-    "metadata": {
-        "name": "database",
-        "namespace": DEFAULT_NAMESPACE,
-        "uid": "",
-        "resourceVersion": "",
-    },
-}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -89,7 +76,7 @@ async def declare(operations: Operations) -> int:
     def restored(tx: Transaction) -> int:
         awaited = restoring.mark(tx)
         message = f"The database was restored from a backup; {awaited} devices are awaited."
-        telling.tell(operations, tx, _CALLER, _SYSTEM, REASON, message)
+        telling.tell(operations, tx, _CALLER, telling.system("database"), REASON, message)
         return awaited
 
     return await operations.store.write(restored)

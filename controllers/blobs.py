@@ -29,6 +29,8 @@ class Blobs:
     def __init__(self, client: Client, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._known: Memory[tuple[str, str], bool] = Memory(KNOWN_MAX, monotonic=monotonic)
+        # By the plain digest, which leaves this process nowhere.
+        self._secret: Memory[tuple[str, str], str] = Memory(KNOWN_MAX, monotonic=monotonic)
 
     async def keep_all(
         self, namespace: str, blobs: Sequence[bytes], *, is_secret: bool = False
@@ -49,10 +51,9 @@ class Blobs:
 
     async def keep(self, namespace: str, blob: bytes, *, is_secret: bool = False) -> str:
         """See to it that the API server has `blob`; its digest there."""
-        if is_secret:
-            # Only the API server can say under which digest.
-            return await self._client.post_content(namespace, blob, is_secret=True)
         name = digest.of_bytes(blob)
+        if is_secret:
+            return await self._keep_secret(namespace, name, blob)
         if self._known.get((namespace, name), KNOWN_S):
             return name
         is_large = len(blob) >= ASKED_FROM_BYTES
@@ -61,6 +62,16 @@ class Blobs:
         self._known.put((namespace, name), True)
         return name
 
+    async def _keep_secret(self, namespace: str, name: str, blob: bytes) -> str:
+        """Only the API server can say under which digest. Of a whole repository it is asked once
+        for each file: most are the same in the next commit."""
+        kept = self._secret.get((namespace, name), KNOWN_S)
+        if kept is None:
+            kept = await self._client.post_content(namespace, blob, is_secret=True)
+            self._secret.put((namespace, name), kept)
+        return kept
+
     def forget(self) -> None:
         """Something that should be there was not."""
         self._known.clear()
+        self._secret.clear()

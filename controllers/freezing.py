@@ -230,7 +230,8 @@ class Freezer:
         kept = self._kept.get(key)
         if kept is None:
             contents = await gitfiles.read(self._mirrors, remote, commit, path)
-            kept = await self._keep(namespace, Fetched(contents, commit), gitfiles.PATH)
+            fetched = Fetched(contents, commit, is_secret=bool(remote.secrets()))
+            kept = await self._keep(namespace, fetched, gitfiles.PATH)
             self._kept.put(key, kept)
         return kept
 
@@ -255,7 +256,8 @@ class Freezer:
             assert last is not None, "only then an ETag was sent"
             kept = last
         else:
-            fetched = Fetched([Content(path, answer.blob)], answer.revision, answer.etag)
+            is_secret = bool(remote.secrets())
+            fetched = Fetched([Content(path, answer.blob)], answer.revision, answer.etag, is_secret)
             kept = await self._keep(namespace, fetched, "httpRef.filePath")
         self._kept.put(key, kept, question)
         return kept

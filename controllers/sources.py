@@ -21,7 +21,8 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What a source gave, and where it stood: at a commit, a digest, a resourceVersion."""
+    """What a source gave, and where it stood: at a commit, a digest, a resourceVersion. What takes
+    credentials to read `is_secret`, and is kept as the credentials are."""
 
     contents: Sequence[Content]
     revision: str

@@ -347,6 +347,25 @@ async def test_secrets_show_nowhere(
             assert text not in place, text
 
 
+async def test_what_takes_credentials_to_read_is_encrypted_in_the_database(
+    rig: Rig, git: GitServer, files: FileServer
+) -> None:
+    """Frozen and rendered. What a fleet says itself stands there for everybody to read."""
+    hidden = (b"only-by-git-credentials", b"only-by-http-credentials")
+    await repository(rig, git, **{"device/a": hidden[0].decode()})
+    await rig.create("Repository", "files", files.spec())
+    files.files["/motd"] = hidden[1]
+    await rig.fleet(from_git(), from_http(), inline("/etc/z", "said-to-everybody"))
+    await rig.look()
+    found = await rig.contents()
+    assert (found["/a"], found["/etc/motd"]) == hidden
+    stored = b"".join(path.read_bytes() for path in rig.server.settings.data.glob("homeport.db*"))
+    assert b"said-to-everybody" in stored, "or this test shows nothing"
+    for text in hidden:
+        assert text not in stored
+        assert base64.b64encode(text)[:24] not in stored
+
+
 # --- crashes ------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -19,7 +20,9 @@ import pytest
 from apiserver import app
 from apiserver import resealing as rounds
 from apiserver.__main__ import REFUSALS, said
+from apiserver.builtins.events import STORED
 from apiserver.config import settings_of
+from apiserver.operations import Operations
 from apiserver.store import BadKeys, KeyFile, Snapshot, Store, Transaction, keys, resealing
 from apiserver.store.sealing import Unopenable
 from cli import kubeconfig
@@ -256,6 +259,42 @@ async def test_what_another_process_writes_with_the_old_key_meanwhile_is_not_los
         assert await rounds.reseal(ours, pause_s=0)
     async with opened(url, tmp_path / "a", key_file(folder, "new")) as store:
         assert (await store.read(lambda s: s.get(REPOSITORY, "default", "late"))) is not None
+
+
+async def test_a_change_of_keys_is_told_when_it_begins_and_when_it_is_done(
+    database_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "keys"
+
+    async def events(store: Store) -> list[Json]:
+        """After a round, as the service has them."""
+        operations = Operations(store)
+        await operations.prepare()
+        keeping = asyncio.create_task(rounds.keep_sealed(operations))
+        try:
+            async with asyncio.timeout(30):
+                while await store.read(keys.others):
+                    await asyncio.sleep(0.05)
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+        found = await store.read(lambda s: s.list(STORED, "default"))
+        return [each["spec"] for each in found]
+
+    async with opened(database_url, tmp_path, key_file(folder, "old")) as store:
+        assert await events(store) == [], "a new database has nothing to encrypt again"
+        await fill(store, 3)
+    async with opened(database_url, tmp_path, key_file(folder, "new", "old")) as store:
+        said = await events(store)
+        assert sorted(each["reason"] for each in said) == [
+            "EncryptionMigrationCompleted",
+            "EncryptionMigrationStarted",
+        ]
+        assert {each["type"] for each in said} == {"Normal"}
+        about = {(e["involvedObject"]["kind"], e["involvedObject"]["name"]) for e in said}
+        assert about == {("System", "encryption")}
+        assert all("the key new" in each["message"] for each in said)
+        assert len(await events(store)) == 2, "once"
 
 
 # --- the whole service ----------------------------------------------------------------------
