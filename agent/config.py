@@ -51,6 +51,10 @@ SYSTEM_INFO_KEYS = (
     "managementCertSerial",
     "tpmVendorInfo",
 )
+METERED = "metered"
+PROFILES = ("default", METERED)
+MIN_CONTACT_S = 60.0
+MAX_CONTACT_S = 7 * 86400.0
 LOG_LEVELS = ("panic", "fatal", "error", "warn", "info", "debug", "trace")
 
 _MERGED = (
@@ -62,6 +66,8 @@ _MERGED = (
     "status-update-jitter",
     "enrollment-verify-interval",
     "enrollment-verify-cap",
+    "network-profile",
+    "contact-interval",
     "pull-timeout",
     "pull-retry-steps",
     "repair-interval",
@@ -141,6 +147,8 @@ class Settings:
     status_jitter_s: float
     enrollment_verify_interval_s: float
     enrollment_verify_cap_s: float
+    network_profile: str
+    contact_interval_s: float
     default_labels: Mapping[str, str]
     label_from_system_info: Mapping[str, str]
     system_info: tuple[str, ...]
@@ -315,6 +323,10 @@ def _settings(
         ),
         enrollment_verify_cap_s=fields.duration(
             document, "enrollment-verify-cap", 60, least_s=MIN_INTERVAL_S
+        ),
+        network_profile=fields.one_of(document, "network-profile", PROFILES),
+        contact_interval_s=fields.duration(
+            document, "contact-interval", 6 * 3600, least_s=MIN_CONTACT_S, most_s=MAX_CONTACT_S
         ),
         default_labels=fields.strings(document, "default-labels"),
         label_from_system_info=fields.strings(document, "label-from-systeminfo"),

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from agent import certificates, config, enrolling, identity, polling, transport, world
+from agent import certificates, config, enrolling, identity, pace, polling, routes, transport, world
 
 log = logging.getLogger("agent.contact")
 
@@ -37,6 +37,7 @@ class Offers(Protocol):
 class Contact:
     """`on_enrolled` is called whenever a certificate was granted, `on_conflict` when the service
     asks for the whole status again, `on_connected` when a poll was answered after a silence,
+    `on_contact` while the connection of an answered poll is there, where it is then closed, and
     `on_polled` after every poll with the seconds until the next."""
 
     def __init__(
@@ -61,6 +62,7 @@ class Contact:
         self.on_conflict: Callable[[], None] = lambda: None
         self.on_connected: Callable[[], None] = lambda: None
         self.on_polled: Callable[[polling.Outcome, float], None] = lambda outcome, rest_s: None
+        self.on_contact: Callable[[routes.Caller], None] = lambda client: None
 
     def run(self, pause: Pause) -> None:
         """Until `pause` says that the agent stops. Raises enrolling.Refused, errors.Fatal."""
@@ -73,6 +75,10 @@ class Contact:
             log.error("the service knows this device no more, it enrols again")
             self._identity.drop_certificate()
 
+    def configure(self, settings: config.Settings) -> None:
+        """From any thread: the pace of polls, from the next one on."""
+        self._settings = settings
+
     def abort(self) -> None:
         """From any thread: ends the request that is under way."""
         self.client.abort()
@@ -80,11 +86,14 @@ class Contact:
 
     def _poll(self, pause: Pause) -> bool:
         """True = the device is gone from the service; False = the agent stops."""
-        poll = polling.Poll(
-            base_delay_s=self._settings.fetch_error_base_delay_s,
-            max_delay_s=self._settings.fetch_error_max_delay_s,
-        )
+        poll = polling.Poll(base_delay_s=0.0, max_delay_s=0.0)
         while True:
+            settings, at_pace = self._settings, pace.of(self._settings)
+            poll.configure(
+                base_delay_s=settings.fetch_error_base_delay_s,
+                max_delay_s=settings.fetch_error_max_delay_s,
+                at_pace=at_pace,
+            )
             started = self._world.monotonic()
             poll.learn(self._known_version())
             outcome = self._once(poll)
@@ -92,6 +101,10 @@ class Contact:
                 return True
             self._tell(outcome)
             self._care(outcome)
+            if at_pace.is_metered:
+                if not isinstance(outcome, polling.Failed):
+                    self.on_contact(self.client)
+                self.client.close()
             took_s = self._world.monotonic() - started
             rest_s = poll.pause_s(took_s=took_s, random=self._world.random())
             self.on_polled(outcome, rest_s)

@@ -85,6 +85,14 @@ def duration(
     return seconds
 
 
+def one_of(section: Mapping[str, Any], key: str, choices: tuple[str, ...]) -> str:
+    """The first choice is the default."""
+    value = string(section, key, choices[0])
+    if value not in choices:
+        raise ConfigError(key, f"must be one of {', '.join(choices)}, not {value!r}")
+    return value
+
+
 def names(section: Mapping[str, Any], key: str, default: Iterable[str]) -> tuple[str, ...]:
     value = section.get(key)
     if value is None:

@@ -27,6 +27,8 @@ class Mailbox:
         self._has_news = False
         self._pushed: object = None
         self._levels: Mapping[str, str] = {}
+        self._awaited = 0
+        self._has_wish = False
         self.on_offer: Callable[[], None] = lambda: None
 
     def offer_spec(self, device: Json) -> None:
@@ -68,10 +70,11 @@ class Mailbox:
             return dict(self._sections)
 
     def wait_for_status_change(self, timeout_s: float) -> bool:
-        """For the reporter, the only one to call it: True once for all changes since the last."""
+        """For the reporter, the only one to call it: True once for all changes since the last.
+        Somebody who begins to wait for a push ends it early."""
         with self._changed:
-            self._changed.wait_for(lambda: self._has_news, timeout_s)
-            had_news, self._has_news = self._has_news, False
+            self._changed.wait_for(lambda: self._has_news or self._has_wish, timeout_s)
+            had_news, self._has_news, self._has_wish = self._has_news, False, False
             return had_news
 
     def set_levels(self, levels: Mapping[str, str]) -> None:
@@ -93,6 +96,18 @@ class Mailbox:
     def wait_for_push(self, timeout_s: float) -> bool:
         """Whether the service has taken the conditions as they are now; waits for it."""
         with self._changed:
-            return self._changed.wait_for(
-                lambda: self._pushed == self._sections.get("conditions"), timeout_s
-            )
+            self._awaited += 1
+            self._has_wish = True
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(self._is_pushed, timeout_s)
+            finally:
+                self._awaited -= 1
+
+    def is_push_awaited(self) -> bool:
+        """Whether somebody waits for what the service has not taken yet."""
+        with self._changed:
+            return self._awaited > 0 and not self._is_pushed()
+
+    def _is_pushed(self) -> bool:
+        return bool(self._pushed == self._sections.get("conditions"))

@@ -2,9 +2,9 @@
 
 One `Poll` decides, without a clock and without a socket, what an answer means and when the next
 poll may start. The rules:
-- polls start at least 5 s apart, whatever they were answered: a service that answers at once must
-  not be hammered by its fleet;
-- after a failure the pause doubles up to a limit, with jitter; any real answer resets it;
+- polls start as far apart as the pace says, and at least 5 s, whatever they were answered;
+- after a failure the pause doubles up to a limit, with jitter; any real answer resets it; on a
+  metered network a service that answers with refusals is asked no more often than one that is well;
 - the version we claim to know only moves up;
 - 404 in the words of a service that knows no such device counts only when it is said twice: a
   restore in progress or a proxy's fallback may say it once.
@@ -15,11 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from agent import transport
+from agent import pace, transport
 
 Json = dict[str, Any]
 
-LEAST_S = 5.0
 # The service holds a poll for up to two minutes; a little more than twice that is broken.
 TIMEOUT_S = 240.0
 JITTER = 0.2
@@ -28,6 +27,7 @@ GONE_TWICE = 2
 GONE_PAUSE_S = 30.0
 NO_CHANGE = 409
 
+DEFAULT = pace.Pace()
 RENDERED_VERSION = "device-controller/renderedVersion"
 CONFLICT_PAUSED = "device-controller/conflictPaused"
 
@@ -59,13 +59,26 @@ Outcome = Offered | Unchanged | Gone | Failed
 class Poll:
     """State between polls: the known version, failures in a row, times that we were unknown."""
 
-    def __init__(self, *, base_delay_s: float, max_delay_s: float, known: str = "") -> None:
-        self._base_s = base_delay_s
-        self._max_s = max_delay_s
+    def __init__(
+        self,
+        *,
+        base_delay_s: float,
+        max_delay_s: float,
+        known: str = "",
+        at_pace: pace.Pace = DEFAULT,
+    ) -> None:
+        self.configure(base_delay_s=base_delay_s, max_delay_s=max_delay_s, at_pace=at_pace)
+        self._is_answered = True
         self._failures = 0
         self._unknown = 0
         self._after_s = 0.0
         self._known = number(known)
+
+    def configure(self, *, base_delay_s: float, max_delay_s: float, at_pace: pace.Pace) -> None:
+        """May change between two polls."""
+        self._base_s = base_delay_s
+        self._max_s = max_delay_s
+        self._pace = at_pace
 
     @property
     def known(self) -> str:
@@ -88,6 +101,10 @@ class Poll:
 
     def failed(self, error: transport.ServiceError) -> Outcome:
         self._after_s = 0.0
+        # Both have cost a handshake.
+        self._is_answered = isinstance(
+            error, transport.Rejected | transport.Throttled | transport.Untrusted
+        )
         if isinstance(error, transport.Rejected):
             if error.status == NO_CHANGE:
                 self._failures = self._unknown = 0
@@ -106,10 +123,12 @@ class Poll:
 
     def pause_s(self, *, took_s: float, random: float) -> float:
         """How long to wait now; `took_s` since the last poll's start, `random` in [0, 1)."""
-        least_s = max(0.0, LEAST_S - took_s)
         if not self._failures:
-            return least_s
-        delay_s = min(self._base_s * 2.0 ** min(self._failures - 1, 30), self._max_s)
+            return max(0.0, self._pace.until_next_s(random=random) - took_s)
+        least_s = max(0.0, pace.LEAST_S - took_s)
+        is_dear = self._pace.is_metered and self._is_answered
+        max_s = max(self._max_s, self._pace.contact_s) if is_dear else self._max_s
+        delay_s = min(self._base_s * 2.0 ** min(self._failures - 1, 30), max_s)
         delay_s *= 1 + JITTER * (2 * random - 1)
         doubt_s = GONE_PAUSE_S if self._unknown else 0.0
         return max(least_s, delay_s, self._after_s, doubt_s)

@@ -85,6 +85,7 @@ class Process:
         self._reload_settings = reload
         self._events: SimpleQueue[str] = SimpleQueue()
         self._stop = threading.Event()
+        self._nudge = threading.Event()
         self._notifier = notify.Notifier()
         self._mailbox = Mailbox()
         self._memory = remembering.Memory(where, settings)
@@ -169,6 +170,7 @@ class Process:
         )
         self._contact.on_enrolled = self._enrolled
         self._contact.on_conflict = self._report.forget
+        self._contact.on_contact = self._report.tell_by
         self._contact.on_connected = self._connected
         self._contact.on_polled = self._polled
         enrolment.on_waiting = self._bulletin.waiting
@@ -193,7 +195,13 @@ class Process:
         while not self._mailbox.known_version() and self._world.monotonic() < deadline:
             if self._stop.wait(HEAD_START_STEP_S):
                 return
-        self._contact.run(self._stop.wait)
+        self._contact.run(self._pause)
+
+    def _pause(self, seconds: float) -> bool:
+        """Of the contact: ended early by a reload, which may ask for another pace."""
+        self._nudge.wait(seconds)
+        self._nudge.clear()
+        return self._stop.is_set()
 
     def _thread(self, name: str, body: Callable[[], None]) -> threading.Thread:
         def guarded() -> None:
@@ -232,7 +240,7 @@ class Process:
             self._reload()
 
     def _reload(self) -> None:
-        """Log level, system information, warnings; nothing else changes without a restart."""
+        """Log level, system information, pace, warnings; the rest waits for a restart."""
         try:
             settings = self._reload_settings()
         except (config.ConfigError, OSError) as error:
@@ -242,12 +250,16 @@ class Process:
         self._system_info.configure(settings)
         self._settings = settings
         self._warn()
+        self._report.configure(settings)
         self._report.refresh_soon()
+        self._contact.configure(settings)
+        self._nudge.set()
         log.info("configuration reloaded")
 
     def _end(self, threads: list[threading.Thread]) -> None:
         self._notifier.tell(notify.STOPPING)
         self._stop.set()
+        self._nudge.set()
         self._world.wake()
         self._contact.abort()
         self._report.client.abort()

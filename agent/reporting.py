@@ -21,13 +21,23 @@ from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from agent import collectors, config, errors, identity, monitors, transport, units, world
+from agent import (
+    collectors,
+    config,
+    errors,
+    identity,
+    monitors,
+    pace,
+    routes,
+    transport,
+    units,
+    world,
+)
 
 log = logging.getLogger("agent.reporting")
 
 Json = dict[str, Any]
 
-DEBOUNCE_S = 0.2
 RETRY_S = 2.0
 RETRY_S_MAX = 60.0
 JITTER = 0.2
@@ -46,6 +56,8 @@ class Sections(Protocol):
     def status(self) -> Mapping[str, Any]: ...
 
     def wait_for_status_change(self, timeout_s: float) -> bool: ...
+
+    def is_push_awaited(self) -> bool: ...
 
     def pushed(self, status: Mapping[str, Any]) -> None: ...
 
@@ -185,10 +197,12 @@ class Reporting:
         who: identity.Identity,
         sections: Sections,
         facts: Facts,
+        *,
+        nap_s: float = NAP_S,
     ) -> None:
         self._world = where
-        self._interval_s = settings.status_interval_s
-        self._jitter_s = settings.status_jitter_s
+        self._nap_s = nap_s
+        self.configure(settings)
         self._identity = who
         self._sections = sections
         self._facts = facts
@@ -198,11 +212,19 @@ class Reporting:
         self._is_wanted = False
         self._failures = 0
         self._is_stale = True
+        # What is told is decided and told by one thread at a time.
+        self._telling = threading.Lock()
         self.client = who.caller()
         # Called with the status at every look, whether the service can be told or not.
         self.on_look: Callable[[Json], None] = lambda status: None
         # The service has taken it.
         self.on_told: Callable[[], None] = lambda: None
+
+    def configure(self, settings: config.Settings) -> None:
+        """From any thread, from the next look on."""
+        self._interval_s = settings.status_interval_s
+        self._jitter_s = settings.status_jitter_s
+        self._pace = pace.of(settings)
 
     def status(self) -> Json:
         """The complete status, measured now; for the enrolment request too."""
@@ -219,7 +241,7 @@ class Reporting:
     def run(self, is_stopping: Callable[[], bool], pause: Callable[[float], bool]) -> None:
         """Until `is_stopping`. The jitter spreads the periodic looks; news never waits for it."""
         due_at = self._world.monotonic() + self._world.random() * self._jitter_s
-        retry_at: float | None = None
+        gathered_at = retry_at = 0.0
         while not is_stopping():
             now = self._world.monotonic()
             if self._is_stale or now >= due_at:
@@ -227,22 +249,39 @@ class Reporting:
                 self._measured = self._facts.refresh()
                 due_at = now + self._interval_s
             self.on_look(composed(self._base, self._measured, self._sections.status()))
-            if retry_at is None or now >= retry_at:
-                retry_at = self._push()
+            tell_at = retry_at if self._sections.is_push_awaited() else max(gathered_at, retry_at)
+            if now >= tell_at:
+                retry_at = self._push(self.client)
             self.client.close_idle()
-            wait_s = min(NAP_S, *(max(0.0, t - now) for t in (due_at, retry_at) if t is not None))
-            if self._sections.wait_for_status_change(wait_s) and pause(DEBOUNCE_S):
-                return
+            moments = (moment for moment in (due_at, tell_at, retry_at) if moment > now)
+            wait_s = min((self._nap_s, *(moment - now for moment in moments)))
+            if self._sections.wait_for_status_change(wait_s):
+                if pause(pace.GATHER_S):
+                    return
+                if gathered_at <= now:
+                    gathered_at = now + self._pace.gather_s
 
-    def _push(self) -> float | None:
-        """Sends what has changed; the moment of the next attempt if that failed."""
-        if not self._identity.is_enrolled:
-            return None
+    def tell_by(self, client: routes.Caller) -> None:
+        """From another thread that has a connection: all that has changed, measured now."""
+        self._measured = self._facts.refresh()
+        self._push(client, is_cheap=True)
+
+    def _push(self, client: routes.Caller, *, is_cheap: bool = False) -> float:
+        """Sends what has changed; not before when to do so again."""
+        if not self._identity.is_enrolled or not self._telling.acquire(blocking=False):
+            # Another thread is at it; what it leaves out is seen at the next look.
+            return 0.0
+        try:
+            return self._pushed_by(client, is_cheap=is_cheap)
+        finally:
+            self._telling.release()
+
+    def _pushed_by(self, client: routes.Caller, *, is_cheap: bool) -> float:
         # NB race: taken before the status is composed, so a wish that comes meanwhile is kept.
         is_wanted, self._is_wanted = self._is_wanted, False
         status = composed(self._base, self._measured, self._sections.status())
-        if status == self._pushed and not is_wanted:
-            return None
+        if not is_wanted and not self._is_telling(status, is_cheap=is_cheap):
+            return 0.0
         document = {
             "apiVersion": transport.API_VERSION,
             "kind": "Device",
@@ -251,7 +290,7 @@ class Reporting:
         }
         path = f"/devices/{quote(self._identity.name, safe='')}/status"
         try:
-            self.client.request("PUT", path, body=document)
+            client.request("PUT", path, body=document)
         except transport.ServiceError as error:
             self._is_wanted = self._is_wanted or is_wanted
             return self._later(error)
@@ -259,7 +298,13 @@ class Reporting:
         self._pushed = status
         self._sections.pushed(status)
         self.on_told()
-        return None
+        return 0.0
+
+    def _is_telling(self, status: Json, *, is_cheap: bool) -> bool:
+        told = self._pushed
+        if told is None or status == told:
+            return told is None
+        return is_cheap or self._sections.is_push_awaited() or self._pace.is_news(status, told)
 
     def _later(self, error: transport.ServiceError) -> float:
         if not self._failures:

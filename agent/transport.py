@@ -229,6 +229,9 @@ class Client:
         }
         if payload:
             headers["Content-Type"] = "application/json"
+        if method == "PUT":
+            # The answer is a device with all that was just sent; ours leaves it out when asked to.
+            headers["Prefer"] = "return=minimal"
         self._limit(connection, deadline)
         connection.request(method, target, body=payload or None, headers=headers)
         response = connection.getresponse()

@@ -185,6 +185,8 @@ def server_context(certificate: Path, key: Path, client_ca_pem: bytes) -> ssl.SS
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
+    # No agent resumes a session, and two tickets with its certificate inside are 2 KB of network.
+    context.num_tickets = 0
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VerifyFlags(_NO_CHECK_TIME)
     context.load_verify_locations(cadata=client_ca_pem.decode())

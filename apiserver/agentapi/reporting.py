@@ -42,7 +42,7 @@ class Reporting:
             stored = devices.put_agent_status(tx, DEVICE, peer.namespace, peer.device, status)
             return self._noted(tx, stored)
 
-        return self._answer(peer, await self._store.write(put))
+        return self._answer(request, peer, await self._store.write(put))
 
     async def patch(self, request: web.Request, peer: Peer) -> web.StreamResponse:
         operations = await bodies.read(request, patch.JSON_PATCH)
@@ -59,20 +59,22 @@ class Reporting:
             stored = devices.put_agent_status(tx, DEVICE, peer.namespace, peer.device, status)
             return self._noted(tx, stored)
 
-        return self._answer(peer, await self._store.write(apply))
+        return self._answer(request, peer, await self._store.write(apply))
 
     def _noted(self, tx: Transaction, stored: Json | None) -> Json | None:
         if stored is not None and not self._presence.is_durable(stored["metadata"]["uid"]):
             self._presence.record_first(tx, stored["metadata"]["uid"])
         return stored
 
-    def _answer(self, peer: Peer, stored: Json | None) -> web.StreamResponse:
+    def _answer(self, request: web.Request, peer: Peer, stored: Json | None) -> web.StreamResponse:
         if stored is None:
             raise errors.not_found(DEVICE, peer.device)
         uid = stored["metadata"]["uid"]
         self._presence.recorded(uid)
         # The report itself has set it connected.
         self._presence.saw(uid, is_connected=True)
+        if request.headers.get("Prefer", "").strip().lower() == "return=minimal":
+            return answers.nothing_new()
         return answers.document(stored)
 
 

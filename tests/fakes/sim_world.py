@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import posixpath
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -64,6 +64,10 @@ class SimWorld:
         self.full = False
         self.is_woken = False
         self.wake_after: list[float] = []
+        # Where podman shares the network of the agent.
+        self.has_network: Callable[[], bool] | None = None
+        # Where the agent is one of several threads: how it gives the floor.
+        self.stage_wait: Callable[[float, Callable[[], bool]], bool] | None = None
 
     def twin(self, seed: int) -> SimWorld:
         """The same device again, for another fate."""
@@ -108,7 +112,9 @@ class SimWorld:
         return self.elapsed_s - self.booted_s
 
     def sleep(self, seconds: float) -> None:
-        if not self.is_woken:
+        if self.stage_wait is not None:
+            self.stage_wait(seconds, lambda: self.is_woken)
+        elif not self.is_woken:
             self.elapsed_s += max(0.0, seconds)
         self.is_woken = False
 
@@ -225,6 +231,8 @@ class SimWorld:
                 self.hooked.append(tuple(argv))
             self._die(kind)
             return world.Completed(tuple(argv), self.hooks[argv[0]], "", "said no")
+        if self.has_network is not None:
+            self.podman.is_registry_down = not self.has_network()
         if argv[0] != "podman":
             return world.Completed(tuple(argv), world.NOT_STARTED, "", "No such file or directory")
         if not self.podman.is_effect(argv):

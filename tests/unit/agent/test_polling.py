@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from agent import polling, transport
+from agent import pace, polling, transport
+
+METERED = pace.Pace(contact_s=3600, gather_s=300, is_metered=True)
 
 
 def poll(known: str = "") -> polling.Poll:
@@ -143,3 +145,33 @@ def test_only_some_failures_can_be_the_certificates_fault(
     outcome = poll().failed(error)
     assert isinstance(outcome, polling.Failed)
     assert outcome.is_refusal is is_refusal
+
+
+def test_on_a_metered_network_contacts_are_far_apart_and_not_all_at_once() -> None:
+    subject = polling.Poll(base_delay_s=5, max_delay_s=300, at_pace=METERED)
+    subject.answered(transport.Answer(204))
+    assert subject.pause_s(took_s=120, random=0.5) == 3600 - 120
+    assert subject.pause_s(took_s=0, random=0.0) == pytest.approx(3240)
+    assert subject.pause_s(took_s=0, random=0.999) == pytest.approx(3960, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("error", "most_s"),
+    [
+        (transport.Unreachable("no route"), 300),
+        (transport.Rejected(403, "no"), 3600),
+        (transport.Throttled(429, "later", 1), 3600),
+        (transport.Untrusted("no"), 3600),
+    ],
+    ids=["away", "refused", "throttled", "untrusted"],
+)
+def test_on_a_metered_network_failures_that_cost_a_handshake_become_as_rare_as_contacts(
+    error: transport.ServiceError, most_s: float
+) -> None:
+    subject = polling.Poll(base_delay_s=5, max_delay_s=300, at_pace=METERED)
+    for _ in range(30):
+        subject.failed(error)
+    assert subject.pause_s(took_s=0, random=0.5) == most_s
+    subject.answered(transport.Answer(204))
+    subject.failed(error)
+    assert subject.pause_s(took_s=0, random=0.5) == 5

@@ -203,3 +203,26 @@ def test_a_configuration_that_leads_nowhere_does_not_lose_the_device(
     agent.until(lambda: service.statuses[-1]["status"]["summary"]["status"] == "Online")
     agent.signal(signal.SIGTERM)
     assert agent.wait() == 0
+
+
+def test_a_metered_device_asks_once_an_interval_and_when_its_configuration_is_read_again(
+    agent: Agent,
+) -> None:
+    service = agent.rig.service
+    service.hold_s = 0.2
+    agent.rig.settings(**{"network-profile": "metered", "enrollment-verify-interval": "2s"})
+    agent.start()
+    agent.until(lambda: service.enrollments)
+    (name,) = service.enrollments
+    service.approve(name)
+    current = agent.rig.world.path("/var/lib/flightctl/current.json")
+    agent.until(lambda: '"device-controller/renderedVersion":"1"' in current.read_text())
+    agent.until(lambda: service.statuses)
+    polls = len(service.seen("GET", f"/devices/{name}/rendered"))
+    service.render(name, 2)
+    time.sleep(6)
+    assert len(service.seen("GET", f"/devices/{name}/rendered")) == polls
+    agent.signal(signal.SIGHUP)
+    agent.until(lambda: len(service.seen("GET", f"/devices/{name}/rendered")) > polls)
+    agent.signal(signal.SIGTERM)
+    assert agent.wait() == 0

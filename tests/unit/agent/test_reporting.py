@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent import collectors, identity, monitors, reporting, sources, world
+from agent import collectors, identity, monitors, pace, reporting, sources, world
 from tests.fakes import agent_rig
 from tests.fakes.clocked_world import START
 
@@ -39,6 +39,7 @@ class Sections:
         self.taken: list[Json] = []
         self.waits: list[float] = []
         self.steps: list[Callable[[], bool]] = []
+        self.is_awaited = False
         self.on_wait: Callable[[float], None] = lambda seconds: None
 
     def status(self) -> Json:
@@ -46,6 +47,9 @@ class Sections:
 
     def pushed(self, status: Mapping[str, Any]) -> None:
         self.taken.append(dict(status))
+
+    def is_push_awaited(self) -> bool:
+        return self.is_awaited
 
     def wait_for_status_change(self, timeout_s: float) -> bool:
         self.waits.append(timeout_s)
@@ -155,7 +159,60 @@ def test_a_change_is_reported_at_once_and_a_burst_once(subject: Subject) -> None
     assert len(statuses) == 2
     assert statuses[1]["config"] == {"renderedVersion": "3"}
     assert statuses[1]["applications"] == [{"name": "a"}]
-    assert subject.pauses == [reporting.DEBOUNCE_S]
+    assert subject.pauses == [pace.GATHER_S]
+
+
+def stage(reason: str, message: str = "") -> Json:
+    return {
+        "conditions": [{"type": "Updating", "status": "True", "reason": reason, "message": message}]
+    }
+
+
+@pytest.fixture
+def metered(rig: agent_rig.Rig) -> Subject:
+    return Subject(rig, **{"network-profile": "metered"})
+
+
+def test_on_a_metered_network_only_the_stages_of_an_update_are_news_and_are_gathered(
+    metered: Subject, rig: agent_rig.Rig
+) -> None:
+    began = rig.world.elapsed_s
+    steps = [
+        metered.change(systemInfo={"a": 1}),
+        metered.change(**stage("Preparing", "1/3")),
+        metered.change(**stage("Preparing", "2/3")),
+        metered.change(**stage("Updated")),
+        *[nothing] * 150,
+    ]
+    statuses = metered.run(*steps)
+    assert [one["conditions"][0]["reason"] for one in statuses] == ["", "Updated"]
+    metered.is_over = False
+    statuses = metered.run(metered.change(config={"renderedVersion": "2"}), *[nothing] * 150)
+    assert statuses[-1]["config"] == {"renderedVersion": "2"}
+    assert rig.world.elapsed_s - began > pace.METERED_GATHER_S
+
+
+def test_on_a_metered_network_words_alone_wait_for_the_next_contact(
+    metered: Subject, rig: agent_rig.Rig
+) -> None:
+    steps = [metered.change(**stage("Preparing", f"{n}/9")) for n in range(9)]
+    metered.run(metered.change(**stage("Preparing")), *[nothing] * 150, *steps, *[nothing] * 150)
+    assert len(rig.service.statuses) == 2
+    other = metered.who.caller()
+    metered.report.tell_by(other)
+    metered.report.tell_by(other)
+    other.close()
+    assert len(rig.service.statuses) == 3
+    assert rig.service.statuses[-1]["status"]["conditions"][0]["message"] == "8/9"
+
+
+def test_who_waits_to_be_heard_is_heard_at_once_on_a_metered_network_too(
+    metered: Subject, rig: agent_rig.Rig
+) -> None:
+    metered.sections.is_awaited = True
+    metered.run(metered.change(**stage("Updated", "last words")), nothing)
+    assert len(rig.service.statuses) == 2
+    assert rig.world.elapsed_s < 60
 
 
 def test_facts_are_measured_anew_every_interval(subject: Subject, rig: agent_rig.Rig) -> None:

@@ -1,0 +1,244 @@
+"""[simulated] The whole agent on a device of the mind: loop, contact and report, as the process
+makes them, on one stage; with the service and the network of `sim_service`.
+
+`live` is one life: it ends when enough has happened, when the time is over, when the device goes
+down, or with a crash. What is checked at every moment of it: what the service is told is true.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+from agent import (
+    config,
+    contact,
+    enrolling,
+    identity,
+    loop,
+    reporting,
+    routes,
+    settings,
+    specs,
+    states,
+)
+from agent.mailbox import Mailbox
+from tests.fakes.sim_device import DATA, TIMES, Device
+from tests.fakes.sim_service import ENROLMENT_CN, SimService, answer
+from tests.fakes.sim_world import Crash, SimWorld
+from tests.fakes.staging import Stage
+
+Json = dict[str, Any]
+
+FOREVER = 1e12
+# Nobody stops this process, so nobody needs to look up whether it was stopped.
+NAP_S = 60.0
+
+
+class StagedMailbox(Mailbox):
+    """Whoever waits for the mailbox gives the floor."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self._stage = stage
+
+    def wait_for_status_change(self, timeout_s: float) -> bool:
+        self._stage.wait(timeout_s, lambda: self._has_news or self._has_wish)
+        had_news, self._has_news, self._has_wish = self._has_news, False, False
+        return had_news
+
+    def wait_for_push(self, timeout_s: float) -> bool:
+        self._awaited += 1
+        self._has_wish = True
+        try:
+            return self._stage.wait(timeout_s, self._is_pushed)
+        finally:
+            self._awaited -= 1
+
+
+class Facts:
+    """What is measured: nothing that moves by itself but the certificate."""
+
+    def __init__(self, where: SimWorld, who: identity.Identity) -> None:
+        self._world, self._identity = where, who
+        self.extra: Json = {}
+
+    def refresh(self) -> Json:
+        certificate = self._identity.certificate
+        info = {
+            "architecture": "sim",
+            "bootID": self._world.boot_id(),
+            "operatingSystem": "linux",
+            "agentVersion": "0",
+            "managementCertSerial": certificate.serial if certificate else "",
+            # As long as what a real device tells.
+            "customInfo": {"more": "x" * 700},
+        }
+        return {"systemInfo": {**info, **self.extra}, "summary": {"status": "Online"}}
+
+
+def configuration(**more: Any) -> config.Settings:
+    certificate = json.dumps({"commonName": ENROLMENT_CN}).encode()
+    document = {
+        "enrollment-service": {
+            "service": {
+                "server": "https://service.example:7443",
+                "certificate-authority-data": base64.b64encode(b"an authority").decode(),
+            },
+            "authentication": {
+                "client-certificate-data": base64.b64encode(certificate).decode(),
+                "client-key-data": base64.b64encode(b"its key").decode(),
+            },
+        },
+        "status-update-jitter": 0,
+        **more,
+    }
+    return config.built(document)
+
+
+class Life:
+    """One process, from its start to its end."""
+
+    def __init__(
+        self,
+        where: SimWorld,
+        service: SimService,
+        made: config.Settings,
+        times: settings.LoopSettings,
+    ) -> None:
+        self.world, self.service = where, service
+        self.stage = Stage(where)
+        where.stage_wait = self.stage.wait
+        service.wait = self.stage.wait
+        connect: routes.Connect = service.connect  # type: ignore[assignment]
+        self.who = identity.Identity(where, made, answer, connect=connect)
+        self.mailbox = StagedMailbox(self.stage)
+        self.probe = contact.Probe(self.who)
+        self.loop = loop.Reconciler(where, times, self.mailbox, self.probe)
+        self.facts = Facts(where, self.who)
+        self.report = reporting.Reporting(
+            where,
+            made,
+            self.who,
+            self.mailbox,
+            self.facts,  # type: ignore[arg-type]
+            nap_s=NAP_S,
+        )
+        enrolment = enrolling.Enrolling(
+            where,
+            made,
+            self.who,
+            facts=self.report.status,
+            known_version=self.mailbox.known_version,
+            connect=connect,
+        )
+        self.contact = contact.Contact(
+            where, made, self.who, enrolment, self.mailbox, self.mailbox.known_version
+        )
+        self.contact.on_enrolled = self.report.forget
+        self.contact.on_conflict = self.report.forget
+        self.contact.on_contact = self.report.tell_by
+
+    def play(self, until_s: float, is_enough: Callable[[], bool]) -> None:
+        self.who.open()
+        self.stage.add("loop", lambda: self.loop.run(self))
+        self.stage.add("contact", self._keep_contact)
+        self.stage.add("report", lambda: self.report.run(self.is_set, self._pause))
+        self.stage.play(until_s, is_enough)
+
+    def _keep_contact(self) -> None:
+        self.stage.wait(3.0, lambda: bool(self.mailbox.known_version()))
+        self.contact.run(self._pause)
+
+    def _pause(self, seconds: float) -> bool:
+        self.stage.wait(seconds)
+        return False
+
+    def is_set(self) -> bool:
+        """The device never asks its agent to stop: it is cut off."""
+        return self.world.is_going_down
+
+
+class SimAgent(Device):
+    """A device with the whole agent on it; what it should be is what the service says."""
+
+    def __init__(
+        self,
+        where: SimWorld,
+        service: SimService,
+        *,
+        made: config.Settings | None = None,
+        times: settings.LoopSettings = TIMES,
+    ) -> None:
+        super().__init__(where, times=times)
+        self.service = service
+        self.settings = made or configuration()
+        self.life: Life | None = None
+        self.checked = 0
+        # What a service gives to a device that it has just let in.
+        self.known["1"] = specs.empty("1")
+
+    @property
+    def name(self) -> str:
+        return next(iter(self.service.requests), "") or next(iter(self.service.devices))
+
+    def publish(self, device: Json) -> None:
+        """The service has something new for this device."""
+        self.offer(device)
+        self.service.offer(self.name, device)
+
+    def live(self, until_s: float = FOREVER, is_enough: Callable[[], bool] | None = None) -> None:
+        """One life, or several where the device reboots itself; raises Crash."""
+        enough = is_enough or self.is_settled
+        while self.world.elapsed_s < until_s:
+            self.lives += 1
+            self.life = Life(self.world, self.service, self.settings, self.times)
+            self.mailbox = self.life.mailbox
+            self.life.play(
+                until_s, lambda: self._checked() and (self.world.is_going_down or enough())
+            )
+            if not self.world.is_going_down:
+                return
+            self.world.restart()
+
+    def live_through_crashes(self, until_s: float = FOREVER, *, power: bool) -> int:
+        """How many there were."""
+        crashes = 0
+        while True:
+            try:
+                self.live(until_s)
+            except Crash:
+                crashes += 1
+                if power:
+                    self.world.power_cut()
+                elif self.world.is_going_down:
+                    self.world.restart()
+            else:
+                return crashes
+
+    def is_settled(self) -> bool:
+        """On what the service says, or having refused it; and the service knows that."""
+        assert self.life is not None
+        is_quiet = isinstance(self.life.loop.state, states.Idle | states.Refused)
+        latest = self.service.version_of(self.name) if self.service.devices else ""
+        is_told = bool(self.service.statuses) and (
+            self.service.statuses[-1][1]["conditions"] == self.mailbox.status().get("conditions")
+        )
+        return is_quiet and bool(latest) and is_told and self.mailbox.known_version() == latest
+
+    def _checked(self) -> bool:
+        """Whatever the service was told of an end is what the device is."""
+        self._check_claims()
+        for _, status in self.service.statuses[self.checked :]:
+            found = {one["type"]: one for one in status["conditions"]}
+            version = status["config"]["renderedVersion"]
+            updating = found.get("Updating", {})
+            if updating.get("reason") == "Updated":
+                assert updating["message"].endswith(f": {version}"), status
+        self.checked = len(self.service.statuses)
+        return True
+
+    def keys(self) -> list[str]:
+        return self.world.listdir(f"{DATA}/certs")
