@@ -143,7 +143,8 @@ class Freezer:
                 if templated and references.is_open(provider):
                     await self._usable(namespace, provider)
                     continue
-                one = await self.one(namespace, provider, pins)
+                stands = references.standing(provider) if templated else provider
+                one = await self.one(namespace, stands, pins)
                 kept[name] = one
                 found.append(_input(name, one, known.get(name), now))
             except Unusable as problem:
@@ -324,6 +325,7 @@ def _input(name: str, kept: Kept, known: Json | None, now: str) -> Json:
 def _whole(template: Json, kept: Mapping[str, Kept]) -> str | None:
     """What is wrong with all files together."""
     paths = [path for one in kept.values() for path in one.paths]
+    paths = [path for path in paths if not references.is_standing_in(path)]
     size = sum(one.size for one in kept.values())
     for provider in template.get("config") or ():
         for entry in provider.get("inline") or ():

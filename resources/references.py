@@ -21,6 +21,10 @@ from resources.parameters import SOURCES
 Json = dict[str, Any]
 
 VALUE_MAX = 2048
+# Where files stand while they are frozen, if where they go depends on the device: what the template
+# says then need be no path.
+STAND_IN = "/-"
+_PLACES = {"httpRef": "filePath", "secretRef": "mountPath"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +97,25 @@ def too_long(found: list[Reference]) -> Iterator[FieldError]:
                 yield FieldError(f"{reference.path}.{key}", TOO_LONG, detail)
 
 
+def standing(provider: Json) -> Json:
+    """The provider as its files are frozen."""
+    source = configproviders.source_of(provider) or ""
+    key = _PLACES.get(source)
+    if key is None or not is_parameterised(provider[source].get(key)):
+        return provider
+    return provider | {source: provider[source] | {key: STAND_IN}}
+
+
+def is_standing_in(path: str) -> bool:
+    """Whether a frozen file has no place of its own yet."""
+    return path == STAND_IN or path.startswith(STAND_IN + "/")
+
+
 def filled(template: Json, name: str, values: Mapping[str, str]) -> tuple[str, Json] | None:
     """The open provider `name` as it is fetched for `values`, with its path; None if the template
     has no such one."""
     for number, source, provider in opened(template):
         if provider["name"] == name:
             reference = provider[source] | dict(values)
-            return f"config[{number}].{source}", provider | {source: reference}
+            return f"config[{number}].{source}", standing(provider | {source: reference})
     return None

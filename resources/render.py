@@ -158,8 +158,8 @@ def check(
 
 
 def _relocated(template: Json, spec: Json, frozen: Frozen) -> Frozen:
-    """The frozen files where they go on this device, for they were frozen under the paths that the
-    template has. Raises Unresolved."""
+    """The frozen files where they go on this device, for they were frozen before that was known.
+    Raises Unresolved."""
     files: dict[str, Sequence[File]] = dict(frozen.files)
     complaints: list[FieldError] = []
     for number, (was, now) in enumerate(
@@ -168,7 +168,8 @@ def _relocated(template: Json, spec: Json, frozen: Frozen) -> Frozen:
         for source, key in (("httpRef", "filePath"), ("secretRef", "mountPath")):
             if source not in was or was[source][key] == now[source][key]:
                 continue
-            old, new = (side[source][key].rstrip("/") for side in (was, now))
+            old = references.standing(was)[source][key].rstrip("/")
+            new = now[source][key].rstrip("/")
             moved = [
                 replace(file, path=new + file.path.removeprefix(old)) for file in files[was["name"]]
             ]

@@ -372,6 +372,31 @@ async def test_secrets_of_single_devices_have_keyed_digests(rig: Rig, cluster: C
     assert await rig.contents("d00") == {"/etc/d00/token": b"rotated"}
 
 
+async def test_where_files_go_may_be_any_template(rig: Rig, files: FileServer) -> None:
+    await rig.create("Repository", "files", files.spec())
+    files.files |= {"/a": b"of a", "/fixed": b"for all"}
+    path = '{{ index .metadata.labels "dir" | replace ":" "/" | printf "/etc/%s" }}'
+    references = [
+        {"suffix": "/{{ .metadata.labels.site }}", "filePath": path + "/own"},
+        {"suffix": "/fixed", "filePath": path},
+    ]
+    config = [
+        {"name": f"s{number}", "httpRef": {"repository": "files", **reference}}
+        for number, reference in enumerate(references)
+    ]
+    await fill(rig, ["a", "a"], config=config[:1])
+    await rig.relabel("d00", dir="x.y")
+    await settled(rig)
+    assert await rig.contents("d00") == {"/etc/x.y/own": b"of a"}
+    await change(rig, config=config[1:])
+    await settled(rig)
+    assert await rig.contents("d00") == {"/etc/x.y": b"for all"}
+    assert 'httpRef.filePath: "/etc/"' in await info(rig, "d01")
+    await change(rig, config=config)
+    await settled(rig)
+    assert "is both a file and the directory" in await info(rig, "d00")
+
+
 async def test_controllers_that_die_between_a_fetch_and_its_naming_lose_nothing(
     rig: Rig, git: GitServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -255,6 +255,9 @@ def test_the_provider_is_filled_with_what_was_needed() -> None:
     assert filled is not None
     assert filled[0] == "config[0].httpRef"
     assert filled[1]["httpRef"] == {"repository": "r", "filePath": "/f", "suffix": "/x"}
+    moving = references.filled(http(suffix=f"/{SITE}", filePath=SITE), "a", needed.values)
+    assert moving is not None
+    assert moving[1]["httpRef"]["filePath"] == references.STAND_IN
     assert references.filled(template, "b", needed.values) is None
     assert references.filled(http(suffix="/x"), "a", needed.values) is None
 
@@ -307,8 +310,8 @@ def test_frozen_files_go_where_the_device_wants_them() -> None:
         ]
     }
     files = {
-        "h": [File(f"/etc/{NAME}/h", blob, 1)],
-        "s": [File(f"/etc/{SITE}/k", blob, 1), File(f"/etc/{SITE}/l", blob, 1)],
+        "h": [File("/-", blob, 1)],
+        "s": [File("/-/k", blob, 1), File("/-/l", blob, 1)],
         "g": [File("/g", blob, 1)],
     }
     frozen = Frozen(files, {blob: b"x"})
@@ -321,12 +324,12 @@ def test_frozen_files_go_where_the_device_wants_them() -> None:
     assert paths("x") == ["/etc/d1/h", "/etc/x/k", "/etc/x/l", "/g"]
     with pytest.raises(Unresolved, match=r"^config\[1\]\.secretRef\.mountPath: /etc/flightctl/ce"):
         paths("flightctl/certs")
-    assert files["s"][0].path == f"/etc/{SITE}/k"
+    assert files["s"][0].path == "/-/k"
 
 
 def test_a_secret_never_becomes_the_agents_own_configuration() -> None:
     blob = digest.of_bytes(b"x")
-    frozen = Frozen({"a": [File(f"/etc/{SITE}/config.yaml", blob, 1)]}, {blob: b"x"})
+    frozen = Frozen({"a": [File("/-/config.yaml", blob, 1)]}, {blob: b"x"})
     template = secret(mountPath=f"/etc/{SITE}")
     with pytest.raises(Unresolved, match=r"^config\[0\]\.secretRef\.mountPath: /etc/flightctl/co"):
         render.render(template, name="d", labels={"site": "flightctl"}, frozen=frozen)
