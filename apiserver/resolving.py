@@ -88,6 +88,9 @@ class Resolver:
     def resolve(self, snapshot: Snapshot, find: Callable[[Snapshot], Sequence[Any]]) -> Chunk:
         """For the devices that `find` gives, by uid, name, labels and inputs_version; not for all
         of them where much is to be stored."""
+        if len(self._known) >= REMEMBERED:
+            # Before it is asked, and not in between: who is known here is not looked up anew.
+            self._known.clear()
         rows = [(row, orjson.loads(row.labels)) for row in find(snapshot)]
         look = _Look(snapshot, self._needed(rows), self._version)
         found: list[Given] = []
@@ -150,8 +153,6 @@ class Resolver:
             outcome = Draft(error=str(problem))
         else:
             outcome, blobs = drafted(look.snapshot, rendered, frozen)
-        if len(self._known) >= REMEMBERED:
-            self._known.clear()
         self._known[values] = outcome
         return outcome, blobs
 
@@ -181,7 +182,7 @@ class _Look:
         """What becomes of a device for now, for which not all is there. What nobody has tried to
         get comes first: then all that is wrong is said together."""
         told: list[str] = []
-        failing = waiting = ""
+        asked = failing = waiting = ""
         for reference in needed:
             value = self.stock.value(reference)
             if value is None and self.stock.is_full:
@@ -189,14 +190,15 @@ class _Look:
             if value is None or not (value.manifest or value.problem):
                 wanted = self.stock.wanted(reference)
                 self.wanted[wanted.key] = wanted
-                return Draft(waits_for=wants.first_mark(wanted.key))
-            if value.manifest:
-                continue
-            told.append(value.problem)
-            if value.is_passing:
-                waiting = waiting or value.mark
-            else:
-                failing = failing or value.mark
+                asked = asked or wants.first_mark(wanted.key)
+            elif not value.manifest:
+                told.append(value.problem)
+                if value.is_passing:
+                    waiting = waiting or value.mark
+                else:
+                    failing = failing or value.mark
+        if asked:
+            return Draft(waits_for=asked)
         if not told:
             return None
         return Draft(error="; ".join(told), waits_for=failing or waiting)

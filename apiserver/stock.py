@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import cast
 
 from apiserver import inputs
@@ -37,7 +38,6 @@ class Stock:
         self._snapshot, self._version = snapshot, version
         keys = {reference.key(version) for some in needed for reference in some}
         self._values = wants.by_key(snapshot, keys)
-        self.is_full = wants.count(snapshot, version) >= VALUES_MAX
         names = sorted({value.manifest for value in self._values.values() if value.manifest})
         bodies = contents.read(snapshot.connection, snapshot.keys, names)
         self._files: dict[str, tuple[File, ...]] = {
@@ -49,6 +49,11 @@ class Stock:
     def value(self, reference: Reference) -> Value | None:
         """What is known of it; None if nobody has asked for it yet."""
         return self._values.get(reference.key(self._version))
+
+    @cached_property
+    def is_full(self) -> bool:
+        """Whether the version needs so much already that nothing more is asked for."""
+        return wants.count(self._snapshot, self._version) >= VALUES_MAX
 
     def wanted(self, reference: Reference) -> Wanted:
         return Wanted(reference.key(self._version), reference.input, reference.values)

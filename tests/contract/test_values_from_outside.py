@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from apiserver import resolving
 from apiserver.store import devices, sets
 from controllers import values
 from controllers.client import FLIGHTCTL, Unreachable
@@ -71,6 +72,8 @@ async def stored(
 ) -> AsyncIterator[Rig]:
     """For what the store decides."""
     monkeypatch.setattr(sets, "CHUNK", CHUNK)
+    # What was rendered is forgotten between two transactions.
+    monkeypatch.setattr(resolving, "REMEMBERED", 1)
     async with sources_rig.over(database_url, tmp_path, _host(cluster)) as found:
         yield found
 
@@ -158,7 +161,7 @@ async def test_devices_get_what_their_labels_say_and_each_value_is_fetched_once(
     assert await rig.contents("d07") == {}, "it has what it had"
     progress = await rig.client.progress("default", "web", "web.v1-1")
     assert [progress[key] for key in ("unbound", "waiting", "failed")] == [25, 25, 0]
-    (said,) = (await rig.get("Rollout", "web.v1-1"))["status"]["conditions"]
+    said = await rig.condition("Progressing", "Rollout", "web.v1-1")
     assert said["message"].endswith(", 25 wait for what they take from outside.")
 
     look = await rig.fetch()

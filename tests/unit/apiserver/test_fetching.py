@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -40,13 +41,13 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         yield rig
 
 
-async def version(rig: Rig, name: str) -> None:
-    reference = {
-        "repository": "r",
-        "targetRevision": "main",
-        "path": "/{{ .metadata.labels.site }}",
-    }
-    status = {"config": [{"name": "site", "gitRef": reference}], "conditions": []}
+async def version(rig: Rig, name: str, revision: str = "main", more: str = "") -> None:
+    reference = {"repository": "r", "targetRevision": "main"}
+    config = [{"name": "site", "gitRef": reference | {"path": "/{{ .metadata.labels.site }}"}}]
+    if more:
+        other = reference | {"targetRevision": revision, "path": more}
+        config.append({"name": "more", "gitRef": other})
+    status = {"config": config, "conditions": []}
     head = {"apiVersion": "flightctl.io/v1beta1", "kind": "TemplateVersion"}
     document = head | {"metadata": {"name": name}, "spec": {"fleet": "web"}, "status": status}
     await rig.json("POST", VERSIONS, json=document, role="controller", code=201)
@@ -173,6 +174,29 @@ async def test_a_value_of_one_version_is_none_of_another(rig: Rig) -> None:
     answer = await rig.json("POST", other, json=body, role="controller")
     assert answer == {"changed": 0}
     await rig.refused("GET", f"{VERSIONS}/web.v9/values", 404, role="controller")
+
+
+async def test_all_that_a_device_needs_is_asked_for_at_once(rig: Rig) -> None:
+    await version(rig, "web.v2", "ring-{{ .metadata.labels.site }}", "/{{ .metadata.name }}")
+    assert (await bind(rig, "web.v2"))["waiting"] == 3
+    page = await rig.json("GET", f"{VERSIONS}/web.v2/values", role="controller")
+    assert Counter(item["input"] for item in page["items"]) == {"site": 3, "more": 3}
+    assert {item["values"]["targetRevision"] for item in page["items"]} == {
+        *("main", "ring-a", "ring-b", "ring-c"),
+    }
+
+
+async def test_a_version_needs_so_much_and_no_more(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apiserver.stock.VALUES_MAX", 3)
+    patch = {"metadata": {"labels": {"site": "one-too-many"}}}
+    await rig.json("PATCH", f"{DEVICES}/d-a", json=patch, headers={"Content-Type": MERGE})
+    answer = await bind(rig)
+    assert (answer["failed"], answer["waiting"]) == (1, 0)
+    shown = await rig.json("GET", f"{DEVICES}/d-a")
+    said = "config[0].gitRef: what its parameters come to is more than "
+    assert said in shown["status"]["updated"]["info"]
 
 
 async def test_a_device_that_is_relabelled_asks_for_what_it_needs_now(rig: Rig) -> None:
