@@ -1,10 +1,12 @@
-"""`make bench`: figures of the service's core, as a table and as JSON, each beside a comparison.
+"""`make bench`: figures of the service, as a table and as JSON, each beside a comparison.
 
-Three scopes, and the column `scope` says which. The core: operations and store in this process,
-real SQLite with synchronous=FULL, no HTTP; set beside the reference's whole service it flatters us
-by what HTTP costs. Over the wire: the API server as a process, devices that enrol and speak mutual
-TLS with it; the load generator shares its cores, so CPU a request is what to trust and rates are a
-lower bound. The stores, by name and number of devices: see `bench.stores`.
+In parts, each of which can be run alone (`--only`), and one that fails says so and the others go
+on; the column `scope` of the table says where a figure is from. `core`: operations and store in
+this process, real SQLite with synchronous=FULL, no HTTP; set beside the reference's whole service
+it flatters us by what HTTP costs. `wire`: the API server as a process, devices that enrol and speak
+mutual TLS with it; the load generator shares its cores, so CPU a request is what to trust and rates
+are a lower bound. `stores`: lists, writes and watches on both databases (`bench.stores`). `scale`:
+thousands of connected devices, and `stored`: ten times as many that are not (`bench.scale`).
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import resource
 import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from functools import partial
@@ -23,7 +27,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import fleet, renewals, stores, wire
+from bench import fleet, renewals, scale, stores, wire
 from bench.figures import Figure, latency, show, yardstick
 from bench.fleet import DEVICE
 from resources.kind import Json
@@ -34,12 +38,38 @@ AT_REST_S = 60.0
 RENEWING = 200
 
 
-async def main(devices: int, connected: int, sizes: list[int], out: Path | None) -> int:
-    print(
-        f"bound: {devices} devices in the core, {connected} connected,"
-        f" {', '.join(map(str, sizes)) or 'none'} in each store"
-    )
-    figures = [yardstick()]
+async def main(given: argparse.Namespace) -> int:
+    parts = _parts(given)
+    figures, failed = [yardstick()], []
+    for name in given.only or parts:
+        began = time.perf_counter()
+        try:
+            figures += await parts[name]()
+        except Exception:  # the other parts have nothing to do with it
+            traceback.print_exc()
+            failed.append(name)
+        print(f"# part {name}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
+    show(figures)
+    for name in failed:
+        print(f"FAILED: part {name}; what it found before is in the lines above that begin with #")
+    if given.json is not None:
+        given.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=1))
+    return 1 if failed else 0
+
+
+def _parts(given: argparse.Namespace) -> dict[str, Callable[[], Awaitable[list[Figure]]]]:
+    return {
+        "core": partial(core, given.devices),
+        "wire": partial(over_the_wire, given.connected),
+        "stores": partial(stores.both, given.stores),
+        "scale": partial(scale.on_both, scale.connected, given.devices, given.databases),
+        "stored": partial(scale.on_both, scale.stored, given.stored, given.databases),
+    }
+
+
+async def core(devices: int) -> list[Figure]:
+    """Operations and store, without HTTP."""
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as directory:
         service = await fleet.Service.start(Path(directory))
         try:
@@ -51,14 +81,7 @@ async def main(devices: int, connected: int, sizes: list[int], out: Path | None)
             await service.stop()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     figures.append(Figure(f"memory, peak, {devices} devices stored", peak, "MB"))
-    if connected:
-        figures += await over_the_wire(connected)
-    if sizes:
-        figures += await stores.both(sizes)
-    show(figures)
-    if out is not None:
-        out.write_text(json.dumps([asdict(figure) for figure in figures], indent=1))
-    return 0
+    return figures
 
 
 async def over_the_wire(connected: int) -> list[Figure]:
@@ -146,18 +169,21 @@ async def reporting(service: fleet.Service, devices: int) -> list[Figure]:
     ]
 
 
-if __name__ == "__main__":
+def _given() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--devices", type=int, default=10_000)
-    parser.add_argument("--connected", type=int, default=1_000, help="0 leaves that part out")
-    parser.add_argument(
-        "--stores", type=int, nargs="*", default=stores.DEFAULT, help="devices in each store"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--only", nargs="*", choices=["core", "wire", "stores", "scale", "stored"], help="parts")
+    add("--devices", type=int, default=scale.DEVICES, help="of the core, and connected in scale")
+    add("--connected", type=int, default=1_000, help="in wire")
+    add("--stored", type=int, default=scale.STORED, help="in stored")
+    add("--stores", type=int, nargs="*", default=stores.DEFAULT, help="devices in each store")
+    add("--databases", nargs="*", choices=scale.DATABASES, default=scale.DATABASES, help="of scale")
+    add(
         "--full", action="store_const", dest="stores", const=stores.FULL, help="100 000 of them too"
     )
-    parser.add_argument("--json", type=Path, default=None, help="write the figures there too")
-    arguments = parser.parse_args()
-    sys.exit(
-        uvloop.run(main(arguments.devices, arguments.connected, arguments.stores, arguments.json))
-    )
+    add("--json", type=Path, default=None, help="write the figures there too")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(uvloop.run(main(_given())))

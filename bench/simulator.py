@@ -1,4 +1,4 @@
-"""Simulated devices by the hundred in one process, over real mutual TLS: they enrol, poll, take
+"""Simulated devices by the thousand in one process, over real mutual TLS: they enrol, poll, take
 their time over an update, and report, as the contract says that agents do. Nothing of our agent is
 in here, and nothing of our service: any service that speaks the API can be tried with it.
 
@@ -11,23 +11,26 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
+import ssl
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import aiohttp
 import yaml
 
-from tests.fakes.agent_client import Agent, Answer, Connection, device_status, version_of
+from bench.line import Line, Lost, Reply
+from tests.fakes.agent_client import Agent, device_status, key_pem, version_of
 
 Json = dict[str, Any]
 
-ENROLLING = 10
-# What is out of reach is asked again so soon; an agent waits longer, and the judge with it.
-AGAIN_S = (0.1, 0.4)
+ENROLLING = 20
+BASE = "/api/v1"
+# What refuses is asked again so soon, and what is out of reach. Agents wait longer, and the judge
+# with them; yet a thousand must leave a service that starts on the same cores some of those.
+AGAIN_S, LOST_S = (0.1, 0.4), (1.0, 2.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +53,24 @@ class Behaviour:
 
 @dataclass(slots=True)
 class SimulatedDevice:
-    """One device; `number` is its place among the others, from 0."""
+    """One device; `number` is its place among the others, from 0. `version` is what it runs, `told`
+    the last one whose end the service knows of, and `told_at` since when."""
 
     number: int
-    agent: Agent
-    connection: Connection
+    name: str
+    line: Line
     behaviour: Behaviour
     diary: list[Entry] = field(default_factory=list)
     version: str = ""
+    told: str = ""
+    told_at: float = 0.0
     _seen: str = ""
 
     async def live(self) -> None:
         """Until it is cancelled."""
+        path = f"{BASE}/devices/{self.name}/rendered?knownRenderedVersion="
         while True:
-            answer = await self._ask(lambda: self.agent.poll(self.connection, self._seen))
+            answer = await persist(lambda: self.line.ask("GET", path + self._seen))
             if answer.code == 200:
                 await self._update(answer.json)
             elif answer.code != 204:
@@ -81,10 +88,11 @@ class SimulatedDevice:
             self._note("failed", new)
             message = f"While ApplyingUpdate: renderedVersion: {new}: the simulated disk is full"
             await self._report("False", "Error", message)
-            return
-        self.version = new
-        self._note("ran", new)
-        await self._report("False", "Updated", f"Updated to desired renderedVersion: {new}")
+        else:
+            self.version = new
+            self._note("ran", new)
+            await self._report("False", "Updated", f"Updated to desired renderedVersion: {new}")
+        self.told, self.told_at = new, time.monotonic()
 
     async def _report(self, status: str, reason: str, message: str) -> None:
         condition = {
@@ -94,23 +102,27 @@ class SimulatedDevice:
             "message": message,
             "lastTransitionTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        said = device_status(self.version, conditions=[condition])
-        while True:
-            answer = await self._ask(lambda: self.agent.report(self.connection, said))
-            if answer.code == 200:
-                return
-            await asyncio.sleep(random.uniform(*AGAIN_S))
-
-    async def _ask(self, request: Callable[[], Any]) -> Answer:
-        """The answer, however often the service has to be tried for one."""
-        while True:
-            with suppress(aiohttp.ClientError, TimeoutError, OSError):
-                answer: Answer = await request()
-                return answer
+        body = {
+            "apiVersion": "v1beta1",
+            "kind": "Device",
+            "metadata": {"name": self.name},
+            "status": device_status(self.version, conditions=[condition]),
+        }
+        path = f"{BASE}/devices/{self.name}/status"
+        while (await persist(lambda: self.line.ask("PUT", path, body))).code != 200:
             await asyncio.sleep(random.uniform(*AGAIN_S))
 
     def _note(self, what: Literal["began", "ran", "failed"], version: str) -> None:
         self.diary.append(Entry(time.monotonic(), what, version))
+
+
+async def persist(request: Callable[[], Awaitable[Reply]]) -> Reply:
+    """The answer, however often the service has to be tried for one."""
+    while True:
+        try:
+            return await request()
+        except (Lost, TimeoutError):
+            await asyncio.sleep(random.uniform(*LOST_S))
 
 
 @dataclass(slots=True)
@@ -130,6 +142,35 @@ class Simulator:
         return sorted(found, key=lambda each: each[:2])
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The configuration that agents are given to enrol with: where, whom to trust, and the
+    certificate and key to come with, in PEM."""
+
+    url: str
+    ca: bytes
+    pair: bytes
+
+    @classmethod
+    def read(cls, config: Path) -> Given:
+        found = yaml.safe_load(config.read_text())["enrollment-service"]
+        said = found["authentication"]
+        names = ("client-certificate-data", "client-key-data")
+        pair = b"".join(base64.b64decode(said[name]) for name in names)
+        ca = base64.b64decode(found["service"]["certificate-authority-data"])
+        return cls(found["service"]["server"], ca, pair)
+
+    def context(self, pair: bytes, directory: Path, name: str) -> ssl.SSLContext:
+        """`directory` takes the file that the TLS library wants, for a moment."""
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.load_verify_locations(cadata=self.ca.decode())
+        file = directory / f"{name}.pem"
+        file.write_bytes(pair)
+        tls.load_cert_chain(file)
+        file.unlink()
+        return tls
+
+
 @asynccontextmanager
 async def simulated(
     enrolment: Path,
@@ -140,37 +181,55 @@ async def simulated(
     behaviour: Behaviour,
     at: str = "",
 ) -> AsyncIterator[Simulator]:
-    """`number` devices. `enrolment` is the configuration that agents are given to enrol with,
-    `directory` takes their files, `approve` is awaited with each device's number and name, and lets
-    it in. `at` is where the service is, if not where the configuration says."""
-    given = yaml.safe_load(enrolment.read_text())["enrollment-service"]
-    url = at or given["service"]["server"]
-    ca = base64.b64decode(given["service"]["certificate-authority-data"])
-    files = []
-    for name in ("client-certificate-data", "client-key-data"):
-        file = directory / name
-        file.write_bytes(base64.b64decode(given["authentication"][name]))
-        files.append(file)
+    """`number` devices, each of which lives from when it is let in. `enrolment` is the
+    configuration that agents are given to enrol with, `directory` takes files for a moment,
+    `approve` is awaited with each device's number and name, and lets it in. `at` is where the
+    service is, if not where the configuration says."""
+    given = Given.read(enrolment)
+    url = at or given.url
     simulator = Simulator()
-    turns = asyncio.Semaphore(ENROLLING)
-    async with AsyncExitStack() as stack, Connection(url, ca, *files) as factory:
+    shared = given.context(given.pair, directory, "enrolment")
+    lines = [Line(url, shared) for _ in range(ENROLLING)]
+    numbers = iter(range(number))
+    lives: list[asyncio.Task[None]] = []
 
-        async def enrol(which: int) -> None:
-            async with turns:
-                agent = Agent(url, ca, directory)
-                made = await agent.enrol(factory)
-                assert made.code == 201, made
-                await approve(which, agent.name)
-                connection = agent.connection(await agent.wait_for_certificate(factory))
-            await stack.enter_async_context(connection)
-            simulator.devices.append(SimulatedDevice(which, agent, connection, behaviour))
+    async def enrol(line: Line) -> None:
+        for which in numbers:
+            agent = Agent(url, given.ca, directory)
+            path = f"{BASE}/enrollmentrequests"
+            made = await line.ask("POST", path, agent.request_body())
+            assert made.code == 201, made
+            await approve(which, agent.name)
+            certificate = await _certificate(line, f"{path}/{agent.name}")
+            tls = given.context(certificate + key_pem(agent.key), directory, agent.name)
+            device = SimulatedDevice(which, agent.name, Line(url, tls), behaviour)
+            simulator.devices.append(device)
+            lives.append(asyncio.create_task(device.live()))
 
-        await asyncio.gather(*(enrol(which) for which in range(number)))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for line in lines:
+                group.create_task(enrol(line))
         simulator.devices.sort(key=lambda device: device.number)
-        lives = [asyncio.create_task(device.live()) for device in simulator.devices]
-        try:
-            yield simulator
-        finally:
-            for life in lives:
-                life.cancel()
-            await asyncio.gather(*lives, return_exceptions=True)
+        yield simulator
+    finally:
+        for life in lives:
+            life.cancel()
+        ends = await asyncio.gather(*lives, return_exceptions=True)
+        for line in [*lines, *(device.line for device in simulator.devices)]:
+            line.close()
+    died = [end for end in ends if isinstance(end, Exception)]
+    assert not died, f"{len(died)} devices ended early, one of them by {died[0]!r}"
+
+
+async def _certificate(line: Line, path: str) -> bytes:
+    """Of a request, as soon as it is approved; conditions must be there all the time."""
+    while True:
+        answer = await line.ask("GET", path)
+        assert answer.code == 200, answer
+        status = answer.json["status"]
+        kinds = {condition["type"] for condition in status["conditions"]}
+        assert not kinds & {"Denied", "Failed"}, status
+        if "Approved" in kinds and status.get("certificate"):
+            return str(status["certificate"]).encode()
+        await asyncio.sleep(0.05)

@@ -72,7 +72,7 @@ class Site:
 
     def cpu_s(self) -> float:
         """CPU seconds of the server and its database so far."""
-        return wire.cpu_s(self.pid) + (0.0 if self.database is None else _cpu_s(self.database))
+        return wire.cpu_s(self.pid) + (0.0 if self.database is None else cpu_s(self.database))
 
     def note(self, what: str, value: float, unit: str, goal: str = "-") -> None:
         print(f"# {self.scope}: {what}: {value:,.2f} {unit}", file=sys.stderr)
@@ -92,7 +92,7 @@ class Site:
             return int(body["metadata"]["resourceVersion"])
 
 
-def _cpu_s(cluster: postgres.Cluster) -> float:
+def cpu_s(cluster: postgres.Cluster) -> float:
     """Of its processes that ended too: the first one has waited for them."""
     first, *others = cluster.processes()
     ended = Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[13:15]
@@ -100,7 +100,7 @@ def _cpu_s(cluster: postgres.Cluster) -> float:
     return ticks + sum(wire.cpu_s(pid) for pid in (first, *others))
 
 
-def _memory_mb(cluster: postgres.Cluster) -> float:
+def memory_mb(cluster: postgres.Cluster) -> float:
     """What its processes share counts once."""
     total = 0
     for pid in cluster.processes():
@@ -109,8 +109,8 @@ def _memory_mb(cluster: postgres.Cluster) -> float:
     return total / 1024
 
 
-async def fill(url: str, data: Path, devices: int) -> None:
-    """A store with a fleet that selects the first BOUND_MAX devices, and so many devices."""
+async def fill(url: str, data: Path, devices: int, near: int = BOUND_MAX) -> None:
+    """A store with a fleet that selects the first `near` devices, and so many devices."""
     store = await Store.open(url, data_dir=data)
     operations = Operations(store)
     await operations.prepare()
@@ -122,7 +122,7 @@ async def fill(url: str, data: Path, devices: int) -> None:
     await service.change("two")
     await asyncio.gather(*(service.report(f"d{n:06}", n, _facts(n)) for n in range(real)))
     if devices > REAL:
-        await store.write(partial(_copy, devices=devices))
+        await store.write(partial(_copy, devices=devices, near=near))
     for place in await store.read(lambda s: recount.places(s, ("", ""), 100)):
         await store.write(partial(recount.repair, place=place))
     if url:
@@ -144,9 +144,9 @@ def _facts(number: int) -> dict[str, str]:
     }
 
 
-def _copy(tx: Transaction, devices: int) -> None:
+def _copy(tx: Transaction, devices: int, near: int) -> None:
     """Copies of the first devices under names, uids and serial numbers of their own; those beyond
-    BOUND_MAX are of another site and of no fleet."""
+    `near` are of another site and of no fleet."""
     if not tx.dialect.is_sqlite:
         tx.connection.execute(text("SET LOCAL statement_timeout = 0"))
     run: Callable[..., Any] = lambda sql, **values: tx.connection.execute(text(sql), values)  # noqa: E731
@@ -155,7 +155,7 @@ def _copy(tx: Transaction, devices: int) -> None:
     name = f"'d' || substr('000000' || CAST({number} AS TEXT), -6)"
     if not tx.dialect.is_sqlite:
         name = f"'d' || lpad(CAST({number} AS TEXT), 6, '0')"
-    is_near = f"{number} < {BOUND_MAX}"
+    is_near = f"{number} < {near}"
     own = {
         "uid": f"'uid-' || {number}",
         "name": name,
@@ -366,9 +366,8 @@ async def measure(
     url = "" if database is None else database.create_database()
     await fill(url, data, devices)
     async with AsyncExitStack() as stack:
-        # One person stands for all who watch, and would be told to come more slowly.
-        options = ("--lists-per-second", "1000", *(("--database", url) if url else ()))
-        server = stack.enter_context(apiserver_process.running(data, *options))
+        running = apiserver_process.running(data, *wire.UNBOUNDED, database=url)
+        server = stack.enter_context(running)
         access = kubeconfig.load(server.kubeconfig)
         connector = aiohttp.TCPConnector(ssl=access.context, limit=0)
         timeout = aiohttp.ClientTimeout(total=None, sock_read=120)
@@ -381,7 +380,7 @@ async def measure(
             await PARTS[part](site)
             site.note(f"memory of the server, after {part}", wire.resident_mb(site.pid), "MB")
         if database is not None:
-            site.note("memory of PostgreSQL, at the end", _memory_mb(database), "MB")
+            site.note("memory of PostgreSQL, at the end", memory_mb(database), "MB")
     print(f"# {name}, {devices} devices: {time.perf_counter() - began:.0f} s", file=sys.stderr)
     return site.figures
 

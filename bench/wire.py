@@ -28,6 +28,11 @@ from tests.fakes import agent_client, apiserver_process
 ENROLLING = 20
 ACTIVE = 50
 REQUESTS = 4_000
+# Few stand for many here, and would be told to come more slowly.
+UNBOUNDED = (
+    *("--writes-per-second", "0", "--lists-per-second", "0"),
+    *("--device-requests-per-second", "0"),
+)
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 BASE = "/apis/flightctl.io/v1beta1/namespaces/default"
 
@@ -69,7 +74,7 @@ class Load:
 
 
 async def open_site(directory: Path, stack: AsyncExitStack) -> Site:
-    server = stack.enter_context(apiserver_process.running(directory / "data"))
+    server = stack.enter_context(apiserver_process.running(directory / "data", *UNBOUNDED))
     return Site(server, directory, stack, await administrator(server, stack))
 
 

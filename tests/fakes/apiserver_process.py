@@ -55,15 +55,15 @@ class Process:
         self.process.wait(STOP_S)
 
 
-def start(data: Path, *more: str) -> subprocess.Popen[str]:
+def start(data: Path, *more: str, module: str = "apiserver") -> subprocess.Popen[str]:
     """The process, which may refuse: its standard error says why. It dies with the thread that
-    started it, however that ends."""
+    started it, however that ends. `module` is what to run in the API server's place."""
     arguments = ["--data", str(data), "--listen", "127.0.0.1:0", "--agent-listen", "127.0.0.1:0"]
     setpriv = shutil.which("setpriv")
     bound = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
     with data.with_name(data.name + ".log").open("a") as log:
         return subprocess.Popen(
-            [*bound, sys.executable, "-m", "apiserver", *arguments, *more],
+            [*bound, sys.executable, "-m", module, *arguments, *more],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -73,9 +73,12 @@ def start(data: Path, *more: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def running(data: Path, *more: str, database: str = "") -> Iterator[Process]:
+def running(
+    data: Path, *more: str, database: str = "", module: str = "apiserver"
+) -> Iterator[Process]:
     """A server over `data` until the end of the block."""
-    process = start(data, *more, *(("--database", database) if database else ()))
+    where = ("--database", database) if database else ()
+    process = start(data, *more, *where, module=module)
     assert process.stdout is not None
     try:
         yield replace(_ready(data, process), database=database)
