@@ -1,12 +1,14 @@
 """A rollout in batches, under a disruption budget, with a tenth of the devices failing, and the
-service or its controllers killed again and again: judged from the devices' side, no gate and no
-budget is passed, and the end is the same as if nothing had happened."""
+service or its controllers killed again and again, inside transactions and between: judged from the
+devices' side, no gate and no budget is passed, and the end is the same as if nothing had
+happened."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +26,13 @@ from tests.fakes import apiserver_process
 
 Json = dict[str, Any]
 SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
-DEVICES, RUNS, KILLS = (1_000, 10, 5) if SOAK else (40, 1, 3)
+DEVICES, RUNS, KILLS = 1_000, 20 if SOAK else 1, 5
+# Around a commit the service kills itself when it comes there.
+BEFORE, AFTER, ANY, CONTROLLERS = (
+    *("service before a commit", "service after a commit", "service at any moment"),
+    "controllers",
+)
+ARMED = {BEFORE: signal.SIGUSR1, AFTER: signal.SIGUSR2}
 BUDGET = DEVICES // 20
 CANARIES = DEVICES // 12
 FLIGHTCTL = "/apis/flightctl.io/v1beta1/namespaces/default"
@@ -73,19 +81,28 @@ class Service:
             )
 
     def start(self) -> apiserver_process.Process:
-        running = apiserver_process.running(self.data, *self._where, database=self.database)
+        running = apiserver_process.running(
+            self.data, *self._where, database=self.database, module="tests.fakes.dying_apiserver"
+        )
         process = self._stack.enter_context(running)
         user, agents = (url.rpartition("/")[2] for url in (process.url, process.agent_url))
         self._where = ("--listen", user, "--agent-listen", agents)
         return process
 
-    async def die_and_rise(self) -> None:
+    async def die(self, how: str) -> None:
+        """And rise again."""
+        if how == CONTROLLERS:
+            self.end_control()
+            self.controllers = await asyncio.to_thread(self.control)
+            return
+        process = self.process.process
+        if how in ARMED:
+            process.send_signal(ARMED[how])
+            # At the latest when heartbeats are written.
+            await asyncio.to_thread(process.wait, 60)
+            assert process.returncode == -signal.SIGKILL, process.returncode
         await asyncio.to_thread(self.process.kill)
         self.process = await asyncio.to_thread(self.start)
-
-    async def lose_control(self) -> None:
-        self.end_control()
-        self.controllers = await asyncio.to_thread(self.control)
 
     def end_control(self) -> None:
         self.controllers.kill()
@@ -180,7 +197,7 @@ def judge(simulator: Simulator, since: float) -> int:
     return most
 
 
-@pytest.mark.timeout(3_000 if SOAK else 600)
+@pytest.mark.timeout(7_200 if SOAK else 900)
 async def test_no_gate_and_no_budget_is_passed_however_often_the_service_dies(
     tmp_path: Path, database_url: str
 ) -> None:
@@ -207,14 +224,11 @@ async def test_no_gate_and_no_budget_is_passed_however_often_the_service_dies(
                 change = fleet(f"run {run}", POLICY)
                 changed = await user.ask("PATCH", f"{FLIGHTCTL}/fleets/web", change, headers=MERGE)
                 name = f"web.v{changed['metadata']['generation']}-1"
-                for kill in range(KILLS):
-                    await asyncio.sleep(seed.uniform(0.3, 3.0))
-                    begun = [d for d in simulator.devices if _began(d, since)]
-                    when = "before all" if not begun else "in the first batch"
-                    if any(d.number >= CANARIES for d in begun):
-                        when = "later"
-                    died[f"{'controllers' if kill % 3 == 2 else 'service'} {when}"] += 1
-                    await (service.lose_control() if kill % 3 == 2 else service.die_and_rise())
+                hows = [BEFORE, AFTER, ANY, CONTROLLERS, seed.choice([BEFORE, AFTER])]
+                for how in seed.sample(hows, KILLS):
+                    await asyncio.sleep(seed.uniform(0.0, 2.0))
+                    died[f"{how}, {_phase(simulator, since)}"] += 1
+                    await service.die(how)
                 status = await user.ended(name)
                 most = judge(simulator, since)
                 counts = status["counts"]
@@ -224,8 +238,18 @@ async def test_no_gate_and_no_budget_is_passed_however_often_the_service_dies(
         await user.close()
         await asyncio.to_thread(service.stop)
     lost = sum(number % 10 == 7 for number in range(DEVICES))
-    print(f"{DEVICES} devices, {RUNS} runs, {KILLS} kills each: {dict(died)}")
+    print(f"{DEVICES} devices, {RUNS} runs, {KILLS} kills each:")
+    for how, number in sorted(died.items()):
+        print(f"  {number:3} {'#' * number} {how}")
     assert ends == {("Completed", DEVICES - lost, lost, 0)}
+
+
+def _phase(simulator: Simulator, since: float) -> str:
+    begun = [device for device in simulator.devices if _began(device, since)]
+    if not begun:
+        return "before the first device"
+    later = any(device.number >= CANARIES for device in begun)
+    return "in the second batch or later" if later else "in the first batch"
 
 
 def _began(device: SimulatedDevice, since: float) -> bool:
