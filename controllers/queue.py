@@ -5,6 +5,10 @@ worked on makes it run once more afterwards. A worker answers when to look again
 is looked at again after a back-off that grows to five minutes. Nothing is lost by losing an
 `add`, since everything is added again at every resync.
 
+What changes all the time, as a rollout does while a thousand devices report, is not looked at all
+the time: between two looks that were asked for lies a rest of some times what the last one took, so
+that the API server has most of its time for devices.
+
 All of it belongs to one event loop; `add` from another thread goes through `call_soon_threadsafe`.
 """
 
@@ -24,6 +28,9 @@ Worker = Callable[[Key], Awaitable[float | None]]
 FIRST_S, LONGEST_S = 0.2, 300.0
 # How soon a key is tried again that failed while something about it changed.
 CHANGED_S = 1.0
+# The rest between two looks at what changes all the time: so many times what a look takes, up to
+# what nobody notices who waits for a rollout.
+REST_TIMES, REST_S_MAX = 4.0, 0.5
 
 log = structlog.get_logger()
 
@@ -57,12 +64,16 @@ class KeyedQueue:
         self._running: set[Key] = set()
         self._again: set[Key] = set()
         self._failures: dict[Key, int] = {}
+        # Until when those rest that were looked at a moment ago.
+        self._resting: dict[Key, float] = {}
         self._sequence = 0
         self._changed = asyncio.Event()
 
     def add(self, key: Key, after_s: float = 0.0) -> None:
-        """Look at `key` after `after_s`; an earlier appointment stays."""
-        self._schedule(key, asyncio.get_running_loop().time() + after_s)
+        """Look at `key` after `after_s`, and not before its rest is over; an earlier appointment
+        stays."""
+        when = asyncio.get_running_loop().time() + after_s
+        self._schedule(key, max(when, self._resting.get(key, 0.0)))
         self._changed.set()
 
     async def run(self) -> None:
@@ -110,13 +121,18 @@ class KeyedQueue:
             pass
 
     async def _work(self, key: Key) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         after_s = await self._attempt(key)
         self._running.discard(key)
-        now = asyncio.get_running_loop().time()
+        now = loop.time()
+        rest_s = min(REST_S_MAX, REST_TIMES * (now - began))
+        self._resting = {each: end for each, end in self._resting.items() if end > now}
+        self._resting[key] = now + rest_s
         if key in self._again:
             self._again.discard(key)
             # A failing worker that causes a change of its own must not spin.
-            after_s = min(CHANGED_S, after_s or 0.0) if key in self._failures else 0.0
+            after_s = min(CHANGED_S, after_s or 0.0) if key in self._failures else rest_s
         if after_s is not None:
             self._schedule(key, now + after_s)
         self._changed.set()

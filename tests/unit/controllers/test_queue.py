@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -125,3 +126,20 @@ async def test_an_earlier_appointment_wins() -> None:
         await until(lambda: seen == [A])
         queue.add(A, after_s=0.01)
         await until(lambda: seen == [A, A])
+
+
+async def test_what_changes_all_the_time_is_not_looked_at_all_the_time() -> None:
+    """Between two looks that were asked for lies a rest, as long as some of them."""
+    looks: list[tuple[float, float]] = []
+
+    async def work(_key: Key) -> None:
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep(0.02)
+        looks.append((began, asyncio.get_running_loop().time()))
+
+    async with running(work) as queue:
+        while len(looks) < 4:
+            queue.add(A)
+            await asyncio.sleep(0.001)
+    for (began, ended), (again, _) in itertools.pairwise(looks):
+        assert again - ended >= (ended - began) * 3.9
