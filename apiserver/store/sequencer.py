@@ -112,13 +112,15 @@ class Sequencer:
         if self._task is not None:
             await self._task
 
-    async def submit(self, work: Callable[[Any], T]) -> T:
-        """The result of `work` after its commit. Raises what it raised, StoreBusy, or the
-        database's error."""
+    async def submit(self, work: Callable[[Any], T], *, is_urgent: bool = False) -> T:
+        """The result of `work` after its commit. What is urgent goes before all that waits, and is
+        to be rare: one that waits for many. Raises what it raised, StoreBusy, or the database's
+        error."""
         if len(self._waiting) >= QUEUE or self._closing:
             raise StoreBusy("too many writes are waiting")
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Mutation(work, answer))
+        wait = self._waiting.appendleft if is_urgent else self._waiting.append
+        wait(_Mutation(work, answer))
         self._work.set()
         return await answer
 

@@ -97,12 +97,19 @@ class Store:
         dialect, documents, keyring = self.database.dialect, self._documents, self._keys
         return await self.database.read(lambda c: query(Snapshot(c, dialect, documents, keyring)))
 
-    async def write(self, mutation: Callable[[Transaction], T], *, dry_run: bool = False) -> T:
+    async def write(
+        self,
+        mutation: Callable[[Transaction], T],
+        *,
+        dry_run: bool = False,
+        is_urgent: bool = False,
+    ) -> T:
         """The result of `mutation`, after its commit. `mutation` may run twice; it must have no
-        effect outside its transaction. Raises what it raised, or StoreBusy."""
+        effect outside its transaction. What is urgent goes before all that waits. Raises what it
+        raised, or StoreBusy."""
         if dry_run:
             return await self._sequencer.rehearse(mutation)
-        return await self._sequencer.submit(mutation)
+        return await self._sequencer.submit(mutation, is_urgent=is_urgent)
 
     async def reach(self, version: int, timeout_s: float) -> int:
         """The newest version, as soon as it is `version` or above, at the latest after that time.

@@ -44,11 +44,11 @@ class Gate(Store):
             while self.hold is not None:
                 await asyncio.sleep(0.001)
 
-    async def write(self, mutation: Callable[[Transaction], Any], *, dry_run: bool = False) -> Any:
+    async def write(self, mutation: Callable[[Transaction], Any], **how: bool) -> Any:
         if self.failures:
             self.failures -= 1
             raise StoreBusy("full")
-        return await super().write(mutation, dry_run=dry_run)
+        return await super().write(mutation, **how)
 
 
 class House:
