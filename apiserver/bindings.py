@@ -89,8 +89,10 @@ def insert_device(tx: Transaction, document: Json) -> dict[str, Any]:
     row |= {"connected": 0, "seen": 0, "reported_since_delivery": 0}
     # What is above the last version that was rendered here was rendered by a service that is lost.
     row["pause"] = pause.AWAITING if row["reported_version"] else pause.FREE
-    saved = devices.save(tx, None, row)
-    return settle(tx, saved, spec)
+    if not sets.is_wanted(tx, row["namespace"], row["labels"]):
+        # No fleet would own it: one write is enough, which is half of what an enrolment costs.
+        return devices.save(tx, None, row | render_one(tx, row, spec))
+    return settle(tx, devices.save(tx, None, row), spec)
 
 
 def settle(tx: Transaction, row: Mapping[str, Any], spec: Json) -> dict[str, Any]:

@@ -7,6 +7,7 @@ too weak. Whether the *name* may be had is a signer's question (`signers`).
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import re
 from dataclasses import dataclass
@@ -50,6 +51,12 @@ def parse(pem: bytes) -> SigningRequest:
     YAML block scalars bring it along; anything else beside the one block is not."""
     if len(pem) > REQUEST_BYTES_MAX:
         raise Refused("the CSR is too large")
+    return _read(pem)
+
+
+# Looked at when it comes and again when it is approved, which is often a moment later.
+@functools.lru_cache(maxsize=256)
+def _read(pem: bytes) -> SigningRequest:
     block = _BLOCK.match(pem)
     if block is None:
         raise Refused(_why_not_pem(pem))

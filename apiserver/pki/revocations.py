@@ -21,7 +21,6 @@ from apiserver.pki.extensions import PeerIdentity
 from apiserver.store import Snapshot, Store
 from resources import registry, revocation
 from resources.kind import Json
-from resources.selectors import FieldSelector, Requirement
 
 LOOK_S = 1.0
 # A look without anything to read; it only bounds how long a closed store is waited for.
@@ -105,9 +104,11 @@ class Revocations:
 
 def is_barred(snapshot: Snapshot, namespace: str, device: str, now: float) -> bool:
     """Whether a device gets no certificate, as this snapshot has it."""
-    wanted = FieldSelector((Requirement("spec.device", "=", (device,)),))
-    found = snapshot.list(REVOCATION, namespace, fields=wanted)
-    return any(revocation.ends_at(document) > now for document in found)
+    found = snapshot.saying(REVOCATION, namespace, "device", device)
+    return any(
+        document["spec"].get("device") == device and revocation.ends_at(document) > now
+        for document in found
+    )
 
 
 def _place(document: Json) -> Place:

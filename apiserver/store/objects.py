@@ -39,6 +39,13 @@ _BY_NAME = Prepared(
         OBJECT.c.name == bindparam("name"),
     )
 )
+_SAYING = Prepared(
+    select(OBJECT).where(
+        OBJECT.c.kind == bindparam("kind"),
+        OBJECT.c.namespace == bindparam("namespace"),
+        OBJECT.c.spec.like(bindparam("pattern")),
+    )
+)
 _INSERT = Prepared(insert(OBJECT))
 # What a write may change; an object stays what and where it is.
 _CHANGING = ("resource_version", "generation", "deleted_at", "labels", "meta", "spec", "status")
@@ -118,6 +125,17 @@ def get(connection: Connection, kind: Kind, namespace: str, name: str) -> Json |
     key = {"kind": kind.kind, "namespace": namespace, "name": name}
     row = _BY_NAME.first(connection, key)
     return None if row is None else document_of(kind, row)
+
+
+def saying(
+    connection: Connection, kind: Kind, namespace: str, field: str, value: str
+) -> list[Json]:
+    """Objects in whose specification, at any depth, `field` is `value`, and perhaps others: who
+    asks looks again. It spares reading what is of no interest, of which there may be thousands."""
+    assert "\\" not in value, "a backslash means something else to each database"
+    key = {"kind": kind.kind, "namespace": namespace}
+    rows = _SAYING.rows(connection, key | {"pattern": f"%{dumps({field: value})[1:-1]}%"})
+    return [document_of(kind, row) for row in rows]
 
 
 def by_uids(connection: Connection, kind: Kind, uids: Iterable[str]) -> dict[str, Json]:

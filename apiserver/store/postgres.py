@@ -32,7 +32,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from apiserver.store import locking, pgfaults, pglistener
+from apiserver.store import locking, pgfaults, pglistener, transacting
 from apiserver.store.database import (
     CommitUnanswered,
     Faults,
@@ -183,7 +183,7 @@ class PostgresDatabase:
         """A transaction that is open, under the store lock if it is to write."""
         try:
             connection = self._threads.connection()
-            connection.exec_driver_sql(begin)
+            transacting.begin(connection, begin)
             if begin is _WRITE:
                 self.dialect.take_store_lock(connection)
         except BaseException as error:
@@ -202,7 +202,7 @@ class PostgresDatabase:
         try:
             result = work(connection)
             if commit is None:
-                connection.rollback()
+                transacting.roll_back(connection)
         except BaseException as error:
             self._end(connection, error)
             if refusal := pgfaults.refusal_of(error) or pgfaults.refusal_of(error.__cause__):
@@ -228,7 +228,7 @@ class PostgresDatabase:
             raise
 
     def commit(self, connection: Connection) -> None:
-        connection.commit()
+        transacting.commit(connection)
 
     def _end(self, connection: Connection, error: BaseException) -> None:
         """Roll back what failed. The connection stays good, unless it was lost."""
@@ -236,7 +236,7 @@ class PostgresDatabase:
             self._threads.drop()
             return
         try:
-            connection.rollback()
+            transacting.roll_back(connection)
         except self.faults:
             self._threads.drop()
 

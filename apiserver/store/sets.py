@@ -112,6 +112,21 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
     return int(taken)
 
 
+def is_wanted(snapshot: Snapshot, namespace: str, labels: str) -> bool:
+    """Whether any fleet selects devices with these labels (a JSON object)."""
+    each = "json_each(:labels)"
+    if not snapshot.dialect.is_sqlite:
+        each = "json_each_text(CAST(:labels AS json))"
+    found = run(
+        snapshot.connection,
+        f"SELECT s.fleet FROM {each} l JOIN fleet_selector s"
+        " ON s.namespace = :namespace AND s.key = l.key AND s.value = l.value"
+        " GROUP BY s.fleet, s.total HAVING count(*) = s.total LIMIT 1",
+        {"namespace": namespace, "labels": labels},
+    )
+    return found.first() is not None
+
+
 # Devices whose owner a change of one fleet can move: its own, those it may be among several for,
 # and those that carry all the labels that it selects now.
 UIDS_OF_FLEET = (

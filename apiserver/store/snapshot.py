@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
@@ -116,6 +117,11 @@ class Snapshot:
         if not is_device(kind):
             return [self._opened(kind, found) for found in objects.page(*read, namespace, **where)]
         return self._devices(kind, devices.page(self.connection, namespace, **where))
+
+    def saying(self, kind: Kind, namespace: str, field: str, value: str) -> Sequence[Json]:
+        """Objects in whose specification `field` is `value`, and perhaps others."""
+        found = objects.saying(self.connection, kind, namespace, field, value)
+        return [self._opened(kind, each) for each in found]
 
     def count(self, kind: Kind, namespace: str | None) -> int:
         """How many there are, without selectors."""
@@ -227,7 +233,7 @@ class Transaction(Snapshot):
     def now_s(self) -> int:
         return int(self.now.timestamp())
 
-    @property
+    @cached_property
     def timestamp(self) -> str:
         return timestamp(self.now)
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from apiserver.store import locking
+from apiserver.store import locking, transacting
 from apiserver.store.database import Faults, Publish, StoreFull, StoreUnavailable, migrate
 from apiserver.store.dialect import Dialect
 from apiserver.store.tables import SCRATCH
@@ -77,12 +77,12 @@ class SqliteDatabase:
         try:
             connection = self._threads.connection()
             # Python's sqlite3 opens no transaction for a SELECT; we open every one ourselves.
-            connection.exec_driver_sql(begin)
+            transacting.begin(connection, begin)
             result = work(connection)
             if commit:
                 self.commit(connection)
             else:
-                connection.rollback()
+                transacting.roll_back(connection)
         except BaseException as error:
             # Never use a connection again on which something was raised: a cursor that the
             # exception keeps alive would hold SQLite's old snapshot open, and later reads would see
@@ -95,7 +95,7 @@ class SqliteDatabase:
 
     def commit(self, connection: Connection) -> None:
         """The one point where a transaction becomes durable."""
-        connection.commit()
+        transacting.commit(connection)
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         return await self._threads.read(lambda: self._run("BEGIN", query, False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,28 @@ async def test_a_store_that_is_older_than_the_key_of_secrets_gets_one_and_keeps_
         await store.close()
     assert len(digests) == 1
     assert digests != {digest.keyed(b"", b"secret")}
+
+
+async def test_what_is_urgent_goes_before_all_that_waits(store: Store) -> None:
+    order: list[int] = []
+
+    def write(number: int, tx: Transaction) -> None:
+        order.append(number)
+        tx.insert(FLEET, fleet(f"f{number}"))
+
+    waiting = [
+        asyncio.create_task(store.write(partial(write, number), is_urgent=number == 199))
+        for number in range(200)
+    ]
+    await asyncio.gather(*waiting)
+    assert order[0] == 199
+    assert order[1:] == list(range(199))
+
+
+async def test_objects_are_found_by_what_their_specification_says(store: Store) -> None:
+    for name in ("a", "ab", "b"):
+        await store.write(lambda tx, name=name: tx.insert(FLEET, fleet(name)))  # type: ignore[misc]
+    found = await store.read(lambda s: s.saying(FLEET, "default", "image", "img-a"))
+    assert [each["metadata"]["name"] for each in found] == ["a"]
+    assert not await store.read(lambda s: s.saying(FLEET, "other", "image", "img-a"))
+    assert not await store.read(lambda s: s.saying(FLEET, "default", "image", "img"))

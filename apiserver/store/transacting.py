@@ -1,0 +1,34 @@
+"""Where transactions begin and end: by the driver's own call, for each read is one.
+
+SQLAlchemy knows of a transaction only when a statement went through it, which those of `prepared`
+do not; where one did, it must hear of the end, and tells the driver.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+
+def begin(connection: Connection, statement: str) -> None:
+    _driver(connection).execute(statement)
+
+
+def commit(connection: Connection) -> None:
+    if connection.in_transaction():
+        connection.commit()
+    else:
+        _driver(connection).commit()
+
+
+def roll_back(connection: Connection) -> None:
+    if connection.in_transaction():
+        connection.rollback()
+    else:
+        _driver(connection).rollback()
+
+
+def _driver(connection: Connection) -> Any:
+    """The driver's connection."""
+    return connection.connection.driver_connection
