@@ -21,12 +21,12 @@ import random
 import signal
 import stat as stat_bits
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from agent import world
 
@@ -208,7 +208,7 @@ class LinuxWorld:
         cwd: str | None = None,
     ) -> world.Completed:
         # Output goes to files: a grandchild that keeps a pipe open would hold us for ever.
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with _scratch() as out, _scratch() as err:
             try:
                 child = self._start(argv, out.fileno(), err.fileno(), env=env, cwd=cwd)
             except OSError as error:
@@ -283,6 +283,18 @@ class LinuxWorld:
             return look_up(name)
         except KeyError:
             return None
+
+
+def _scratch() -> BinaryIO:
+    """A file without a name, on the disk: nobody knows how much a command will say. (`tempfile`
+    would bring a megabyte of other modules along.)"""
+    folder = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - it has no name there
+    try:
+        handle = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:
+        # Not every file system can do it.
+        handle = os.memfd_create("output", os.MFD_CLOEXEC)
+    return os.fdopen(handle, "w+b")
 
 
 def _finish(child: subprocess.Popen[bytes], stdin: bytes, timeout_s: float) -> tuple[int, str]:

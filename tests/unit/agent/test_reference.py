@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from agent import __main__ as command_line
-from agent import audit, bulletin, checks, doctor, metrics
+from agent import audit, bulletin, checks, config, doctor, metrics
+from agent import commands as command_line
+from agent.linux import LinuxWorld
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/reference/agent.md").read_text()
@@ -17,7 +19,7 @@ HEAD, _, METRICS, AUDIT, FILES = re.split(r"^# ", PAGE, flags=re.MULTILINE)[1:]
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    parser = command_line._parser()
+    parser = command_line.commands()
     (chosen,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     return {"": parser, **chosen.choices}
 
@@ -57,9 +59,9 @@ def _doctor() -> str:
     return HEAD.partition("## `homeport-agent doctor`")[2].partition("| option")[0]
 
 
-def _nowhere() -> tuple[command_line.LinuxWorld, object]:  # type: ignore[name-defined]
-    where = command_line.LinuxWorld("/nowhere")
-    return where, lambda: command_line.config.load(where)
+def _nowhere() -> tuple[LinuxWorld, Callable[[], config.Settings]]:
+    where = LinuxWorld("/nowhere")
+    return where, lambda: config.load(where)
 
 
 def test_every_reason_of_the_audit_is_on_the_page() -> None:
