@@ -134,6 +134,42 @@ class Machine:
                     routes.append((int(words[5], 16), words[9]))
         return min(routes)[1] if routes else ""
 
+    def boot_time(self) -> int:
+        """Seconds since 1970; 0 where the kernel does not say."""
+        for line in self.text("/proc/stat").splitlines():
+            name, _, number = line.partition(" ")
+            if name == "btime" and number.strip().isdigit():
+                return int(number)
+        return 0
+
+    def interfaces(self) -> list[str]:
+        root = "/sys/class/net"
+        names = self._world.listdir(root) or _list_real(root)
+        return [name for name in names if name != "lo"]
+
+    def is_virtual(self, interface: str) -> bool:
+        """Without a device of a bus behind it: bridges, tunnels, those of containers."""
+        path = f"/sys/class/net/{interface}/device"
+        return self._world.stat(path) is None and not Path(path).exists()
+
+    def gateway(self, interface: str) -> str:
+        """Of the default route by `interface`; empty where it has none, or for IPv6."""
+        for line in self.text("/proc/net/route").splitlines()[1:]:
+            words = line.split()
+            if len(words) >= 8 and words[0] == interface and words[1] == words[7] == "00000000":
+                with contextlib.suppress(ValueError):
+                    return str(ipaddress.IPv4Address(int(words[2], 16).to_bytes(4, "little")))
+        return ""
+
+    def name_servers(self) -> list[str]:
+        lines = (line.split() for line in self.text("/etc/resolv.conf").splitlines())
+        return [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
+
+    def addresses(self, interface: str) -> list[str]:
+        """With their prefix lengths, IPv4 before IPv6."""
+        found = [self._address_of(interface), self._address6(interface)]
+        return [address for address in found if address]
+
     def address(self, interface: str) -> str:
         """With its prefix length; an address that is not link-local is preferred."""
         if not interface:
