@@ -4,6 +4,7 @@ real service, upgraded beside a running application, removed, installed again, p
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Iterator
@@ -70,26 +71,33 @@ def service(tmp_path: Path) -> Iterator[Service]:
         service.stop()
 
 
-@pytest.fixture
-def device(service: Service, tmp_path: Path) -> Iterator[Device]:
-    """Without an agent; the packages lie in /root."""
-    with Registry(tmp_path / "registry") as registry:
+@contextlib.contextmanager
+def packaged(service: Service, folder: Path) -> Iterator[Device]:
+    """A device without an agent, not booted yet, and a registry beside it."""
+    with Registry(folder / "registry") as registry:
         registry.push("web", "v1", images.web("v1"))
         ports = {
             rootfs.REGISTRY_PORT: registry.port,
             service.agent_port: service.agent_port,
         }
         disk = disks.Layered(rootfs.make(), has_agent=False)
-        device = Device("packaged", disk, tmp_path / "packaged", ports)
-        for revision in (1, 2):
-            package = Path(built(tmp_path / "packages", revision))
-            device.path("/root").mkdir(parents=True, exist_ok=True)
-            device.path(f"/root/{revision}.deb").write_bytes(package.read_bytes())
+        device = Device("packaged", disk, folder / "packaged", ports)
+        device.path("/root").mkdir(parents=True)
         try:
-            device.boot()
             yield device
         finally:
             device.destroy()
+
+
+@pytest.fixture
+def device(service: Service, tmp_path: Path) -> Iterator[Device]:
+    """The packages lie in /root."""
+    with packaged(service, tmp_path) as device:
+        for revision in (1, 2):
+            package = Path(built(tmp_path / "packages", revision))
+            device.path(f"/root/{revision}.deb").write_bytes(package.read_bytes())
+        device.boot()
+        yield device
 
 
 def dpkg(device: Device, *argv: str) -> str:
