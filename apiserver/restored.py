@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from apiserver import logs
 from apiserver.app import create_operations
 from apiserver.auth.identity import CONTROLLER, Caller
 from apiserver.builtins import telling
@@ -36,6 +37,7 @@ _CALLER = Caller(name="system:homeport:restored", role=CONTROLLER)
 
 def main(arguments: Sequence[str]) -> int:
     given = _options().parse_args(arguments)
+    logs.configure()
     keys = given.encryption_keys
     key_file = KeyFile(keys) if keys else KeyFile(given.data / KEYS_FILE, True)
     if not given.database and not (given.data / "homeport.db").exists():
@@ -65,7 +67,9 @@ def _options() -> argparse.ArgumentParser:
 async def _declared(url: str, data: Path, key_file: KeyFile) -> int:
     store = await Store.open(url, data_dir=data, key_file=key_file)
     try:
-        return await declare(create_operations(store))
+        operations = create_operations(store)
+        await operations.prepare()
+        return await declare(operations)
     finally:
         await store.close()
 

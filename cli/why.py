@@ -20,6 +20,9 @@ def reasons(document: Json) -> list[str]:
 
 
 def _device(document: Json, status: Json) -> Iterator[str]:
+    summary = status.get("summary") or {}
+    if summary.get("status") in ("AwaitingReconnect", "ConflictPaused"):
+        yield str(summary.get("info") or summary["status"])
     updated = status.get("updated") or {}
     if updated.get("status") not in (None, "", "UpToDate"):
         wanted = (document["metadata"].get("annotations") or {}).get(RENDERED, "")

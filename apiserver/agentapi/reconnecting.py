@@ -1,11 +1,13 @@
 """The first call of a device after the service's database was restored, and what it proves.
 
 What a device says that it knows is compared with what the service knows of it, under the store
-lock. Who is not ahead goes on as if nothing had been; who is ahead is left alone until a person
-resumes it (`resuming`), and its answer says so, upon which agents report their whole status.
+lock. Who is not ahead goes on; who is ahead is left alone until a person resumes it (`resuming`).
+The answer to both says what an agent reports its whole status upon.
 """
 
 from __future__ import annotations
+
+import orjson
 
 from apiserver import bindings
 from apiserver.auth.identity import CONTROLLER, Caller
@@ -20,21 +22,22 @@ REASON = "DeviceConflictPaused"
 _CALLER = Caller(name="system:homeport:agents", role=CONTROLLER)
 
 
-async def settle(operations: Operations, namespace: str, name: str, known: str | None) -> None:
-    """Write down where the device stands. Repeating it changes nothing."""
-    await operations.store.write(lambda tx: _settle(operations, tx, namespace, name, known))
+async def settle(operations: Operations, namespace: str, name: str, known: str | None) -> bool:
+    """Write down where the device stands; whether it was awaited, and may go on. Repeating it
+    changes nothing."""
+    return await operations.store.write(lambda tx: _settle(operations, tx, namespace, name, known))
 
 
 def _settle(
     operations: Operations, tx: Transaction, namespace: str, name: str, known: str | None
-) -> None:
+) -> bool:
     row = devices.row_by_name(tx.connection, namespace, name)
     if row is None:
-        return
+        return False
     version = pause.version(known)
     found = pause.after_call(row["pause"], version, row["rendered_version"])
     if found == row["pause"]:
-        return
+        return False
     changes: Json = {"pause": found, "connected": 1, "seen": 1}
     if version:
         # Until it reports, that is all that is known of what it runs.
@@ -44,7 +47,7 @@ def _settle(
         # It is to be told, and nothing else is to become of it.
         changes |= {"pause": pause.FREE, "rendered_version": version + 1}
         devices.save(tx, row, changes)
-        return
+        return False
     if found == pause.FREE:
         changes |= bindings.freed(tx, row)
     devices.save(tx, row, changes)
@@ -56,3 +59,12 @@ def _settle(
         stored = tx.get(DEVICE, namespace, name)
         assert stored is not None, "written just above"
         telling.tell(operations, tx, _CALLER, stored, REASON, message, is_warning=True)
+    return not pause.is_conflict(found)
+
+
+def asking_for_a_report(body: bytes) -> bytes:
+    """An answer upon which agents report their whole status, as they do when they are paused: what
+    the backup has of it is old, and an agent reports by itself only what changes."""
+    document = orjson.loads(body)
+    document["metadata"]["annotations"][devices.CONFLICT_PAUSED] = "true"
+    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)

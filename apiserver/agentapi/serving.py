@@ -46,15 +46,17 @@ class Serving:
         key = peer.namespace, peer.device
         known = request.query.get(KNOWN) if request.query_string else None
         if known is None:
-            found = await self._look(key, None)
+            found, is_back = await self._look(key, None)
             if not found.delivery.rendered_version:
                 raise errors.Conflict("no rendered version for device")
-            return answers.encoded(await self._deliveries.body(key, found))
+            return await self._answer(key, found, is_back=is_back)
         is_out = partial(self._revocations.is_revoked, peer.namespace, peer.identity)
         waiter = self._deliveries.enter(key, known, is_out)
         try:
             # After `enter`: a change from here on finds the waiter.
-            found = await self._look(key, known)
+            found, is_back = await self._look(key, known)
+            if is_back and found.delivery.rendered_version:
+                return await self._answer(key, found, is_back=True)
             if not found.is_news(known):
                 left_s = peer.identity.expires_at - self._now()
                 news = await self._wait(waiter, min(self._hold_s, left_s))
@@ -65,18 +67,24 @@ class Serving:
                 if isinstance(news, Gone):
                     raise errors.not_found(DEVICE, peer.device)
                 found = news
-            return answers.encoded(await self._deliveries.body(key, found))
+            return await self._answer(key, found)
         finally:
             self._deliveries.leave(key, waiter)
 
-    async def _look(self, key: Key, known: str | None) -> Found:
-        """What there is for a device that lives, and has said where it stands."""
+    async def _answer(self, key: Key, found: Found, *, is_back: bool = False) -> web.Response:
+        body = await self._deliveries.body(key, found)
+        return answers.encoded(reconnecting.asking_for_a_report(body) if is_back else body)
+
+    async def _look(self, key: Key, known: str | None) -> tuple[Found, bool]:
+        """What there is for a device that lives, and has said where it stands; and whether this is
+        its first call after a restore, and it may go on."""
+        is_back = False
         found = await self._deliveries.look(key, known)
         if found.delivery.is_to_settle(known):
-            await reconnecting.settle(self._operations, *key, known)
+            is_back = await reconnecting.settle(self._operations, *key, known)
             found = await self._deliveries.look_again(key, known)
         self._presence.saw(found.delivery.uid, is_connected=found.delivery.connected)
-        return found
+        return found, is_back
 
     async def _wait(self, waiter: Waiter, at_most_s: float) -> Found | Gone | None:
         # A timer that ends the wait costs less than a task or a cancellation.

@@ -14,7 +14,7 @@ import pytest
 from apiserver import acting, decommissioning, errors, restored, resuming
 from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.builtins.events import STORED
-from apiserver.operations import ListOptions, WriteOptions
+from apiserver.operations import ListOptions, WatchOptions, WriteOptions
 from apiserver.store import recount
 from resources import registry
 from tests.fakes import backups
@@ -86,6 +86,7 @@ async def test_devices_that_went_on_are_paused_and_brought_on_from_where_they_ar
             await moved(service, ahead, ahead_line, config("one"))
             at_backup = await moved(service, level, level_line, config("one"))
         before = await service.store.read(lambda s: s.version)
+    after_backup = WatchOptions(resource_version=before + 2, timeout_s=1)
     copy = backups.take(tmp_path, database_url)
     async with at(tmp_path, database_url) as service:
         ahead, ahead_line = again(service, ahead)
@@ -99,6 +100,8 @@ async def test_devices_that_went_on_are_paused_and_brought_on_from_where_they_ar
         assert await said(service, "SystemRestored")
         assert await service.store.read(lambda s: s.version) > before + 10**11
         await check_counters(service)
+        with pytest.raises(errors.Expired):
+            await anext(service.operations.watch(PERSON, DEVICE, "default", after_backup))
         for agent in (ahead, level, silent):
             assert await state(service, agent.name) == "AwaitingReconnect"
         await service.change(silent.name, spec={"applications": [APP]})
@@ -109,6 +112,9 @@ async def test_devices_that_went_on_are_paused_and_brought_on_from_where_they_ar
         await service.change(ahead.name, spec=config("four"))
         level, level_line = again(service, level)
         async with level_line:
+            told = (await level.poll(level_line, at_backup)).json
+            assert version_of(told) == at_backup
+            assert told["metadata"]["annotations"][PAUSED] == "true", "so that it reports"
             assert (await level.poll(level_line, at_backup)).code == 204
         found = await service.device(level.name)
         assert found["status"]["summary"]["status"] == "Online"

@@ -128,6 +128,14 @@ def test_a_kind_without_words_of_its_own_shows_its_specification() -> None:
             id="a sick application",
         ),
         pytest.param(
+            device(
+                summary={"status": "ConflictPaused", "info": "It is ahead; resume it."},
+                updated={"status": "UpToDate"},
+            ),
+            ["It is ahead; resume it."],
+            id="left alone after a restore",
+        ),
+        pytest.param(
             device(conditions=[{"type": "SpecValid", "status": "False", "message": "bad spec"}]),
             ["bad spec"],
             id="a specification that cannot be rendered",
