@@ -116,8 +116,10 @@ class Freezer:
         self._commits: Memory[tuple[Remote, str], str] = Memory(REMEMBERED, monotonic=monotonic)
         self._failed: Memory[tuple[str, str], Failed] = Memory(REMEMBERED, monotonic=monotonic)
         self._kept: Memory[tuple[Hashable, ...], Kept] = Memory(REMEMBERED, monotonic=monotonic)
-        # Of a template version with many values: up to which its sources were asked. See `values`.
-        self.turns: Memory[str, str] = Memory(REMEMBERED, monotonic=monotonic)
+        # Of a template version with many values: up to which its sources were asked, and what was
+        # wrong with each page of them. See `values`.
+        self.turns: Memory[str, tuple[str, Mapping[str, str]]]
+        self.turns = Memory(REMEMBERED, monotonic=monotonic)
 
     async def freeze(
         self,

@@ -14,6 +14,7 @@ the branch stands now. A commit that a ResourceSync has not taken is never looke
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,9 @@ Tell = Callable[[Sequence[Json]], Awaitable[None]]
 
 PARALLEL = 8
 TOLD_S = 1.0
+# Where a branch stood is no part of why something is missing: with each commit all who wait for it
+# would be told anew.
+_COMMIT = re.compile(r" at [0-9a-f]{12}$")
 # What devices have is asked for again so many at a time, for a server is asked for each.
 FOLLOWED = 200
 # Of one provider that does not answer so often in a row, no more is asked in this look.
@@ -136,11 +140,10 @@ async def moved(client: Client, fleet: Json, version: Json, *, freezer: Freezer)
     if not references.are_open(template):
         return Moved()
     namespace, uid = fleet["metadata"]["namespace"], metadata["uid"]
-    after = freezer.turns.get(uid) or ""
+    after, known_problems = freezer.turns.get(uid) or ("", {})
     page = await client.values(
         namespace, metadata["name"], state="frozen", after=after, limit=FOLLOWED
     )
-    freezer.turns.put(uid, page["after"])
     fetching = _Fetching(freezer, namespace, template, pinning.pins_of(fleet))
     outcomes: list[Json] = []
 
@@ -155,7 +158,10 @@ async def moved(client: Client, fleet: Json, version: Json, *, freezer: Freezer)
         for outcome in outcomes
         if "manifest" in outcome and outcome["manifest"] != known[outcome["key"]]
     ]
-    return Moved(changed, _first_of(problems))
+    # What is wrong with one page holds until its next turn: a condition must not come and go.
+    told = dict(known_problems) | {after: _first_of(problems)}
+    freezer.turns.put(uid, (page["after"], told))
+    return Moved(changed, next(filter(None, (told[start] for start in sorted(told))), ""))
 
 
 def _first_of(problems: Sequence[str]) -> str:
@@ -211,7 +217,9 @@ class _Fetching:
         try:
             kept = await self._kept(provider)
         except Unusable as problem:
-            told = reference.told(problem.field, problem.cause)
+            told = reference.told(problem.field, _COMMIT.sub("", problem.cause))
+            if (told, problem.is_passing) == (item.get("problem"), item.get("isPassing")):
+                return None
             return {"key": item["key"], "problem": told, "isPassing": problem.is_passing}
         made: Json = {"key": item["key"], "manifest": kept.manifest, "revision": kept.revision}
         return made | {"files": len(kept.paths)} | ({"etag": kept.etag} if kept.etag else {})

@@ -6,6 +6,7 @@ miss it."""
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,14 +16,14 @@ from typing import Any
 import pytest
 
 from apiserver import resolving
-from apiserver.store import devices, sets
-from controllers import values
+from apiserver.store import Transaction, devices, sets
+from controllers import pinning, values
 from controllers.client import FLIGHTCTL, Unreachable
 from controllers.runtime import Controllers
 from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
 from controllers.settings import Settings
-from resources import digest
+from resources import digest, registry
 from tests.fakes import file_server, git_server, host_cluster, sources_rig
 from tests.fakes.file_server import FileServer
 from tests.fakes.git_server import GitServer
@@ -321,6 +322,69 @@ async def test_a_source_that_changes_makes_a_version_and_a_version_never_changes
     assert said["status"] == "False"
     assert 'config[1].httpRef.suffix "/b"' in said["message"]
     assert (await rig.contents("d01"))["/etc/motd"] == b"two"
+
+
+async def test_many_values_are_asked_for_once_and_followed_in_turns(
+    rig: Rig, files: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(values, "FOLLOWED", 2)
+    await rig.create("Repository", "files", files.spec())
+    sites = [f"s{number}" for number in range(5)]
+    files.files |= {f"/{site}": site.encode() for site in sites}
+    await fill(rig, sites * 6, config=[from_http()])
+    version = await settled(rig)
+    assert sorted(path for path, _, _ in files.requests) == sorted(files.files)
+    assert (await row(rig, "d29"))["template_version"] == "web.v1"
+    # By key, as the pages are.
+    order = [item["values"]["suffix"] for item in await frozen(rig, version)]
+    await rig.look(60.0)
+    del files.files[order[0]]
+    said = []
+    for _ in range(6):
+        await rig.look(60.0)
+        said.append((await rig.condition("InputsCurrent"))["status"])
+    first = said.index("False")
+    assert set(said[first:]) == {"False"}, "it does not come and go with the turns"
+    files.files[order[4]] = b"new"
+    files.files[order[0]] = order[0][1:].encode()
+    for _ in range(3):
+        await settled(rig, 600.0)
+    assert len(await rig.names()) == 2
+    assert (await rig.condition("InputsCurrent"))["status"] == "True"
+
+
+async def test_a_fleet_that_is_kept_in_git_takes_the_commit_that_it_was_read_from(
+    rig: Rig, git: GitServer
+) -> None:
+    tree = await repository(rig, git, **{f"sites/{s}/etc/site": "one" for s in "ab"})
+    one = tree.git("rev-parse", "HEAD")
+    two = tree.push(**{"sites/a/etc/site": "two", "sites/c/etc/site": "two"})
+    await fill(rig, ["a", "c"], config=[from_git()])
+    kind = registry.by_kind("Fleet")
+    source = {"repository": "demo", "targetRevision": "main"}
+
+    async def read_from(commit: str) -> None:
+        """As a ResourceSync leaves it."""
+        said = {pinning.ANNOTATION: json.dumps(source | {"commit": commit})}
+
+        def write(tx: Transaction) -> None:
+            old = tx.get(kind, "default", "web")
+            assert old is not None
+            annotations = (old["metadata"].get("annotations") or {}) | said
+            kept = {"annotations": annotations, "owner": "ResourceSync/demo"}
+            tx.update(kind, old, old | {"metadata": old["metadata"] | kept})
+
+        await rig.server.operations.store.write(write)
+
+    await read_from(one)
+    await settled(rig)
+    assert await rig.contents("d00") == {"/etc/site": b"one"}
+    assert 'gitRef.path "/sites/c"' in await info(rig, "d01"), "it is in no commit that was taken"
+    await read_from(two)
+    version = await settled(rig, 600.0)
+    assert version["metadata"]["name"] != "web.v1"
+    assert await rig.contents("d00") == {"/etc/site": b"two"}
+    assert await rig.contents("d01") == {"/etc/site": b"two"}
 
 
 async def test_devices_of_one_version_get_one_commit(rig: Rig, git: GitServer) -> None:
