@@ -24,6 +24,7 @@ TWO_FILES := --numprocesses=2 --dist=loadfile -p no:randomly
 setup: $(STAMP) ## everything onto a fresh machine
 	@tests/setup/system.sh
 	@tests/setup/identity.sh
+	@tests/setup/keycloak.sh
 	@tests/setup/tpm.sh
 	@tests/setup/provisioning.sh
 

@@ -1,6 +1,8 @@
 """The list of logins at Keycloak: a second real identity provider, with groups, consent and realms.
 
-Behind the soak, for it takes half a minute to start and another to start again.
+It takes half a minute to start, so `make test` starts it once, for the lines that a provider could
+see differently: the ways to log in, plain kubectl afterwards, and a group that is taken away. The
+whole list, for both types, is behind the soak.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ from tests.fakes.logins import VIEWER, OAuth2Logins, OidcLogins
 from tests.fakes.people import Site
 
 pytestmark = [
-    pytest.mark.soak,
     pytest.mark.timeout(900),
     pytest.mark.skipif(bool(keycloak.cannot_run()), reason=f"no Keycloak: {keycloak.cannot_run()}"),
 ]
@@ -67,9 +68,17 @@ class Keycloak:
             admin("delete", "authprovider", name)
 
 
+class TestInShort(Keycloak):
+    test_browser = OidcLogins.test_in_a_browser_and_then_with_plain_kubectl
+    test_code = OidcLogins.test_by_a_code_where_there_is_no_browser
+    test_group = OidcLogins.test_who_leaves_a_group_is_out_at_the_next_renewal
+
+
+@pytest.mark.soak
 class TestOidc(Keycloak, OidcLogins):
     pass
 
 
+@pytest.mark.soak
 class TestOAuth2(Keycloak, OAuth2Logins):
     IS_OPAQUE = True

@@ -40,7 +40,7 @@ def cannot_run() -> str:
     """Why there is none here; empty if there is."""
     if not shutil.which("java"):
         return "no java"
-    return "" if folder().is_dir() else "run tests/setup/keycloak.sh"
+    return "" if folder().is_dir() else "tests/setup/keycloak.sh says why"
 
 
 @dataclass
