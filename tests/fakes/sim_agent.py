@@ -180,6 +180,15 @@ class SimAgent(Device):
         # What a service gives to a device that it has just let in.
         self.known["1"] = specs.empty("1")
 
+    def twin(self, seed: int, *, times: settings.LoopSettings | None = None) -> SimAgent:
+        """The same device and service again, for another fate."""
+        where = self.world.twin(seed)
+        service = self.service.twin(where)
+        other = SimAgent(where, service, made=self.settings, times=times or self.times)
+        other.known, other.originals = dict(self.known), self.originals
+        other.checked = len(service.statuses)
+        return other
+
     @property
     def name(self) -> str:
         return next(iter(self.service.requests), "") or next(iter(self.service.devices))
@@ -221,12 +230,18 @@ class SimAgent(Device):
     def is_settled(self) -> bool:
         """On what the service says, or having refused it; and the service knows that."""
         assert self.life is not None
-        is_quiet = isinstance(self.life.loop.state, states.Idle | states.Refused)
         latest = self.service.version_of(self.name) if self.service.devices else ""
+        match self.life.loop.state:
+            case states.Idle():
+                is_quiet = self.version() == latest
+            case states.Refused() as state:
+                is_quiet = state.target.version == latest
+            case _:
+                is_quiet = False
         is_told = bool(self.service.statuses) and (
             self.service.statuses[-1][1]["conditions"] == self.mailbox.status().get("conditions")
         )
-        return is_quiet and bool(latest) and is_told and self.mailbox.known_version() == latest
+        return is_quiet and bool(latest) and is_told
 
     def _checked(self) -> bool:
         """Whatever the service was told of an end is what the device is."""

@@ -54,8 +54,10 @@ def name_of(key: str) -> str:
 class SimService:
     """Facts are plain and may be changed by the test; `seen` counts what came and what it cost."""
 
-    def __init__(self, world: SimWorld) -> None:
+    def __init__(self, world: SimWorld, first: Json | None = None) -> None:
+        """`first` is what a device should be that has just been let in."""
         self.world = world
+        self.first = first or _empty()
         self.requests: dict[str, Json] = {}
         self.signing: dict[str, Json] = {}
         self.devices: dict[str, Json] = {}
@@ -69,6 +71,15 @@ class SimService:
         self.is_up: Callable[[float], bool] = lambda at_s: True
         # Set by the life of the agent that is being lived.
         self.wait: Wait = lambda seconds, is_ready: False
+
+    def twin(self, world: SimWorld) -> SimService:
+        """The same service again, for another fate of its device."""
+        other = SimService(world, self.first)
+        other.requests = {name: dict(one) for name, one in self.requests.items()}
+        other.signing, other.devices = dict(self.signing), dict(self.devices)
+        other.statuses = list(self.statuses)
+        other.lifetime_s, other.approves, other.serial = self.lifetime_s, self.approves, self.serial
+        return other
 
     def now(self) -> float:
         return START.timestamp() + self.world.elapsed_s
@@ -130,7 +141,7 @@ class SimService:
                 "certificate": self.certificate(csr, f"device:{name}"),
             }
             if name not in self.devices:
-                self.offer(name, _empty())
+                self.offer(name, self.first)
         return 200, request
 
     def _signed(self, body: Json) -> Json:

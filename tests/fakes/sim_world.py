@@ -64,6 +64,7 @@ class SimWorld:
         self.full = False
         self.is_woken = False
         self.wake_after: list[float] = []
+        self.is_full: Callable[[], bool] = lambda: False
         # Where podman shares the network of the agent.
         self.has_network: Callable[[], bool] | None = None
         # Where the agent is one of several threads: how it gives the floor.
@@ -324,7 +325,7 @@ class SimWorld:
         self._die(kind)
 
     def _room(self, path: str) -> None:
-        if self.full:
+        if self.full or self.is_full():
             raise OSError(28, "No space left on device", path)
 
     def _effect(self, words: str) -> str:

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+# No wait is so short that adding it to the clock changes nothing.
+TICK_S = 1e-6
 RUNAWAY = 2_000_000
 
 
@@ -57,7 +59,7 @@ class Stage:
         if self._is_over:
             raise _Ended
         actor = self._by_thread[threading.get_ident()]
-        actor.until_s = self._clock.elapsed_s + max(0.0, seconds)
+        actor.until_s = self._clock.elapsed_s + max(TICK_S, seconds)
         actor.is_ready = is_ready
         self._director.release()
         actor.floor.acquire()
