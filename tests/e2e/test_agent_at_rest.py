@@ -101,7 +101,12 @@ def test_three_applications_and_nothing_to_do(service: Service, tmp_path: Path) 
         show(
             [
                 Figure(
-                    "agent: resident", kilobytes(device, pid, "Rss") / 1024, "MB", "≤ 30", "29.7"
+                    "agent: resident",
+                    kilobytes(device, pid, "Rss") / 1024,
+                    "MB",
+                    "≤ 30",
+                    "29.7",
+                    SCOPE,
                 ),
                 Figure(
                     "agent: its own part",

@@ -26,7 +26,26 @@ pytestmark = [
 ]
 PACKAGE = "homeport-agent"
 BUILD = CHECKOUT / "agent/packaging/build-deb.sh"
-SETTINGS = {**site.IMPATIENT, "metrics-enabled": "true"}
+SETTINGS = {
+    **site.IMPATIENT,
+    "metrics-enabled": "true",
+    "system-info": "[hostname, kernel, netInterfaceDefault]",
+    "system-info-custom": "[shelf]",
+}
+# A disk that is more than one percent full for two seconds is worth a warning here.
+WATCHED = {
+    "systemd": {"matchPatterns": ["flightctl-agent.*", "no-such-thing.service"]},
+    "resources": [
+        {
+            "monitorType": "Disk",
+            "samplingInterval": "1s",
+            "path": "/",
+            "alertRules": [
+                {"severity": "Warning", "percentage": 1, "duration": "2s", "description": "d"}
+            ],
+        }
+    ],
+}
 IMAGE = f"localhost:{rootfs.REGISTRY_PORT}/web:v1"
 KEY = "/var/lib/flightctl/certs/agent.key"
 # What a purge may leave: the package manager's own records, logs, caches, what the fleet put onto
@@ -129,6 +148,7 @@ def given(service: Service, device: Device, name: str, text: str) -> None:
     spec = {
         "config": [{"name": "motd", "inline": [{"path": "/etc/motd-fleet", "content": text}]}],
         "applications": [{"name": "web", "appType": "container", "image": IMAGE}],
+        **WATCHED,
     }
     service.homeport("patch", "device", name, "--type", "merge", "-p", json.dumps({"spec": spec}))
     processes.until(
@@ -145,9 +165,11 @@ def given(service: Service, device: Device, name: str, text: str) -> None:
 def online(service: Service, device: Device, name: str) -> None:
     def is_online() -> bool:
         told = device.exec("flightctl-agent", "status", "-o", "json").out
-        return (
-            json.loads(told or "{}").get("service", {}).get("state") == "connected"
-            and device_of(service, name)["status"]["summary"]["status"] == "Online"
+        return json.loads(told or "{}").get("service", {}).get(
+            "state"
+        ) == "connected" and device_of(service, name)["status"]["summary"]["status"] in (
+            "Online",
+            "Degraded",
         )
 
     processes.until(is_online, "it is online", timeout_s=120, state=device.journal)
@@ -172,6 +194,8 @@ def test_a_device_lives_with_the_package_from_its_installation_to_its_purge(
     # Enrolled, with an application.
     settings = "".join(f"{key}: {value}\n" for key, value in SETTINGS.items())
     device.write(site.CONFIG, f"{service.agent_config()}\n{settings}", 0o600)
+    script = "#!/bin/sh\necho third from the left\n"
+    device.write("/usr/lib/flightctl/custom-info.d/20-shelf.sh", script, 0o755)
     device.start_agent()
     name = processes.until(
         lambda: next((r["metadata"]["name"] for r in requests(service)), ""),
@@ -183,6 +207,7 @@ def test_a_device_lives_with_the_package_from_its_installation_to_its_purge(
     online(service, device, name)
     given(service, device, name, "first")
     runs, agent = container(device), device.agent_pid()
+    told_of_itself(service, device, name)
     pages_and_doctor(device)
 
     # Upgraded: another agent, the same container.
@@ -211,6 +236,7 @@ def test_a_device_lives_with_the_package_from_its_installation_to_its_purge(
     assert [r["metadata"]["name"] for r in requests(service)] == [name]
 
     # Purged: nothing of ours is left, and nothing of others' is gone.
+    device.path("/usr/lib/flightctl/custom-info.d/20-shelf.sh").unlink()
     dpkg(device, "--purge", PACKAGE)
     assert container(device) == runs
     assert device.read("/etc/motd-fleet") == "third"
@@ -223,6 +249,34 @@ def test_a_device_lives_with_the_package_from_its_installation_to_its_purge(
 def requests(service: Service) -> list[Any]:
     items: list[Any] = service.get("enrollmentrequests")["items"]
     return items
+
+
+def told_of_itself(service: Service, device: Device, name: str) -> None:
+    """Units that were asked for, an alert of a rule, facts, and what a script says."""
+
+    def status() -> Any:
+        return device_of(service, name)["status"]
+
+    processes.until(
+        lambda: status()["resources"]["disk"] == "Warning",
+        "the disk's alert is reported",
+        timeout_s=60,
+        state=device.journal,
+    )
+    summary = status()["summary"]
+    assert summary["status"] == "Degraded"
+    assert "disk" in summary["info"].lower()
+    units = {one["unit"]: one for one in status()["systemd"]}
+    assert units[UNIT]["activeState"] == "active"
+    assert units[UNIT]["enableState"] == "enabled"
+    assert units[UNIT]["description"] == "Homeport agent"
+    assert units["no-such-thing.service"]["loadState"] == "not-found"
+    info = status()["systemInfo"]
+    assert info["hostname"] == "packaged"
+    assert info["customInfo"] == {"shelf": "third from the left"}
+    told = json.loads(device.exec("flightctl-agent", "system-info").out)
+    assert told["custom"] == {"shelf": "third from the left"}
+    assert told["boot"]["bootID"] == info["bootID"]
 
 
 def pages_and_doctor(device: Device) -> None:
