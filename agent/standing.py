@@ -18,6 +18,7 @@ from agent import (
     config,
     errors,
     health,
+    holding,
     journal,
     osimage,
     settings,
@@ -64,6 +65,7 @@ def gather(where: world.World, given: config.Settings | None, trouble: str = "")
             {"version": one.target.version, "why": one.failure.message(one.target.version)}
             for one in reversed(memory.refusals)
         ],
+        "holds": _holds(where),
         "system": _system(where, bounds),
         "applications": status.get("applications", []),
         "conditions": status.get("conditions", []),
@@ -83,6 +85,7 @@ def lines(standing: Json, now: datetime) -> list[str]:
         _row("runs", *_of_spec(standing["runs"])),
         *_wanted(standing),
         _row("does", standing["doing"]["words"]),
+        *(_row("held", _held(one, now)) for one in standing["holds"]),
         *(_row("refused", one["why"]) for one in standing["refused"]),
         *_of_system(standing["system"]),
         *_of_status(standing),
@@ -124,6 +127,22 @@ def _unit(where: world.World) -> Json:
         "says": found.get("StatusText", ""),
         "result": found.get("Result", ""),
     }
+
+
+def _holds(where: world.World) -> list[Json]:
+    found, trouble = holding.Holds(where).current()
+    holds = [
+        {"owner": one.owner, "reason": one.reason, "until": bulletin.rfc3339(one.until)}
+        for one in found
+    ]
+    return [*holds, {"trouble": trouble}] if trouble else holds
+
+
+def _held(hold: Json, now: datetime) -> str:
+    if "trouble" in hold:
+        return str(hold["trouble"])
+    reason = f": {hold['reason']}" if hold["reason"] else ""
+    return f"by {hold['owner']} until {hold['until']} ({_ago(hold['until'], now)}){reason}"
 
 
 def _system(where: world.World, bounds: settings.LoopSettings) -> Json:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent import bulletin, config, errors, journal, specs, standing, states, world
+from agent import bulletin, config, errors, holding, journal, specs, standing, states, world
 from agent.states import Target
 from tests.fakes.clocked_world import START, ClockedWorld
 from tests.fakes.sim_device import application, document, file
@@ -128,6 +128,17 @@ def test_every_state_has_its_sentence(desk: Desk, state: states.State, words: st
     assert words in does
     (wants,) = [line for line in text if line.startswith("wants")]
     assert "version 8" in wants
+
+
+def test_who_holds_updates_up_is_told_and_a_hold_that_is_none(desk: Desk) -> None:
+    holds = holding.Holds(desk.world)
+    holds.put("press", "batch 7 of 9", 1800)
+    desk.world.put("/run/flightctl/hold.d/oven", "now!")
+    held = [line for line in desk.text() if line.startswith("held")]
+    assert held[0] == ("held         by press until 2026-11-23T12:30:00Z (in 30 min): batch 7 of 9")
+    assert "/run/flightctl/hold.d/oven holds nothing" in held[1]
+    desk.world.sleep(1801)
+    assert len([line for line in desk.text() if line.startswith("held")]) == 1
 
 
 def bulletin_of(desk: Desk) -> bulletin.Bulletin:
