@@ -15,8 +15,19 @@ from functools import partial
 
 from apiserver import errors, fetching, inputs
 from apiserver.resolving import Chunk, Resolver, drafted
-from apiserver.store import Snapshot, Store, Transaction, givens, overriding, rolling, sets
+from apiserver.store import (
+    Snapshot,
+    Store,
+    Transaction,
+    givens,
+    outdating,
+    overriding,
+    rolling,
+    sets,
+)
+from apiserver.store import progress as progress_of
 from resources import (
+    attempts,
     overrides,
     parameters,
     references,
@@ -25,6 +36,7 @@ from resources import (
     rollout_plan,
     selectors,
 )
+from resources import causes as causing
 from resources.errors import Invalid
 from resources.kind import Json
 
@@ -36,7 +48,9 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
     """Bind devices of a fleet to a template version, up to `limit`, a thousand a transaction.
 
     `request` has templateVersion and rollout, and may have batch (the last one), select (true) and
-    limit (MAX_LIMIT), as `rollout_plan.Bind` explains them. Which devices a batch takes, and what
+    limit (MAX_LIMIT), as `rollout_plan.Bind` explains them. With `mark` nothing is bound: devices
+    that do not have the rollout's version, for their turn has not come, say that they are out of
+    date. Which devices a batch takes, and what
     the disruption budget allows of it, the policy of the Rollout says.
 
     Answers {bound, rendered, remaining, failed}; for the failed the template could not be rendered,
@@ -48,6 +62,8 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
     limit = request.get("limit", MAX_LIMIT)
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise errors.BadRequest("limit must be a positive integer")
+    if request.get("mark"):
+        return await _mark(store, namespace, fleet, str(request.get("rollout") or ""))
     work = await store.read(lambda s: _work(s, namespace, fleet, request))
     if work.resolver is not None:
         return await _bind_each(store, work, work.resolver, limit)
@@ -67,7 +83,7 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
             after = ""
         else:
             break
-    given = limit if work.budget is None else 0
+    given = 0 if work.is_held else limit
     while given < limit:
         size = min(limit - given, sets.CHUNK)
         taken = await store.write(partial(_give_some, work=work, limit=size))
@@ -77,6 +93,19 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
     return {"bound": bound, "rendered": rendered, "remaining": remaining, "failed": 0}
 
 
+async def _mark(store: Store, namespace: str, fleet: str, name: str) -> Json:
+    after = ""
+
+    def step(tx: Transaction) -> outdating.Marked:
+        rollout = _rollout(tx, namespace, fleet, name)
+        _check_last(tx, namespace, name)
+        return outdating.mark(tx, _attempt(rollout), after)
+
+    while (marked := await store.write(step)).is_more:
+        after = marked.last
+    return {"bound": 0, "rendered": 0, "remaining": 0, "failed": 0}
+
+
 async def _bind_each(store: Store, work: _Work, resolver: Resolver, limit: int) -> Json:
     """`bind`, where the template has parameters: each device has its own, or a reason why not. What
     that is, is made on a snapshot, and taken if the device's inputs are the same still."""
@@ -84,7 +113,7 @@ async def _bind_each(store: Store, work: _Work, resolver: Resolver, limit: int) 
     after = ""
     while bound < limit:
         size = min(limit - bound, sets.CHUNK)
-        how: Json = {"limit": size, "after": after, "held": work.budget is not None}
+        how: Json = {"limit": size, "after": after, "held": work.is_held}
         find = partial(rolling.to_bind, target=work.target, choice=work.choice, **how)
         chunk = await store.read(partial(resolver.resolve, find=find))
         if chunk.devices:
@@ -97,7 +126,7 @@ async def _bind_each(store: Store, work: _Work, resolver: Resolver, limit: int) 
             after = ""
         else:
             break
-    given = limit if work.budget is None else 0
+    given = 0 if work.is_held else limit
     while given < limit:
         how = {"budget": work.budget_at(store.now()), "limit": min(limit - given, sets.CHUNK)}
         find = partial(rolling.to_give, target=work.target, **how)
@@ -114,7 +143,7 @@ async def _bind_each(store: Store, work: _Work, resolver: Resolver, limit: int) 
 
 def _bind_chunk(tx: Transaction, *, work: _Work, chunk: Chunk) -> tuple[rolling.Bound, givens.Left]:
     _put_chunk(tx, work, chunk)
-    held, number = work.budget is not None, len(chunk.devices)
+    held, number = work.is_held, len(chunk.devices)
     taken = rolling.bind(tx, work.target, work.choice, number, held=held)
     if taken.rows:
         overriding.prune_bound(tx, work.applications)
@@ -137,8 +166,8 @@ def _put_chunk(tx: Transaction, work: _Work, chunk: Chunk) -> None:
 
 
 def _remaining(snapshot: Snapshot, work: _Work, now: datetime) -> int:
-    counts, _ = rolling.progress(snapshot, work.target, now.timestamp() - work.timeout_s)
-    return int(_counted(counts, is_held=work.budget is not None)["unbound"])
+    found = _progress(snapshot, work.target, work.policy, now)
+    return int(_counted(found.all, is_held=work.is_held)["unbound"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +176,24 @@ class _Work:
 
     target: rolling.Target
     choice: rolling.Choice
-    budget: Json | None
-    timeout_s: int
+    policy: Json
     blobs: Mapping[str, bytes]
     resolver: Resolver | None = None
     applications: frozenset[str] = frozenset()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether what is bound is given later, as a budget or the minute allows."""
+        return rollout_plan.holds(self.policy)
+
     def budget_at(self, now: datetime) -> rolling.Budget:
-        assert self.budget is not None, "or all were given it when they were bound"
-        return rolling.Budget(self.budget, now.timestamp() - self.timeout_s)
+        at = now.timestamp()
+        return rolling.Budget(
+            policy=self.policy.get("disruptionBudget"),
+            per_minute=self.policy.get("maxDevicesPerMinute"),
+            now=at,
+            cutoff=at - rollout_plan.timeout_s(self.policy),
+        )
 
 
 def _bind_some(
@@ -165,7 +203,7 @@ def _bind_some(
     _check_live(tx, work.target)
     if work.blobs:
         tx.put_contents(work.blobs)
-    held = work.budget is not None
+    held = work.is_held
     taken = rolling.bind(tx, work.target, work.choice, limit, after, held=held)
     if taken.rows:
         overriding.prune_bound(tx, work.applications)
@@ -192,7 +230,8 @@ def _work(snapshot: Snapshot, namespace: str, fleet: str, request: Json) -> _Wor
         frozen = inputs.load(snapshot, version["status"].get("inputs") or ())
         template = version["status"]
         render.check(template, frozen=frozen.files)
-        target = rolling.Target(namespace, fleet, name, rollout["metadata"]["name"])
+        retry = attempts.retry_in_force(rollout)
+        target = rolling.Target(namespace, fleet, name, rollout["metadata"]["name"], retry)
         blobs: Mapping[str, bytes] = {}
         resolver = None
         if parameters.uses(template) or references.are_open(template):
@@ -213,8 +252,7 @@ def _work(snapshot: Snapshot, namespace: str, fleet: str, request: Json) -> _Wor
     return _Work(
         target,
         choice,
-        budget=policy.get("disruptionBudget"),
-        timeout_s=rollout_plan.timeout_s(policy),
+        policy=policy,
         blobs=blobs,
         resolver=resolver,
         applications=overrides.names_of(template),
@@ -255,15 +293,20 @@ def _check_live(tx: Transaction, attempt: rolling.Attempt) -> None:
     namespace, name = attempt.namespace, attempt.rollout
     rollout, kind = _rollout(tx, namespace, attempt.fleet, name), registry.by_kind("Rollout")
     control = rollout["spec"].get("control") or {}
-    for state in ("paused", "aborted"):
-        if control.get(state):
+    for key, state in (("paused", "paused"), ("aborted", "aborted"), ("revert", "taken back")):
+        if control.get(key):
             raise errors.conflict(kind, name, f"the rollout is {state}")
+    _check_last(tx, namespace, name)
+    if (rollout.get("status") or {}).get("phase") == "Aborted":
+        raise errors.conflict(kind, name, "the rollout has been aborted or superseded")
+
+
+def _check_last(tx: Transaction, namespace: str, name: str) -> None:
+    kind = registry.by_kind("Rollout")
     version, _, number = name.rpartition("-")
     later = f"{version}-{int(number) + 1}" if number.isdigit() else ""
     if later and tx.get(kind, namespace, later) is not None:
         raise errors.conflict(kind, name, f"{later} has taken its place")
-    if (rollout.get("status") or {}).get("phase") == "Aborted":
-        raise errors.conflict(kind, name, "the rollout has been aborted or superseded")
 
 
 async def progress(store: Store, namespace: str, fleet: str, rollout: str) -> Json:
@@ -274,35 +317,66 @@ async def progress(store: Store, namespace: str, fleet: str, rollout: str) -> Js
         found = snapshot.get(kind, namespace, rollout)
         if found is None or found["spec"]["target"]["fleet"] != fleet:
             raise errors.not_found(kind, rollout)
-        template = found["spec"]["target"]["templateVersion"]
         policy = found["spec"]["target"].get("policy") or {}
-        attempt = rolling.Attempt(namespace, fleet, template, rollout)
-        cutoff = store.now().timestamp() - rollout_plan.timeout_s(policy)
-        all_, batches = rolling.progress(snapshot, attempt, cutoff)
-        is_held = bool(policy.get("disruptionBudget"))
-        answer = _counted(all_, is_held=is_held)
+        attempt, is_held, now = _attempt(found), rollout_plan.holds(policy), store.now()
+        counted = _progress(snapshot, attempt, policy, now)
+        answer = _counted(counted.all, is_held=is_held)
         answer["batches"] = [
             {"number": number} | _counted(counts, is_held=is_held)
-            for number, counts in batches.items()
+            for number, counts in counted.batches.items()
         ]
+        answer |= _timers(counted, policy, now.timestamp())
         # Those that an attempt before this one has brought there were not selected again.
         answer["selected"] = max(answer["bound"], sum(b["total"] for b in answer["batches"]))
-        causes = rolling.failures(snapshot, attempt)
-        if all_["refused"]:
+        causes = progress_of.failures(snapshot, attempt)
+        if counted.all["refused"]:
             causes += givens.refusals(snapshot, attempt)
-        answer["failures"] = sorted(causes, key=lambda cause: -int(cause["count"]))[:CAUSES]
+        answer["failures"] = causing.grouped(causes, CAUSES)
         return answer
 
     return await store.read(count)
+
+
+def _attempt(rollout: Json) -> rolling.Attempt:
+    metadata, target = rollout["metadata"], rollout["spec"]["target"]
+    return rolling.Attempt(
+        metadata["namespace"],
+        target["fleet"],
+        target["templateVersion"],
+        metadata["name"],
+        attempts.retry_in_force(rollout),
+    )
+
+
+def _progress(
+    snapshot: Snapshot, attempt: rolling.Attempt, policy: Json, now: datetime
+) -> progress_of.Progress:
+    return progress_of.counted(
+        snapshot,
+        attempt,
+        now=now.timestamp(),
+        timeout_s=rollout_plan.timeout_s(policy),
+        is_paced=bool(policy.get("maxDevicesPerMinute")),
+        has_budget=bool(policy.get("disruptionBudget")),
+    )
+
+
+def _timers(counted: progress_of.Progress, policy: Json, now: float) -> Json:
+    """In how many seconds the next device is late, and a place in the minute may be free."""
+    found = {}
+    if counted.first_open_at is not None:
+        found["lateInS"] = max(0.0, counted.first_open_at + rollout_plan.timeout_s(policy) - now)
+    if policy.get("maxDevicesPerMinute") and counted.first_given_at is not None:
+        found["placeInS"] = max(0.0, counted.first_given_at + rolling.MINUTE_S - now)
+    return found
 
 
 def _counted(counts: Mapping[str, int], *, is_held: bool) -> Json:
     """The counts of a batch, or of all, with what is still to be done. Under a disruption budget a
     device is bound first, and held until it may have it."""
     reached = counts["bound"] if is_held else counts["rendered"]
-    refused = counts["refused"]
-    return {state: number for state, number in counts.items() if state != "refused"} | {
+    return dict(counts) | {
         "selected": counts["total"],
-        "unbound": max(0, counts["total"] - counts["blocked"] - reached - refused),
+        "unbound": max(0, counts["total"] - counts["blocked"] - reached - counts["refused"]),
         "held": counts["bound"] - counts["rendered"] if is_held else 0,
     }

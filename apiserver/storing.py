@@ -21,6 +21,7 @@ from apiserver import (
     keeping,
     owning,
     rivals,
+    steering,
     strategy,
     vouching,
 )
@@ -96,6 +97,7 @@ class Storing:
         metadata = new["metadata"]
         keeping.guard_change(tx, caller, kind, old, new)
         enrolled.guard_change(tx, kind, old, new)
+        steering.guard_change(tx, kind, old, new)
         if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
             return self._remove(tx, kind, new)
         if kind.kind == "Device":

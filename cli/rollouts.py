@@ -1,8 +1,8 @@
 """`rollout`: how a change reaches a fleet's devices, and the hand on its levers.
 
-A fleet's word stands for its latest attempt. The levers are those fields of `spec.control` that the
-planner heeds today (retries and reverts are issue 7). They are levels: pulling one twice does
-nothing, and the controllers say in the status what came of it.
+A fleet's word stands for its current attempt. The levers are the fields of `spec.control`. They are
+levels: pulling one twice does nothing, the server refuses what cannot be, and the controllers say
+in the status what came of it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from cli.client import MERGE_PATCH, Refused
 from cli.kinds import Resource
 from cli.problems import Problem
 from cli.reaching import Reach
-from resources import ages
+from resources import ages, attempts
 
 Json = dict[str, Any]
 
-ENDED = ("Completed", "Failed", "Aborted")
 HEAD = ["NAME", "TEMPLATE", "PHASE", "DEVICES", "DONE", "FAILED", "STARTED", "DURATION", "MESSAGE"]
 
 
@@ -36,6 +35,10 @@ class Ended(Problem):
 
 class NothingToApprove(Problem):
     """No batch waits for anybody."""
+
+
+class NothingToRetry(Problem):
+    """No device has failed."""
 
 
 class Unsuccessful(Problem):
@@ -75,7 +78,7 @@ class Attempt:
 
     @property
     def has_ended(self) -> bool:
-        return self.phase in ENDED
+        return self.phase in attempts.ENDED
 
     @property
     def message(self) -> str:
@@ -86,7 +89,7 @@ class Attempt:
 
 
 def find(reach: Reach, word: str) -> Attempt:
-    """`rollout/NAME`, or the latest of `FLEET` or `fleet/FLEET`. Raises NoRollout, Refused."""
+    """`rollout/NAME`, or the current one of `FLEET` or `fleet/FLEET`. Raises NoRollout, Refused."""
     kind, slash, name = word.partition("/")
     resource = reach.kinds.find("rollouts.homeport.dev")
     if slash and resource.answers_to(kind):
@@ -95,9 +98,10 @@ def find(reach: Reach, word: str) -> Attempt:
     if slash and not fleets.answers_to(kind):
         raise NoRollout(f'"{word}" is neither fleet/NAME nor rollout/NAME')
     fleet = name if slash else word
-    attempts = of_fleet(reach, fleet)
-    if attempts:
-        return attempts[-1]
+    found = of_fleet(reach, fleet)
+    current = attempts.current([attempt.document for attempt in found])
+    if current is not None:
+        return next(attempt for attempt in found if attempt.document is current)
     reach.client.ask("GET", fleets.path(reach.namespace, fleet))
     raise NoRollout(
         f'fleets.flightctl.io "{fleet}" has no rollout yet',
@@ -159,9 +163,9 @@ def _as_it_goes(reach: Reach, attempt: Attempt, timeout_s: float) -> Iterator[At
         yield Attempt(attempt.resource, change.item)
 
 
-def history(attempts: Sequence[Attempt]) -> list[str]:
+def history(rows: Sequence[Attempt]) -> list[str]:
     now = datetime.now(UTC)
-    return tabular.aligned([HEAD, *(_row(attempt, now) for attempt in attempts)])
+    return tabular.aligned([HEAD, *(_row(attempt, now) for attempt in rows)])
 
 
 def _row(attempt: Attempt, now: datetime) -> list[str]:
@@ -188,6 +192,7 @@ def _between(one: datetime, other: datetime) -> str:
 PAUSED: Json = {"paused": True}
 RESUMED: Json = {"paused": False}
 ABORTED: Json = {"aborted": True}
+REVERTED: Json = {"revert": True}
 
 
 def approval(attempt: Attempt) -> Json:
@@ -200,22 +205,37 @@ def approval(attempt: Attempt) -> Json:
     return {"approved": (attempt.status.get("currentBatch") or 0) + 1}
 
 
+def another_try(attempt: Attempt) -> Json:
+    """That what failed is tried again. Raises NothingToRetry."""
+    counts = attempt.status.get("counts") or {}
+    refused = counts.get("refused") or 0
+    if (counts.get("failed") or 0) <= refused:
+        why = "no device has failed"
+        if refused:
+            why = "no device that was given anything has failed"
+        hint = (
+            "which cannot be rendered are tried again when their labels change" if refused else ""
+        )
+        raise NothingToRetry(f"{attempt.shown}: {why}", hint and f"devices {hint}")
+    return {"retry": (attempt.control.get("retry") or 0) + 1}
+
+
 def _check_under_way(attempt: Attempt) -> None:
     if attempt.has_ended:
         raise Ended(f"{attempt.shown} has ended: {attempt.phase}: {attempt.message}")
 
 
-def steer(reach: Reach, attempt: Attempt, control: Json, manager: str) -> bool:
-    """Whether that was news to it. Raises Ended."""
-    _check_under_way(attempt)
+def steer(
+    reach: Reach, attempt: Attempt, control: Json, manager: str, *, afterwards: bool = False
+) -> bool:
+    """Whether that was news to it. Raises Ended, but where it may be asked `afterwards` too."""
+    if not afterwards:
+        _check_under_way(attempt)
     there = attempt.control
     if all((there.get(key) or False) == value for key, value in control.items()):
         return False
-    body = {
-        # What was looked at is what is steered.
-        "metadata": {"resourceVersion": attempt.document["metadata"]["resourceVersion"]},
-        "spec": {"control": control},
-    }
+    # Of any version: they are levels, and devices that report move it all the time.
+    body = {"spec": {"control": control}}
     query = {"fieldManager": manager}
     reach.client.ask("PATCH", attempt.path, query=query, body=body, content_type=MERGE_PATCH)
     return True

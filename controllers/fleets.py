@@ -9,7 +9,7 @@ from typing import Any
 from controllers import freezing, pinning, recording, values, versions
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client
 from controllers.freezing import Freezer, Unfrozen
-from resources import conditions, digest, references, render, rollout_plan
+from resources import attempts, conditions, digest, references, render
 from resources.errors import Invalid
 
 Json = dict[str, Any]
@@ -59,7 +59,7 @@ async def reconcile(
         inputs, stale = await _frozen(freezer, fleet, version, now=now())
     except (Invalid, Unfrozen) as problem:
         # What was rolling out before the template broke goes on.
-        under_way = versions.latest_attempt(rollouts, newest)
+        under_way = attempts.current(rollouts, newest or "")
         passing = isinstance(problem, Unfrozen) and problem.is_passing
         said = str(problem)
         await _tell(client, fleet, valid=said, passing=passing, rollout=under_way, now=now())
@@ -77,14 +77,16 @@ async def reconcile(
                 # Swept while we were busy elsewhere; the next attempt sends all of it again.
                 freezer.forget()
             raise
-        if versions.follows_a_source(target):
+        if attempts.follows_a_source(target):
             message = f"What its sources give has changed; {target} holds it."
             await recording.tell(client, fleet, CHANGED, message, now=now())
     target = version["metadata"]["name"]
-    rollout = versions.latest_attempt(rollouts, target)
-    policy = fleet["spec"].get("rolloutPolicy")
-    if rollout is None or _is_outdated(rollout, policy):
-        rollout = await _create_rollout(client, fleet, target, versions.attempt_of(rollout) + 1)
+    rollout = attempts.current(rollouts, target)
+    there = {str(head["name"]) for head in heads} | {target}
+    following = _following(fleet, rollouts, rollout, target, there)
+    if following is not None:
+        rollout = await _create_rollout(client, fleet, following)
+    assert rollout is not None, "what is missing was made"
     follows = bool(render.outside(template))
     fresh = str(stale or moved.problem) if follows else None
     await _tell(client, fleet, valid="", rollout=rollout, inputs=fresh, now=now())
@@ -110,19 +112,29 @@ async def _frozen(
         raise
 
 
-def _has_ended(rollout: Json) -> bool:
-    return (rollout.get("status") or {}).get("phase") in rollout_plan.ENDED
-
-
 def _is_left_behind(rollout: Json, current: str) -> bool:
-    return not _has_ended(rollout) and rollout["metadata"]["name"] != current
+    return not attempts.has_ended(rollout) and rollout["metadata"]["name"] != current
+
+
+def _following(
+    fleet: Json, rollouts: Sequence[Json], rollout: Json | None, version: str, there: set[str]
+) -> attempts.Next | None:
+    """The attempt that is to follow the current one; None if nothing is."""
+    policy = fleet["spec"].get("rolloutPolicy")
+    if rollout is None:
+        return attempts.first(rollouts, fleet["metadata"]["name"], version, policy)
+    following = attempts.follower(rollouts, rollout, there, policy)
+    if following is None and _is_outdated(rollout, policy):
+        return attempts.again(rollouts, rollout, policy)
+    return following
 
 
 def _is_outdated(rollout: Json, policy: Json | None) -> bool:
     """Whether an attempt goes by another policy than the fleet's, and has not ended: another one
     takes its place. What ended is over; a policy alone gives devices nothing new."""
-    known = rollout["spec"]["target"].get("policy")
-    return not _has_ended(rollout) and digest.of(known or {}) != digest.of(policy or {})
+    target = rollout["spec"]["target"]
+    known, wanted = target.get("policy"), attempts.policy_of(policy, target.get("reverts") or "")
+    return not attempts.has_ended(rollout) and digest.of(known or {}) != digest.of(wanted or {})
 
 
 async def _create_version(
@@ -152,19 +164,13 @@ async def _create_version(
         return existing
 
 
-async def _create_rollout(client: Client, fleet: Json, target: str, attempt: int) -> Json:
-    metadata = fleet["metadata"]
-    namespace, fleet_name = metadata["namespace"], metadata["name"]
-    policy = fleet["spec"].get("rolloutPolicy")
-    wanted: Json = {"fleet": fleet_name, "templateVersion": target}
-    name = f"{target}-{attempt}"
-    if policy:
-        wanted["policy"] = policy
+async def _create_rollout(client: Client, fleet: Json, following: attempts.Next) -> Json:
+    namespace, name = fleet["metadata"]["namespace"], following.name
     document = {
         "apiVersion": HOMEPORT,
         "kind": "Rollout",
         "metadata": {"name": name, "ownerReferences": [_owner(fleet)]},
-        "spec": {"target": wanted},
+        "spec": {"target": following.target},
         "status": {"phase": "Pending"},
     }
     try:
@@ -217,7 +223,7 @@ def _batch(rollout: Json | None) -> Json | None:
     target = {} if rollout is None else rollout["spec"]["target"]
     if (
         rollout is None
-        or _has_ended(rollout)
+        or attempts.has_ended(rollout)
         or not (target.get("policy") or {}).get("deviceSelection")
     ):
         return None
@@ -265,7 +271,9 @@ def conclude(
     else:
         put(INPUTS_CURRENT, not inputs, "NotAnswering" if inputs else "Followed", inputs)
     phase = ((rollout or {}).get("status") or {}).get("phase", "Pending")
-    active = rollout is not None and phase not in rollout_plan.ENDED
+    active = rollout is not None and phase not in attempts.ENDED
+    # What its devices have is not what its template says, and nobody but people can change that.
+    is_back = bool(((rollout or {}).get("spec") or {}).get("target", {}).get("reverts"))
     said = [_why(rollout, "Progressing")] if active else []
     reason = _IN_PROGRESS.get(phase, "Active") if active else "Inactive"
     put("RolloutInProgress", reason == "Active", reason, " ".join(filter(None, said)))
@@ -274,15 +282,28 @@ def conclude(
         put("Ready", False, "Invalid", "The template cannot be rolled out.")
     elif active:
         put("Ready", False, "RollingOut", "Devices are being updated.")
+    elif is_back:
+        put("Ready", False, "Reverted", _back(rollout or {}))
     else:
         put("Ready", phase == "Completed", phase, _why(rollout, "Succeeded"))
     # There only while nothing more will come of it: its absence is the good news.
-    given_up = rollout is not None and phase in rollout_plan.ENDED and phase != "Completed"
+    given_up = rollout is not None and phase in attempts.ENDED and phase != "Completed"
     if not active and ((valid and not passing) or given_up):
         put(STALLED, True, "Invalid" if valid else phase, valid or _why(rollout, "Succeeded"))
+    elif is_back and not active and not valid:
+        put(STALLED, True, "Reverted", _back(rollout or {}))
     else:
         known = [c for c in known if c.get("type") != STALLED]
     return known
+
+
+def _back(rollout: Json) -> str:
+    """Why what went well is not what the fleet wants."""
+    target = rollout["spec"]["target"]
+    return (
+        f"{target['reverts']} was taken back to {target['templateVersion']}; change the template "
+        f"to go on. {_why(rollout, 'Succeeded')}"
+    ).strip()
 
 
 def _why(rollout: Json | None, type_: str) -> str:

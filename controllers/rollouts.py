@@ -10,7 +10,7 @@ import structlog
 
 from controllers import versions
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client
-from resources import conditions, rollout_plan
+from resources import attempts, conditions, rollout_plan
 from resources.rollout_plan import Bind, Finish, Note, Wait
 
 Json = dict[str, Any]
@@ -61,6 +61,9 @@ async def reconcile(
                 if bound < decision.limit:
                     spent.add(decision)
             case Wait() | Finish():
+                if progress.get("misjudged") and not superseded:
+                    # Those whose turn has not come are told so once nothing is left to bind.
+                    await _mark(client, namespace, rollout)
                 await _tell(client, rollout, current, decision, progress, now())
                 return None if isinstance(decision, Finish) else decision.recheck_s
     return rollout_plan.BUSY_S
@@ -92,14 +95,24 @@ async def _bind(
     return int(answer["bound"])
 
 
+async def _mark(client: Client, namespace: str, rollout: Json) -> None:
+    target, name = rollout["spec"]["target"], rollout["metadata"]["name"]
+    request = {"rollout": name, "mark": True}
+    try:
+        await client.bind(namespace, target["fleet"], request)
+    except ApiError as error:
+        if error.code != 409:
+            raise
+        log.info("marking refused", rollout=name, reason=error.message)
+
+
 async def _is_superseded(client: Client, namespace: str, rollout: Json) -> bool:
-    fleet, version = (rollout["spec"]["target"][key] for key in ("fleet", "templateVersion"))
+    fleet = rollout["spec"]["target"]["fleet"]
     heads = await client.heads(FLIGHTCTL, namespace, "templateversions", f"spec.fleet={fleet}")
-    if versions.newest(heads) != str(version):
-        return True
     others = await client.list_in(HOMEPORT, namespace, "rollouts", f"spec.target.fleet={fleet}")
-    latest = versions.latest_attempt(others, version)
-    return latest is not None and latest["metadata"]["name"] != rollout["metadata"]["name"]
+    current = attempts.current(others, versions.newest(heads))
+    # Of a version that is newer there may be no attempt yet.
+    return current is None or attempts.name_of(current) != attempts.name_of(rollout)
 
 
 def ages(rollout: Json, now: str) -> tuple[float, bool]:
@@ -141,6 +154,8 @@ async def _tell(
     metadata = rollout["metadata"]
     known = current.get("status") or {}
     new = conclude(known, decision, progress, generation=metadata["generation"], now=now)
+    if retries := attempts.retries_of(rollout):
+        new["retry"] = retries
     if new == (rollout.get("status") or {}):
         return
     try:
@@ -153,10 +168,13 @@ async def _tell(
 
 
 _COUNTED = ("selected", "bound", "rendered", "done", "failed", "timedOut", "disconnected")
+# Told where there are any.
+_RARE = ("refused", "held")
 
 
 def _counts(counted: Json) -> Json:
-    return {key: counted[key] for key in _COUNTED}
+    rare = {key: counted[key] for key in _RARE if counted.get(key)}
+    return {key: counted[key] for key in _COUNTED} | rare
 
 
 def conclude(

@@ -10,15 +10,12 @@ controllers that see the same make the same name.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from resources import digest, render
+from resources import attempts, digest, render
 
 Json = dict[str, Any]
-
-_NUMBERED = re.compile(r".*\.v(\d+)(?P<changed>-[0-9a-f]{8})?", re.DOTALL)
 
 
 def template_of(version: Json) -> Json:
@@ -62,18 +59,6 @@ def next_name(fleet: Json, template: Json, inputs: Sequence[Json], newest: Json 
     return f"{plain}-{new.removeprefix(digest.PREFIX)[:8]}"
 
 
-def follows_a_source(name: str) -> bool:
-    """Whether a version of this name was made because something outside had changed."""
-    found = _NUMBERED.fullmatch(name)
-    return found is not None and found["changed"] is not None
-
-
-def number_of(name: str) -> int:
-    """3 of `web.v3` and of `web.v3-1a2b3c4d`; 0 for names that are not ours."""
-    found = _NUMBERED.fullmatch(name)
-    return int(found[1]) if found else 0
-
-
 def newest(heads: Iterable[Json]) -> str | None:
     """The name of the version that was made last, from the metadata of a fleet's versions. Those of
     one generation are told apart by when they were stored."""
@@ -82,16 +67,4 @@ def newest(heads: Iterable[Json]) -> str | None:
 
 def _order(metadata: Json) -> tuple[int, str, int]:
     stored = metadata.get("creationTimestamp") or "", int(metadata.get("resourceVersion") or 0)
-    return number_of(metadata["name"]), *stored
-
-
-def latest_attempt(rollouts: Iterable[Json], version: str | None) -> Json | None:
-    """Of the rollouts of one fleet, the last that brings `version`: `web.v3-2` after `web.v3-1`."""
-    attempts = [r for r in rollouts if r["spec"]["target"]["templateVersion"] == version]
-    return max(attempts, key=attempt_of, default=None)
-
-
-def attempt_of(rollout: Json | None) -> int:
-    """2 of `web.v3-2`; 0 of none."""
-    text = "" if rollout is None else str(rollout["metadata"]["name"]).rpartition("-")[2]
-    return int(text) if text.isdigit() else 0
+    return attempts.version_number(metadata["name"]), *stored

@@ -13,7 +13,7 @@ import structlog
 from controllers import versions
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client, Unreachable
 from controllers.rollouts import Wants
-from resources import rollout_plan
+from resources import attempts, rollout_plan
 
 Json = dict[str, Any]
 
@@ -48,12 +48,13 @@ async def _bind_fleet(client: Client, namespace: str, fleet: str, wants: Wants) 
         await client.heads(FLIGHTCTL, namespace, "templateversions", f"spec.fleet={fleet}")
     )
     rollouts = await client.list_in(HOMEPORT, namespace, "rollouts", f"spec.target.fleet={fleet}")
-    rollout = versions.latest_attempt(rollouts, target)
+    rollout = attempts.current(rollouts, target or "")
     if rollout is None:
         # The fleet's own reconciliation makes both; its rollout then takes these devices along.
         return
     request = {
-        "templateVersion": target,
+        # The newest version's, or what that was taken back to.
+        "templateVersion": attempts.brings(rollout),
         "rollout": rollout["metadata"]["name"],
         "limit": LIMIT,
         **rollout_plan.for_late_joiners(rollout),

@@ -35,6 +35,8 @@ from resources.meta import (
     raise_all,
 )
 
+# Ours, of use without batches and budgets too.
+_ALONE = ("maxFailures", "maxDevicesPerMinute")
 _MATCH_ATOMIC: Json = {"x-kubernetes-map-type": "atomic"}
 
 
@@ -109,9 +111,17 @@ class RolloutPolicy(Model):
     )
     max_failures: IntOrString | None = Field(
         None,
-        description="Devices that may fail, a number or a percentage; when more do, the rollout "
-        "is aborted at once, in the middle of a batch too.",
+        description="Devices of the fleet that may fail, a number or a percentage; when more do, "
+        "the rollout is aborted at once, in the middle of a batch too.",
         json_schema_extra=INT_OR_STRING,
+    )
+    on_too_many_failures: Literal["Stop", "Revert"] | None = Field(
+        None,
+        description="Revert: once more than maxFailures have failed, devices are taken back to the "
+        "last version whose rollout ended well. Stop, which is the default, leaves them.",
+    )
+    max_devices_per_minute: int | None = Field(
+        None, ge=1, description="Devices that are given something new in any minute, at most."
     )
 
 
@@ -191,8 +201,10 @@ def _check(spec: Json) -> Complaints:
 def check_policy(policy: Json, path: str) -> Complaints:
     """The rules for a rollout policy, in a fleet or as a Rollout keeps it."""
     selection, budget = policy.get("deviceSelection"), policy.get("disruptionBudget")
-    if selection is None and budget is None:
+    if selection is None and budget is None and all(policy.get(key) is None for key in _ALONE):
         yield FieldError(path, REQUIRED, "give deviceSelection or disruptionBudget, or remove it")
+    if policy.get("onTooManyFailures") == "Revert" and policy.get("maxFailures") is None:
+        yield FieldError(f"{path}.maxFailures", REQUIRED, "say how many are too many")
     yield from checked(policy, "successThreshold", path, formats.percentage)
     yield from checked(policy, "defaultUpdateTimeout", path, formats.duration)
     yield from checked(policy, "bakeTime", path, formats.duration)

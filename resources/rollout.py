@@ -43,6 +43,9 @@ class RolloutTarget(Model):
     policy: RolloutPolicy | None = Field(
         None, description="The fleet's rollout policy as it was when the attempt began."
     )
+    reverts: str | None = Field(
+        None, description="Name of the Rollout whose devices this one takes back."
+    )
 
 
 class RolloutControl(Model):
@@ -58,10 +61,15 @@ class RolloutControl(Model):
         None, description="True ends the attempt; devices that are bound keep what they have."
     )
     retry: int | None = Field(
-        None, ge=0, description="Raise it by one to let failed devices try once more."
+        None,
+        ge=0,
+        description="Raise it by one to let failed devices try once more; after the end of the "
+        "attempt, in another one.",
     )
     revert: bool | None = Field(
-        None, description="True ends the attempt and takes its devices back to what they had."
+        None,
+        description="True ends the attempt, and another one takes its devices back to the last "
+        "version whose rollout ended well.",
     )
 
 
@@ -75,7 +83,15 @@ class RolloutCounts(Model):
     bound: Count | None = Field(None, description="Devices whose spec is the target's.")
     rendered: Count | None = Field(None, description="Devices that are given the new document.")
     done: Count | None = Field(None, description="Devices that report that they run it.")
-    failed: Count | None = Field(None, description="Devices that tried and went back.")
+    failed: Count | None = Field(
+        None, description="Devices that tried and went back, or could not be rendered for."
+    )
+    refused: Count | None = Field(
+        None, description="Of the failed, those for which the template could not be rendered."
+    )
+    held: Count | None = Field(
+        None, description="Devices that wait for the disruption budget or for their minute."
+    )
     timed_out: Count | None = Field(None, description="Devices that took too long.")
     disconnected: Count | None = Field(None, description="Devices that are not heard of.")
 
@@ -111,6 +127,9 @@ class RolloutStatus(Model):
     )
     current_batch: int | None = Field(None, ge=0, description="Number of the batch under way.")
     counts: RolloutCounts | None = Field(None, description="All its devices by state.")
+    retry: int | None = Field(
+        None, ge=0, description="How often what failed was tried again in this attempt."
+    )
     failures: list[RolloutFailure] | None = Field(
         None, description="What went wrong, the most frequent first.", json_schema_extra=ATOMIC
     )
@@ -140,5 +159,6 @@ def check(document: Json) -> None:
 def _check(target: Json) -> Complaints:
     yield from checked(target, "fleet", "spec.target", formats.subdomain)
     yield from checked(target, "templateVersion", "spec.target", formats.subdomain)
+    yield from checked(target, "reverts", "spec.target", formats.subdomain)
     if target.get("policy") is not None:
         yield from check_policy(mapping(target, "policy"), "spec.target.policy")

@@ -16,8 +16,8 @@ time. The API server keeps to it with each binding, for only there counting and 
 transaction; the planner asks again while devices are held.
 
 Semantics of batches, limits, thresholds and budgets are flightctl's (service-behaviour §4), with
-four decisions of our own (decision record 24). Not planned yet: of `spec.control`, `retry` and
-`revert`; a revert stops the binding and says that it goes no further.
+four decisions of our own (decision record 24); what people and policies may do beyond it is in
+decision record 29. Taking back is another attempt's: this one ends, and `attempts` names that.
 """
 
 from __future__ import annotations
@@ -27,18 +27,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from resources import formats
+from resources import attempts, formats
 from resources.kind import Json
 
 LIMIT = 10_000
 BUSY_S, QUIET_S = 1.0, 30.0
+# A timer that has run out a moment early is looked at again, and not at once for ever.
+SOON_S = 0.1
 # A look costs one count over the fleet: the longer it has been going on, the less often.
 LOOKS = 30
 DEFAULT_THRESHOLD = 90
 DEFAULT_TIMEOUT_S = 24 * 3600
 
 Ended = Literal["Completed", "Failed", "Aborted"]
-ENDED: tuple[Ended, ...] = ("Completed", "Failed", "Aborted")
+ENDED: tuple[Ended, ...] = attempts.ENDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,11 @@ def batches_of(policy: Json | None) -> list[Json]:
     """The batches in order, the last one for what the others leave over."""
     selection = (policy or {}).get("deviceSelection") or {}
     return [*(selection.get("sequence") or ()), {}]
+
+
+def holds(policy: Json | None) -> bool:
+    """Whether devices are bound first, and given it later, as a budget or the minute allows."""
+    return any((policy or {}).get(key) for key in ("disruptionBudget", "maxDevicesPerMinute"))
 
 
 def timeout_s(policy: Json | None) -> int:
@@ -136,25 +143,28 @@ def plan(
 ) -> Decision:
     """The next thing to do.
 
-    `progress` has the counts total, unbound, held, done, failed, timedOut, disconnected and
-    blocked, and `batches` with number, selected, unbound, done, failed, timedOut and blocked of
-    each that has devices. `superseded` says that the fleet has a newer template version or
-    attempt, `overdue` that the update timeout has passed, `spent` which bindings of this look left
-    nothing more to bind, `age_s` how long the attempt has been under way.
+    `progress` has the counts total, unbound, held, done, failed, refused, timedOut, disconnected
+    and blocked, and `batches` with number, selected, unbound, done, failed, timedOut and blocked of
+    each that has devices; lateInS and placeInS say when the next device is late and when the next
+    may be given something, where that is to come. `superseded` says that the fleet has a newer
+    template version or attempt, `overdue` that the update timeout has passed, `spent` which
+    bindings of this look left nothing more to bind, `age_s` how long the attempt has been under
+    way.
     """
     spec = rollout.get("spec") or {}
     control, policy = spec.get("control") or {}, (spec.get("target") or {}).get("policy") or {}
     if control.get("aborted"):
         return Finish("Aborted", "Aborted", "The rollout was aborted.")
+    if control.get("revert"):
+        return Finish("Aborted", "Reverted", "The rollout is taken back by another one.")
     if superseded:
         return Finish("Aborted", "Superseded", "The fleet's template or policy has changed since.")
     counts = _Counts.of(progress)
     if _is_too_many(policy.get("maxFailures"), counts.lost, counts.wanted):
         message = f"{counts.lost} of {counts.wanted} devices failed; no more are bound."
-        return Finish("Aborted", "TooManyFailures", message)
-    if control.get("revert"):
-        message = "No more devices are bound; taking them back is not carried out yet."
-        return Wait("Waiting", "RevertNotSupported", message, QUIET_S)
+        if policy.get("onTooManyFailures") == "Revert":
+            message += " They are taken back to the last version that ended well, if there is one."
+        return Finish("Aborted", attempts.TOO_MANY_FAILURES, message)
     if control.get("paused"):
         return Wait("Waiting", "Paused", "The rollout is paused.", QUIET_S)
     look = _Look(rollout, policy, progress, counts, now, overdue, spent, age_s)
@@ -170,6 +180,7 @@ class _Counts:
     done: int
     lost: int
     failed: int
+    refused: int
     timed_out: int
 
     @classmethod
@@ -182,6 +193,7 @@ class _Counts:
             done=counted["done"],
             lost=failed + timed_out,
             failed=failed,
+            refused=counted.get("refused", 0),
             timed_out=timed_out,
         )
 
@@ -191,11 +203,21 @@ class _Counts:
         return self.wanted - self.done - self.lost
 
     @property
+    def lost_ones(self) -> str:
+        """What became of those that did not succeed."""
+        told = (
+            (self.failed - self.refused, "failed"),
+            (self.refused, "could not be rendered"),
+            (self.timed_out, "took too long"),
+        )
+        return ", ".join(f"{number} {what}" for number, what in told if number)
+
+    @property
     def success_percentage(self) -> int | None:
         return self.done * 100 // self.wanted if self.wanted else None
 
 
-_NOBODY = _Counts(0, 0, 0, 0, 0, 0)
+_NOBODY = _Counts(0, 0, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +240,9 @@ class _Look:
         if record.get("phase") == "Completed" and not is_last:
             return self._after(batch, record)
         if record.get("phase") != "Active":
+            tried_again = Bind(batch, select=False)
+            if self._unbound_members() > 0 and tried_again not in self.spent:
+                return tried_again
             return self._gate(batch) or self._begun(batch, is_last=is_last)
         return self._go_on(batch, is_last=is_last)
 
@@ -237,6 +262,11 @@ class _Look:
     def _members(self, batch: int) -> _Counts:
         counted = self.progress.get("batches") or ()
         return next((_Counts.of(c) for c in counted if c["number"] == batch), _NOBODY)
+
+    def _unbound_members(self) -> int:
+        """Devices whose batch has come and that must be bound once more: what their template is
+        made of has changed, or they are to try again."""
+        return sum(_Counts.of(c).unbound for c in self.progress.get("batches") or ())
 
     # --- gates ----------------------------------------------------------------------------
 
@@ -259,8 +289,8 @@ class _Look:
             if percentage < threshold:
                 message = (
                     f"{name_of(before, self._sequence(), capital=True)} succeeded on {percentage}% "
-                    f"of its devices, less than {threshold}%: {ended.done} done, {ended.failed} "
-                    f"failed, {ended.timed_out} took too long. "
+                    f"of its devices, less than {threshold}%: {ended.done} done, "
+                    f"{ended.lost_ones or '0 failed'}. "
                     f"{name[0].upper()}{name[1:]} begins when it is approved."
                 )
                 return Wait("Suspended", "SuccessThreshold", message, QUIET_S)
@@ -271,11 +301,11 @@ class _Look:
     def _last_report(self, batch: int) -> tuple[int, _Counts, int] | None:
         for before in range(batch - 1, -1, -1):
             members = self._members(before)
-            percentage = self._record(before).get("successPercentage")
-            if percentage is None:
-                percentage = members.success_percentage
-            if percentage is not None:
-                return before, members, percentage
+            known = (self._record(before).get("successPercentage"), members.success_percentage)
+            # Who succeeded after all, late or at another try, counts; nobody who is lost since.
+            found = [percentage for percentage in known if percentage is not None]
+            if found:
+                return before, members, max(found)
         return None
 
     # --- one batch ------------------------------------------------------------------------
@@ -290,7 +320,7 @@ class _Look:
         members = self.counts if is_last else self._members(batch)
         unbound = members.unbound
         if not is_last:
-            unbound = sum(_Counts.of(c).unbound for c in self.progress.get("batches") or ())
+            unbound = self._unbound_members()
         is_spent = any(bind.batch == batch for bind in self.spent)
         if (unbound > 0 or self.progress.get("held")) and not is_spent:
             return Bind(batch, select=is_last)
@@ -320,15 +350,13 @@ class _Look:
         message = f"{members.done} of {members.wanted} devices run the new template"
         if len(self._sequence()) > 1:
             message = f"Rolling out {name_of(batch, self._sequence())}: {message}"
-        if members.failed:
-            message += f", {members.failed} failed"
-        if members.timed_out:
-            message += f", {members.timed_out} took too long"
+        if members.lost:
+            message += f", {members.lost_ones}"
         away = self.progress.get("disconnected", 0)
         if away:
             message += f", {away} are disconnected"
         if self.progress.get("held"):
-            message += f", {self.progress['held']} wait for the disruption budget"
+            message += f", {self.progress['held']} wait for {self._held_by()}"
         waiting = self.progress.get("waiting", 0)
         if waiting:
             message += f", {waiting} wait for what they take from outside"
@@ -336,7 +364,19 @@ class _Look:
             message += f", {members.unbound - waiting} could not be bound"
         quiet = (is_last and members.unbound > 0) or members.open <= away
         recheck_s = QUIET_S if quiet else min(QUIET_S, max(BUSY_S, self.age_s / LOOKS))
-        return Wait("Active", "Updating", message + ".", recheck_s)
+        return Wait("Active", "Updating", message + ".", min([recheck_s, *self._timers()]))
+
+    def _held_by(self) -> str:
+        if self.progress.get("placeInS") is not None:
+            return "their minute"
+        return "the disruption budget"
+
+    def _timers(self) -> list[float]:
+        """When something will be due that no change tells of."""
+        due = [self.progress.get("lateInS")]
+        if self.progress.get("held"):
+            due.append(self.progress.get("placeInS"))
+        return [max(SOON_S, wait_s) for wait_s in due if wait_s is not None]
 
     def _finished(self) -> Finish:
         counts = self.counts
@@ -345,9 +385,7 @@ class _Look:
         if not counts.lost:
             message = f"All {counts.wanted} devices run the new template."
             return Finish("Completed", "Completed", message)
-        what = f"{counts.failed} of {counts.wanted} devices failed and went back"
-        if counts.timed_out:
-            what += f", {counts.timed_out} took too long"
+        what = f"{counts.lost} of {counts.wanted} devices did not succeed: {counts.lost_ones}"
         is_wanted = bool(self.policy.get("successThreshold") or self.policy.get("deviceSelection"))
         threshold = self._threshold(len(self._sequence()) - 1) if is_wanted else 100
         if (counts.success_percentage or 0) >= threshold:

@@ -6,13 +6,16 @@ Pure: values in, values out. The first rule that applies wins, in the order of t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Json = Mapping[str, Any]
 
 NOT_RENDERED = "Device could not be updated to the fleet's latest device spec: "
 FETCHING = "What the device's configuration takes from outside is being fetched."
+APPLIED = "The device has applied its newest specification."
+NOT_APPLIED = "The device has not yet applied its newest specification."
+NOT_SCHEDULED = "The device waits for its turn to get what its fleet has newest."
 DISCONNECTED = "The device is disconnected: it was last seen more than 5 minutes ago."
 AWAITING = "The device has not reconnected since the service was restored."
 NEVER_SEEN = "The device is disconnected: it has never been seen."
@@ -21,7 +24,8 @@ NEVER_SEEN = "The device is disconnected: it has never been seen."
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
     """Everything the conclusions depend on. `status` is the agent's own status, as it came;
-    `managed` says that a fleet owns the device; versions are integers, 0 for none."""
+    `managed` says that a fleet owns the device, `behind` that the fleet is to have another template
+    version than it; versions are integers, 0 for none."""
 
     status: Json
     connected: bool
@@ -29,8 +33,7 @@ class DeviceFacts:
     managed: bool
     rendered_version: int
     reported_version: int
-    rendered_template: str | None = None
-    fleet_template: str | None = None
+    behind: bool = False
     spec_valid: bool = True
     render_needed: bool = False
     spec_os_image: str = ""
@@ -120,24 +123,27 @@ def _updated(facts: DeviceFacts) -> tuple[str, str]:
     if not _is_up_to_date(facts):
         if facts.failed_reason:
             return "OutOfDate", facts.failed_reason
-        return "OutOfDate", "The device has not yet applied its newest specification."
+        return "OutOfDate", NOT_SCHEDULED if _waits_for_its_turn(facts) else NOT_APPLIED
     reported = facts.status.get("os")
     image = reported.get("image", "") if isinstance(reported, Mapping) else ""
     capable = facts.status.get("capabilities")
     mode = capable.get("osMode") if isinstance(capable, Mapping) else None
     if facts.spec_os_image and mode and image != facts.spec_os_image:
         return "OutOfDate", f"The device runs {image or 'another OS image'}."
-    return "UpToDate", "The device has applied its newest specification."
+    return "UpToDate", APPLIED
 
 
 def _is_up_to_date(facts: DeviceFacts) -> bool:
-    if facts.render_needed:
+    if facts.render_needed or (facts.managed and facts.behind):
         return False
     if facts.rendered_version == 0:
         return True
-    if facts.reported_version != facts.rendered_version or not facts.spec_valid:
-        return False
-    return not facts.managed or facts.rendered_template == facts.fleet_template
+    return facts.reported_version == facts.rendered_version and facts.spec_valid
+
+
+def _waits_for_its_turn(facts: DeviceFacts) -> bool:
+    """It has done all that it was asked for."""
+    return facts.behind and _is_up_to_date(replace(facts, behind=False))
 
 
 def _applications(facts: DeviceFacts) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from apiserver.store import selecting
+from apiserver.store import selecting, stirring
 from apiserver.store.contents import Documents
 from apiserver.store.objects import dumps
 from apiserver.store.prepared import Prepared
@@ -310,7 +310,7 @@ def page(
 # --- writing one device ---------------------------------------------------------------------
 
 
-def facts_of(row: Row, status: Json, fleet_template: str | None) -> summary.DeviceFacts:
+def facts_of(row: Row, status: Json) -> summary.DeviceFacts:
     failed = row["failed_version"] and row["failed_version"] == row["rendered_version"]
     return summary.DeviceFacts(
         status=status,
@@ -319,8 +319,7 @@ def facts_of(row: Row, status: Json, fleet_template: str | None) -> summary.Devi
         managed=bool(row["fleet"]),
         rendered_version=row["rendered_version"],
         reported_version=row["reported_version"],
-        rendered_template=row["rendered_template_version"],
-        fleet_template=fleet_template,
+        behind=bool(row["behind"]),
         spec_valid=row["spec_valid"] != "False",
         render_needed=bool(row["render_needed"]),
         spec_os_image=row["os_image"],
@@ -333,8 +332,7 @@ def facts_of(row: Row, status: Json, fleet_template: str | None) -> summary.Devi
 
 
 def _conclude(row: dict[str, Any], status: Json) -> None:
-    # Which template a managed device should have is its own column: a bind moves both together.
-    drawn = summary.derive(facts_of(row, status, row["template_version"]))
+    drawn = summary.derive(facts_of(row, status))
     row["summary_status"], row["summary_info"] = drawn.summary, drawn.summary_info
     row["updated_status"], row["updated_info"] = drawn.updated, drawn.updated_info
     row["applications_status"] = drawn.applications
@@ -398,6 +396,8 @@ def _tell(tx: Transaction, old: Row | None, row: Row, moved: tuple[str, ...]) ->
     """The log, the counters, and who renders."""
     _log(tx, old, row, is_selected=not _SELECTED.isdisjoint(moved))
     _count(tx, old, row)
+    if old is not None and (stir := stirring.of_row(old, row)):
+        tx.rollout_moved(old["namespace"], old["rollout"], stir)
     if (None if old is None else _waits(old)) != _waits(row):
         tx.backlog_moved(row["namespace"])
 
@@ -430,6 +430,8 @@ def remove(tx: Transaction, row: Row, body: Json) -> int:
         body=dumps(last),
     )
     _count(tx, row, None)
+    if row["rollout_batch"] is not None and row["fleet"]:
+        tx.rollout_moved(row["namespace"], row["rollout"], stirring.Stir(row["fleet"]))
     if row["render_needed"]:
         tx.backlog_moved(row["namespace"])
     return version

@@ -15,7 +15,8 @@ import orjson
 
 from apiserver.store import wants
 from apiserver.store.rolling import Attempt, Target
-from apiserver.store.sets import count_scratch, in_scratch, log_scratch, run
+from apiserver.store.sets import count_scratch, in_scratch, log_scratch
+from apiserver.store.statements import run
 from resources import summary
 
 if TYPE_CHECKING:

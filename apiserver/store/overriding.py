@@ -17,7 +17,8 @@ from sqlalchemy import Connection, bindparam, delete, insert, select
 from apiserver.store import devices
 from apiserver.store.objects import dumps
 from apiserver.store.prepared import Prepared
-from apiserver.store.sets import CHUNK, in_scratch, run
+from apiserver.store.sets import CHUNK, in_scratch
+from apiserver.store.statements import run
 from apiserver.store.tables import DEVICE, FLEET_OVERRIDE
 from resources import overrides
 from resources.kind import Json

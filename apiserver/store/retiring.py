@@ -3,25 +3,29 @@ records of rollouts that ended, and of renewals that devices asked for, long ago
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import orjson
 from sqlalchemy import exists, or_, select
 
 from apiserver.store.tables import DEVICE, OBJECT
-from resources import rollout_plan
+from resources import attempts
+from resources.kind import Json
 
 if TYPE_CHECKING:
     from apiserver.store.snapshot import Snapshot
 
 VERSIONS_KEPT = 10
+# Of those whose rollout ended well: the current one, perhaps, and one to go back to.
+GOOD_KEPT = 2
 
 Place = tuple[str, str]  # namespace, name
 
 
 def versions(snapshot: Snapshot, keep: int = VERSIONS_KEPT) -> list[Place]:
-    """Of each fleet, the versions before its last `keep` that no device has and no rollout under
-    way brings. They are few in a round, since they go in each."""
+    """Of each fleet, the versions before its last `keep` that no device has, no rollout under way
+    brings, and nobody would go back to. They are few in a round, since they go in each."""
     query = (
         select(OBJECT.c.namespace, OBJECT.c.name, OBJECT.c.spec)
         .where(OBJECT.c.kind == "TemplateVersion")
@@ -35,7 +39,7 @@ def versions(snapshot: Snapshot, keep: int = VERSIONS_KEPT) -> list[Place]:
         seen[place] = seen.get(place, 0) + 1
         if seen[place] > keep:
             old.append((row.namespace, row.name, fleet))
-    brought = _brought(snapshot) if old else set()
+    brought = _brought(snapshot) | _good(snapshot) if old else set[Place]()
     return [
         (namespace, name)
         for namespace, name, fleet in old
@@ -45,7 +49,8 @@ def versions(snapshot: Snapshot, keep: int = VERSIONS_KEPT) -> list[Place]:
 
 def rollouts(snapshot: Snapshot, before: str) -> list[Place]:
     """Those that ended before that moment, in RFC 3339, but for those of the version that their
-    fleet has now: devices that come late are bound by them."""
+    fleet has now, or that take it back: devices that come late are bound by them; and for those of
+    versions that somebody would go back to, which know that they ended well."""
     query = select(
         OBJECT.c.namespace, OBJECT.c.name, OBJECT.c.spec, OBJECT.c.status, OBJECT.c.created_at
     ).where(OBJECT.c.kind == "Rollout", OBJECT.c.created_at < before)
@@ -53,12 +58,15 @@ def rollouts(snapshot: Snapshot, before: str) -> list[Place]:
     for row in snapshot.connection.execute(query):
         status = orjson.loads(row.status or "{}")
         ended_at = status.get("finishedAt") or row.created_at
-        if status.get("phase") in rollout_plan.ENDED and ended_at < before:
-            target = orjson.loads(row.spec)["target"]["templateVersion"]
-            old.append((row.namespace, row.name, target))
-    current = _newest_versions(snapshot) if old else set()
+        if status.get("phase") in attempts.ENDED and ended_at < before:
+            target = orjson.loads(row.spec)["target"]
+            of = {target["templateVersion"], str(target.get("reverts") or "").rpartition("-")[0]}
+            old.append((row.namespace, row.name, of))
+    kept = _newest_versions(snapshot) | _good(snapshot) if old else set[Place]()
     return [
-        (namespace, name) for namespace, name, target in old if (namespace, target) not in current
+        (namespace, name)
+        for namespace, name, of in old
+        if not any((namespace, version) in kept for version in of)
     ]
 
 
@@ -101,11 +109,30 @@ def _is_had(snapshot: Snapshot, namespace: str, name: str, fleet: str) -> bool:
 
 def _brought(snapshot: Snapshot) -> set[Place]:
     """What the rollouts that have not ended bring."""
-    query = select(OBJECT.c.namespace, OBJECT.c.spec, OBJECT.c.status).where(
-        OBJECT.c.kind == "Rollout"
-    )
     return {
-        (row.namespace, orjson.loads(row.spec)["target"]["templateVersion"])
-        for row in snapshot.connection.execute(query)
-        if orjson.loads(row.status or "{}").get("phase") not in rollout_plan.ENDED
+        (namespace, target["templateVersion"])
+        for namespace, target, status in _targets(snapshot)
+        if status.get("phase") not in attempts.ENDED
     }
+
+
+def _good(snapshot: Snapshot) -> set[Place]:
+    """Of each fleet the last versions whose rollouts ended well."""
+    found: dict[Place, list[tuple[str, str]]] = {}
+    for namespace, target, status in _targets(snapshot):
+        if status.get("phase") == "Completed":
+            ended = str(status.get("finishedAt") or ""), str(target["templateVersion"])
+            found.setdefault((namespace, str(target["fleet"])), []).append(ended)
+    good: set[Place] = set()
+    for (namespace, _), well in found.items():
+        last = dict.fromkeys(version for _, version in sorted(well, reverse=True))
+        good |= {(namespace, version) for version in list(last)[:GOOD_KEPT]}
+    return good
+
+
+def _targets(snapshot: Snapshot) -> Iterator[tuple[str, Json, Json]]:
+    """namespace, target and status of every rollout."""
+    query = select(OBJECT.c.namespace, OBJECT.c.spec, OBJECT.c.status)
+    for row in snapshot.connection.execute(query.where(OBJECT.c.kind == "Rollout")):
+        spec, status = orjson.loads(row.spec), orjson.loads(row.status or "{}")
+        yield row.namespace, spec["target"], status

@@ -15,11 +15,12 @@ from apiserver.store import wants
 from apiserver.store.sets import (
     CHUNK,
     OUT_OF_DATE,
+    UP_TO_DATE,
     count_scratch,
     in_scratch,
     log_scratch,
-    run,
 )
+from apiserver.store.statements import run
 from resources import rollout_plan
 from resources.kind import Json
 from resources.selectors import EVERYTHING, LabelSelector, Requirement
@@ -28,20 +29,26 @@ if TYPE_CHECKING:
     from apiserver.store.dialect import Dialect
     from apiserver.store.snapshot import Snapshot, Transaction
 
-_UP_TO_DATE = "The device has applied its newest specification."
 # The fleet's devices that a rollout is for. Several fleets' are nobody's.
-_OURS = "d.namespace = :namespace AND d.fleet = :fleet AND d.decommissioning = 0"
+OURS = "d.namespace = :namespace AND d.fleet = :fleet AND d.decommissioning = 0"
+MINUTE_S = 60.0
+# Given what the rollout brings within the minute that ends now.
+LATELY = (
+    "d.render_needed = 0 AND d.rendered_template_version = :template AND d.bound_at > :minute_ago"
+)
 _MEMBER = "(d.rollout = :rollout AND d.rollout_batch IS NOT NULL)"
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A Rollout by its name, and the stored template version that it brings to a fleet."""
+    """A Rollout by its name, and the stored template version that it brings to a fleet; `retry`:
+    how often it is to try again what failed."""
 
     namespace: str
     fleet: str
     template_version: str
     rollout: str
+    retry: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +77,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The disruption budget of a policy; `cutoff` is the time before which an update that began
-    and was not heard of since is given up."""
+    """How many devices may be given something: the disruption budget of a policy, if it has one,
+    and how many may be in a minute; `cutoff` is the time before which an update that began and was
+    not heard of since is given up."""
 
-    policy: Json
+    policy: Json | None
+    per_minute: int | None
+    now: float
     cutoff: float
 
 
@@ -104,7 +114,8 @@ def bind(
         return Bound(0, 0, after)
     batch = f"CASE WHEN {_MEMBER} THEN d.rollout_batch ELSE :batch END".replace("d.", "device.")
     columns = f"template_version = :template, rollout = :rollout, spec_digest = {to.spec}"
-    return _move(tx, target, new, [columns, f"rollout_batch = {batch}"], parameters, taken)
+    member = f"rollout_batch = {batch}, rollout_retry = :retry"
+    return _move(tx, target, new, [columns, member], parameters, taken)
 
 
 def to_bind(
@@ -119,7 +130,8 @@ def to_bind(
 def to_give(snapshot: Snapshot, target: Target, budget: Budget, limit: int) -> list[Any]:
     """The same of those that `give` would take."""
     source, parameters = _giving(snapshot, target, budget, to=_THEN)
-    return _looked_up(snapshot, source, parameters, min(limit, CHUNK))
+    limit = min(limit, CHUNK, _room_in_minute(snapshot, target, budget))
+    return _looked_up(snapshot, source, parameters, limit)
 
 
 def _looked_up(
@@ -161,9 +173,14 @@ _THEN = _To("d.rendered_digest", "d.spec_digest", "d.os_image")
 
 def _anew(dialect: Dialect, to: _To) -> tuple[str, str]:
     """SQL for "gets something new", and for "is to try again what failed": an agent refuses for
-    good what failed; another rollout of it asks for another try, and so do other inputs where it
-    could not be rendered before."""
-    asked = dialect.distinct_from("d.rollout", ":rollout")
+    good what failed; another rollout of it asks for another try, so do people, and so do other
+    inputs where it could not be rendered before."""
+    # Who is under way again, or held, has been asked already.
+    once_more = (
+        "(d.rollout_retry < :retry AND d.render_needed = 0"
+        " AND d.failed_version = d.rendered_version)"
+    )
+    asked = f"({dialect.distinct_from('d.rollout', ':rollout')} OR {once_more})"
     if to is not _ONE:
         asked = f"({asked} OR d.render_error IS NOT NULL)"
     retry = f"(d.failed_digest = {to.rendered} AND {asked})"
@@ -190,7 +207,7 @@ def _binding(
     if to is not _ONE:
         where += f" AND NOT {_left_alone(dialect)}"
     candidates = f"d.name > :after AND d.candidates IS NULL AND d.pause = 0 AND {unbound}{where}"
-    return f"device d{to.d} WHERE {_OURS} AND {candidates}{_given(dialect, to)}", parameters
+    return f"device d{to.d} WHERE {OURS} AND {candidates}{_given(dialect, to)}", parameters
 
 
 def _given(dialect: Dialect, to: _To) -> str:
@@ -217,7 +234,8 @@ def give(tx: Transaction, target: Target, budget: Budget, limit: int) -> Bound:
     rerender = f"({tx.dialect.distinct_from('d.rendered_digest', to.rendered)} OR {retry})"
     new = _Columns(tx.dialect, rerender, retry, gives=True)
     source, parameters = _giving(tx, target, budget, to=to)
-    taken = _take(tx, new, source, parameters, min(limit, CHUNK), to)
+    limit = min(limit, CHUNK, _room_in_minute(tx, target, budget))
+    taken = _take(tx, new, source, parameters, limit, to) if limit > 0 else 0
     if not taken:
         return Bound(0, 0, "")
     # What depends on labels may have changed since it was bound.
@@ -231,6 +249,15 @@ def _giving(
     """What `give` takes from, with the parameters."""
     dialect = snapshot.dialect
     differs = dialect.distinct_from
+    waits = (
+        f"d.template_version = :template AND {_MEMBER} AND d.candidates IS NULL AND d.pause = 0 AND"
+        f" (d.render_needed = 1 OR {differs('d.rendered_template_version', ':template')})"
+    )
+    if to is not _ONE:
+        waits += f" AND NOT {_left_alone(dialect)}"
+    if budget.policy is None:
+        source = f"device d{to.d} WHERE {OURS} AND {waits}{_given(dialect, to)}"
+        return source, _parameters(snapshot, target)
     group, parameters = _group(budget.policy)
     parameters |= _parameters(snapshot, target) | {"cutoff": budget.cutoff}
     moves = f"{differs('d.reported_version', 'd.rendered_version')} AND d.rendered_version > 0"
@@ -240,22 +267,16 @@ def _giving(
     silent = f"(d.connected = 0 AND {_MEMBER} AND d.bound_at >= :cutoff)"
     busy = f"({moves} AND NOT {went_back} AND (d.connected = 1 OR {silent}))"
     at_rest = f"(d.connected = 1 AND NOT {busy})"
-    waits = (
-        f"d.template_version = :template AND {_MEMBER} AND d.candidates IS NULL AND d.pause = 0 AND"
-        f" (d.render_needed = 1 OR {differs('d.rendered_template_version', ':template')})"
-    )
-    if to is not _ONE:
-        waits += f" AND NOT {_left_alone(dialect)}"
     counted = (
         f"SELECT {group} AS k, count(*) AS total, sum(CASE WHEN {busy} THEN 1 ELSE 0 END) AS busy,"
-        f" sum(CASE WHEN {at_rest} THEN 1 ELSE 0 END) AS rest FROM device d WHERE {_OURS}"
+        f" sum(CASE WHEN {at_rest} THEN 1 ELSE 0 END) AS rest FROM device d WHERE {OURS}"
         " GROUP BY 1"
     )
     # Who is being updated already is not disturbed any further by something newer.
     placed = (
         f"SELECT d.uid AS of_uid, {group} AS k, CASE WHEN {busy} THEN 0 ELSE row_number() OVER"
         f" (PARTITION BY {group}, CASE WHEN {busy} THEN 1 ELSE 0 END ORDER BY d.name) END AS place"
-        f" FROM device d WHERE {_OURS} AND d.connected = 1 AND {waits}"
+        f" FROM device d WHERE {OURS} AND d.connected = 1 AND {waits}"
     )
     allowed = _allowed(dialect, budget.policy, parameters)
     source = (
@@ -263,6 +284,18 @@ def _giving(
         f" WHERE p.place <= {dialect.greatest(allowed, '0')}{_given(dialect, to)}"
     )
     return source, parameters
+
+
+def _room_in_minute(snapshot: Snapshot, target: Target, budget: Budget) -> int:
+    """How many devices more may be given something in the minute that ends now."""
+    if budget.per_minute is None:
+        return CHUNK
+    given = run(
+        snapshot.connection,
+        f"SELECT count(*) AS n FROM device d WHERE {OURS} AND {LATELY}",
+        names_of(target) | {"minute_ago": budget.now - MINUTE_S},
+    ).scalar_one()
+    return max(0, budget.per_minute - int(given))
 
 
 def _allowed(dialect: Dialect, policy: Json, parameters: dict[str, Any]) -> str:
@@ -299,12 +332,12 @@ def _room(snapshot: Snapshot, choice: Choice, parameters: Mapping[str, Any]) -> 
         snapshot.connection,
         "SELECT count(*) AS population,"
         " coalesce(sum(CASE WHEN d.template_version = :template THEN 1 ELSE 0 END), 0) AS reached"
-        f" FROM device d WHERE {_OURS}{where}",
+        f" FROM device d WHERE {OURS}{where}",
         dict(parameters) | more,
     ).one()
     chosen = run(
         snapshot.connection,
-        f"SELECT count(*) AS n FROM device d WHERE {_OURS} AND d.rollout = :rollout"
+        f"SELECT count(*) AS n FROM device d WHERE {OURS} AND d.rollout = :rollout"
         " AND d.rollout_batch = :batch",
         parameters,
     ).scalar_one()
@@ -343,22 +376,23 @@ def _matched(selector: LabelSelector) -> tuple[str, dict[str, Any]]:
     return "".join(clauses), parameters
 
 
-def _names(attempt: Attempt) -> dict[str, Any]:
+def names_of(attempt: Attempt) -> dict[str, Any]:
     return {
         "namespace": attempt.namespace,
         "fleet": attempt.fleet,
         "template": attempt.template_version,
         "rollout": attempt.rollout,
+        "retry": attempt.retry,
     }
 
 
 def _parameters(snapshot: Snapshot, target: Target) -> dict[str, Any]:
-    return _names(target) | {
+    return names_of(target) | {
         "spec": target.spec_digest,
         "rendered": target.rendered_digest,
         "os_image": target.os_image,
         "out_of_date": OUT_OF_DATE,
-        "up_to_date": _UP_TO_DATE,
+        "up_to_date": UP_TO_DATE,
     }
 
 
@@ -454,6 +488,7 @@ def _move(
         tx.connection,
         "UPDATE device SET resource_version = :first + b.n - 1,"
         f" generation = device.generation + b.respecified, bound_at = :now, {', '.join(columns)},"
+        " behind = 0,"
         f" os_image = {to.os_image}, rendered_version = b.rendered_version,"
         " retry_generation = device.retry_generation + b.retried,"
         " render_needed = b.render_needed, updated_status = b.updated_status,"
@@ -483,86 +518,3 @@ def _history(tx: Transaction, target: Target, to: _To) -> None:
             "now": tx.now_s,
         },
     )
-
-
-# --- how far it is --------------------------------------------------------------------------
-
-_STATES = (
-    *("total", "bound", "rendered", "refused", "done", "failed", "timedOut", "disconnected"),
-    *("blocked", "waiting"),
-)
-
-
-def progress(
-    snapshot: Snapshot, attempt: Attempt, cutoff: float
-) -> tuple[dict[str, int], dict[int, dict[str, int]]]:
-    """Counts of the fleet's devices by how far they are, all of them and those of each batch, in
-    one statement.
-
-    blocked: several fleets want it, or it is left alone since a restore, so it is in none of the
-    other states; bound: the template
-    version is the target's; rendered: its agent is given it; refused: none could be made for it, so
-    it is not bound; done: it runs it; failed: it said that
-    this version failed, or none could be made for it; timedOut: it was bound before `cutoff`, and
-    is neither; disconnected: bound, none of these, and away (architecture §5); waiting: something
-    from outside that it needs is being fetched, or does not come just now.
-    """
-    is_one = "candidates IS NULL AND pause = 0"
-    held = "(render_needed = 1 AND coalesce(rollout, '') <> :rollout)"
-    # Nothing here may be NULL, for NOT NULL is not true.
-    reached = f"({is_one} AND coalesce(template_version, '') = :template AND NOT {held})"
-    given = "coalesce(rendered_template_version, '') = :template"
-    rendered = f"({reached} AND render_needed = 0 AND {given})"
-    done = f"({rendered} AND reported_version = rendered_version)"
-    ours = "coalesce(rollout, '') = :rollout"
-    broken = f"({is_one} AND {ours} AND {wants.broken('device')})"
-    refused = f"({broken} AND {wants.refused('device')} AND NOT {rendered})"
-    bound = f"({reached} AND NOT {refused})"
-    went_back = f"({rendered} AND failed_version = rendered_version)"
-    failed = f"(NOT {done} AND ({went_back} OR {broken}))"
-    member = "(rollout = :rollout AND rollout_batch IS NOT NULL)"
-    late = f"({member} AND {is_one} AND bound_at < :cutoff AND NOT {done} AND NOT {failed})"
-    away = f"({bound} AND connected = 0 AND NOT {done} AND NOT {failed} AND NOT {late})"
-    states = {
-        "bound": bound,
-        "rendered": rendered,
-        "refused": refused,
-        "done": done,
-        "failed": failed,
-        "timedOut": late,
-        "disconnected": away,
-        "blocked": f"NOT ({is_one})",
-        "waiting": f"({is_one} AND {ours} AND {wants.waiting('device')})",
-    }
-    sums = ", ".join(
-        f'coalesce(sum(CASE WHEN {sql} THEN 1 ELSE 0 END), 0) AS "{state}"'
-        for state, sql in states.items()
-    )
-    rows = run(
-        snapshot.connection,
-        f"SELECT CASE WHEN {member} THEN rollout_batch END AS batch, count(*) AS total, {sums}"
-        " FROM device WHERE namespace = :namespace AND fleet = :fleet AND decommissioning = 0"
-        " GROUP BY 1",
-        _names(attempt) | {"cutoff": cutoff},
-    ).mappings()
-    everybody, batches = dict.fromkeys(_STATES, 0), {}
-    for row in rows:
-        counts = {state: int(row[state]) for state in _STATES}
-        if row["batch"] is not None:
-            batches[int(row["batch"])] = counts
-        for state, number in counts.items():
-            everybody[state] += number
-    return everybody, dict(sorted(batches.items()))
-
-
-def failures(snapshot: Snapshot, attempt: Attempt, limit: int = 10) -> list[dict[str, Any]]:
-    """The causes that devices gave for failing, the most frequent first."""
-    rows = run(
-        snapshot.connection,
-        "SELECT failed_reason AS cause, count(*) AS n, min(name) AS example FROM device"
-        " WHERE namespace = :namespace AND fleet = :fleet AND template_version = :template"
-        " AND failed_version = rendered_version AND reported_version <> rendered_version"
-        " AND failed_version > 0 GROUP BY failed_reason ORDER BY n DESC, cause LIMIT :limit",
-        _names(attempt) | {"limit": limit},
-    )
-    return [{"cause": r.cause or "", "count": r.n, "example": r.example} for r in rows]

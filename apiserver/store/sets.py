@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, CursorResult, text
-
 from apiserver.store import devices
+from apiserver.store.statements import run
+from apiserver.store.stirring import Stir
+from resources import summary
 
 if TYPE_CHECKING:
     from apiserver.store.dialect import Dialect
@@ -22,20 +23,8 @@ if TYPE_CHECKING:
 CHUNK = 1_000
 
 
-@cache
-def _compiled(sql: str, dialect: Any) -> tuple[str, tuple[str, ...]]:
-    """The driver's own text and the order of its parameters. Of these texts there are a dozen, and
-    compiling one costs more than handing it to the database."""
-    compiled = text(sql).compile(dialect=dialect)
-    return compiled.string, tuple(compiled.positiontup or ())
-
-
-def run(connection: Connection, sql: str, parameters: Mapping[str, Any]) -> CursorResult[Any]:
-    statement, order = _compiled(sql, connection.dialect)
-    return connection.exec_driver_sql(statement, tuple([parameters[name] for name in order]))
-
-
-OUT_OF_DATE = "The device has not yet applied its newest specification."
+OUT_OF_DATE = summary.NOT_APPLIED
+UP_TO_DATE = summary.APPLIED
 
 
 def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str, Any]) -> int:
@@ -62,7 +51,10 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
     # A new fleet has something else in mind for the device, whatever that will be.
     updated = (
         f"CASE WHEN d.updated_status = 'UpToDate' AND ({needs}) = 1 THEN 'OutOfDate'"
-        " ELSE d.updated_status END"
+        # Of no fleet any more, it waits for no turn.
+        f" WHEN ({fleet}) = '' AND d.behind = 1 AND d.updated_status = 'OutOfDate'"
+        " AND d.render_needed = 0 AND d.reported_version = d.rendered_version"
+        " AND d.render_error IS NULL THEN 'UpToDate' ELSE d.updated_status END"
     )
     owner = "CASE WHEN x.n > 1 THEN d.owner WHEN x.n = 1 THEN 'Fleet/' || x.fleet END"
     taken = run(
@@ -101,14 +93,17 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
         "UPDATE device SET resource_version = :first + b.n - 1, owner = b.owner,"
         " fleet = b.fleet, candidates = b.candidates, render_needed = b.render_needed,"
         " updated_status = b.updated_status, updated_info = CASE WHEN"
-        " b.updated_status <> device.updated_status THEN :info ELSE device.updated_info END,"
+        " b.updated_status <> device.updated_status THEN CASE b.updated_status"
+        " WHEN 'UpToDate' THEN :up_to_date ELSE :info END ELSE device.updated_info END,"
+        " behind = CASE WHEN b.fleet <> b.old_fleet THEN 0 ELSE device.behind END,"
         f" fleet_overrides = {wishes}, rendered_version = {version},"
         " inputs_version = device.inputs_version + 1"
         f" FROM bound b WHERE device.uid = b.uid AND {in_scratch(tx.dialect)}",
-        {"first": first, "info": OUT_OF_DATE},
+        {"first": first, "info": OUT_OF_DATE, "up_to_date": UP_TO_DATE},
     )
     count_scratch(tx)
     tx.backlog_moved(namespace)
+    _stir_those_left(tx, namespace)
     return int(taken)
 
 
@@ -125,6 +120,18 @@ def is_wanted(snapshot: Snapshot, namespace: str, labels: str) -> bool:
         {"namespace": namespace, "labels": labels},
     )
     return found.first() is not None
+
+
+def _stir_those_left(tx: Transaction, namespace: str) -> None:
+    """Rollouts that devices have left may have waited for those."""
+    left = run(
+        tx.connection,
+        "SELECT DISTINCT b.old_fleet AS fleet, d.rollout AS rollout FROM bound b"
+        " JOIN device d ON d.uid = b.uid WHERE b.old_fleet <> '' AND d.rollout IS NOT NULL",
+        {},
+    )
+    for row in left:
+        tx.rollout_moved(namespace, row.rollout, Stir(row.fleet))
 
 
 # Devices whose owner a change of one fleet can move: its own, those it may be among several for,

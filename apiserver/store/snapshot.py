@@ -25,6 +25,7 @@ from apiserver.store import (
     objects,
     overriding,
     sealing,
+    stirring,
     wants,
     watchrule,
 )
@@ -32,6 +33,7 @@ from apiserver.store.contents import Documents
 from apiserver.store.dialect import CHANNEL, Dialect
 from apiserver.store.prepared import Prepared
 from apiserver.store.sealing import Keyring
+from apiserver.store.stirring import Witnesses
 from apiserver.store.tables import CHANGE, COUNTER, DEVICE, META, OBJECT
 from resources import digest, masking
 from resources.kind import Json, Kind
@@ -217,6 +219,7 @@ class Transaction(Snapshot):
         *,
         now: datetime,
         before_finish: Callable[[Transaction, str], None],
+        witnesses: Witnesses,
     ) -> None:
         super().__init__(connection, dialect, documents, keys)
         self.now = now
@@ -226,6 +229,8 @@ class Transaction(Snapshot):
         self._log: list[dict[str, Any]] = []
         self._counts: Tally[CounterKey] = Tally()
         self._moved_backlogs: set[str] = set()
+        self._witnesses = witnesses
+        self._stirs: dict[stirring.Place, stirring.Stir] = {}
         self._audit: list[auditlog.Entry] = []
         self._is_key_named = False
 
@@ -393,11 +398,17 @@ class Transaction(Snapshot):
         """The devices to render of a namespace changed in number."""
         self._moved_backlogs.add(namespace)
 
+    def rollout_moved(self, namespace: str, rollout: str, stir: stirring.Stir) -> None:
+        """A device got to where its rollout may wait for it."""
+        known = self._stirs.setdefault((namespace, rollout), stir)
+        known.is_failure = known.is_failure or stir.is_failure
+
     def finish(self, writer: str, number: int) -> int:
         """Write what was gathered, as batch `number` of the process `writer`; the last thing before
         the commit. Returns the new version."""
         for namespace in sorted(self._moved_backlogs):
             self._before_finish(self, namespace)
+        stirring.wake(self, self._stirs, self._witnesses)
         _LOG.run_many(self.connection, self._log)
         if self._audit:
             auditlog.write(self.connection, self.audit_version, self.now_s, self._audit)

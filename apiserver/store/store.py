@@ -22,6 +22,7 @@ from apiserver.store.sealing import Keyring
 from apiserver.store.sequencer import Sequencer
 from apiserver.store.snapshot import Snapshot, Transaction
 from apiserver.store.sqlite import SqliteDatabase
+from apiserver.store.stirring import Witnesses
 from apiserver.store.tables import META
 
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class Store:
         self._documents = Documents(keyring)
         self._writer = str(uuid4())
         self._backlog_hook: BacklogHook = _no_backlog
+        self._witnesses = Witnesses()
         self._sequencer = Sequencer(
             database, self._begin, self.hub, writer=self._writer, is_there=commits.is_there
         )
@@ -158,6 +160,7 @@ class Store:
             self._keys,
             now=self._clock(),
             before_finish=self._backlog_hook,
+            witnesses=self._witnesses,
         )
 
 

@@ -154,7 +154,11 @@ class DeviceRow(SQLModel, table=True):
     template_version: str | None = _text(nullable=True)
     rollout: str | None = _text(nullable=True)
     rollout_batch: int | None = _big(nullable=True)
+    # Which of the rollout's retries it has had.
+    rollout_retry: int = _big(default=0)
     bound_at: float | None = Field(default=None, sa_column=Column(Float, nullable=True))
+    # 1: its fleet is to have another template version than it has, and its turn has not come.
+    behind: int = _big(default=0)
     rendered_digest: str | None = _text(nullable=True)
     rendered_version: int = _big(default=0)
     rendered_template_version: str | None = _text(nullable=True)

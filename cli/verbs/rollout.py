@@ -1,4 +1,4 @@
-"""rollout status, history, pause, resume, approve, abort."""
+"""rollout status, history, pause, resume, approve, abort, retry, revert."""
 
 from __future__ import annotations
 
@@ -99,12 +99,34 @@ def abort(site: Site, which: Which = "") -> None:
     _steer(site, which, rollouts.ABORTED, "aborted")
 
 
-def _steer(site: Site, which: str, control: dict[str, Any], done: str) -> None:
+@at_a_site
+def retry(site: Site, which: Which = "") -> None:
+    """Let the devices try again that failed; after the end of a rollout, in another one."""
     from cli import paint, rollouts
 
     reach = site.reach()
     attempt = rollouts.find(reach, _given(which))
-    news = rollouts.steer(reach, attempt, control, "homeport-rollout")
+    control = rollouts.another_try(attempt)
+    rollouts.steer(reach, attempt, control, "homeport-rollout", afterwards=True)
+    paint.write(f"{attempt.shown}: what failed is tried again\n")
+
+
+@at_a_site
+def revert(site: Site, which: Which = "") -> None:
+    """Take the devices back to the last version whose rollout ended well."""
+    from cli import rollouts
+
+    _steer(site, which, rollouts.REVERTED, "taken back", afterwards=True)
+
+
+def _steer(
+    site: Site, which: str, control: dict[str, Any], done: str, *, afterwards: bool = False
+) -> None:
+    from cli import paint, rollouts
+
+    reach = site.reach()
+    attempt = rollouts.find(reach, _given(which))
+    news = rollouts.steer(reach, attempt, control, "homeport-rollout", afterwards=afterwards)
     paint.write(f"{attempt.shown} {done if news else f'is {done} already'}\n")
 
 
@@ -121,4 +143,6 @@ VERBS = (
     ("resume", resume),
     ("approve", approve),
     ("abort", abort),
+    ("retry", retry),
+    ("revert", revert),
 )

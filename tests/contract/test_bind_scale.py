@@ -124,7 +124,7 @@ async def test_the_number_of_files_does_not_change_the_number_of_statements(tmp_
     finally:
         statements.close()
     print(f"statements for 1000 devices, by number of files: {took}")
-    assert took[50] == took[2] <= BEFORE + STATEMENTS_PER_1000 + 2
+    assert took[50] == took[2] <= BEFORE + STATEMENTS_PER_1000 + 3
     await service.stop()
 
 

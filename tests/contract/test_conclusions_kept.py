@@ -112,17 +112,27 @@ async def delete_fleet(world: World, dice: random.Random) -> None:
     await world.operations.delete(PERSON, FLEET, "default", dice.choice(FLEETS))
 
 
-async def bind(world: World, dice: random.Random) -> None:
+async def bind(world: World, dice: random.Random, policy: Json | None = None) -> None:
     fleet = dice.choice(FLEETS)
     number = world.versions[fleet] = world.versions.get(fleet, 0) + 1
     name = f"{fleet}.v{number}"
     version = {"metadata": {"name": name}, "spec": {"fleet": fleet}, "status": _spec(dice)}
-    target = {"fleet": fleet, "templateVersion": name}
+    target = {"fleet": fleet, "templateVersion": name} | ({"policy": policy} if policy else {})
     rollout = {"metadata": {"name": f"{fleet}-v{number}"}, "spec": {"target": target}}
     for kind, document in ((TEMPLATE_VERSION, version), (ROLLOUT, rollout)):
         await world.operations.create(PERSON, kind, "default", document, PLAIN)
-    request = {"templateVersion": name, "rollout": f"{fleet}-v{number}"}
+    request: Json = {"templateVersion": name, "rollout": f"{fleet}-v{number}"}
+    if policy:
+        request["batch"] = 0
     await world.operations.bind(PERSON, "default", fleet, request)
+    if policy:
+        await world.operations.bind(PERSON, "default", fleet, request | {"mark": True})
+
+
+async def bind_one(world: World, dice: random.Random) -> None:
+    """The others wait for their batch."""
+    selection = {"strategy": "BatchSequence", "sequence": [{"limit": 1}]}
+    await bind(world, dice, {"deviceSelection": selection})
 
 
 async def report(world: World, dice: random.Random) -> None:
@@ -181,7 +191,7 @@ async def act(world: World, dice: random.Random) -> None:
     await acting.act(world.operations, PERSON, kind, "default", dice.choice(names), body)
 
 
-OFTEN: list[Step] = [create_device, relabel, respecify, make_fleet, bind, bind]
+OFTEN: list[Step] = [create_device, relabel, respecify, make_fleet, bind, bind_one]
 OFTEN += [report, report, call, act, fall_silent]
 SELDOM: list[Step] = [delete_device, dismiss, delete_fleet, restore, resume]
 
@@ -218,7 +228,7 @@ def _wrong(snapshot: Snapshot) -> list[Any]:
     ]
     for row in snapshot.connection.execute(select(ROWS)).mappings():
         status = orjson.loads(row["agent_status"])
-        drawn = summary.derive(devices.facts_of(row, status, row["template_version"]))
+        drawn = summary.derive(devices.facts_of(row, status))
         said = {
             "summary": (row["summary_status"], drawn.summary),
             "updated": (row["updated_status"], drawn.updated),

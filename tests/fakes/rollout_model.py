@@ -24,6 +24,8 @@ class Device:
     given: bool = False
     state: State = "before"
     since: float = 0.0
+    # Which of the retries it has had.
+    retry: int = 0
 
     @property
     def is_bound(self) -> bool:
@@ -35,6 +37,7 @@ class Model:
     devices: list[Device]
     policy: Json
     now: float = 0.0
+    retry: int = 0
 
     @property
     def cutoff(self) -> float:
@@ -43,21 +46,34 @@ class Model:
     # --- what the API server does ---------------------------------------------------------
 
     def bind(self, batch: int, *, select: bool, limit: int) -> int:
-        chosen = self._choose(batch, limit) if select else []
-        budget = self.policy.get("disruptionBudget")
+        chosen = self._choose(batch, limit) if select else self._once_more(batch)[:limit]
         for device in chosen:
-            device.batch, device.since = batch, self.now
-            if budget is None:
+            device.batch = batch if device.batch is None else device.batch
+            device.since, device.retry = self.now, self.retry
+            device.given, device.state = False, "before"
+            if not self.is_held:
                 self._give(device)
-        if budget is not None:
-            self._give_within(budget)
+        if self.is_held:
+            for device in self._allowed()[: min(limit, self._room_in_minute())]:
+                self._give(device)
         return len(chosen)
+
+    @property
+    def is_held(self) -> bool:
+        return rollout_plan.holds(self.policy)
+
+    def _tries_again(self, device: Device) -> bool:
+        return device.state == "failed" and device.retry < self.retry
+
+    def _once_more(self, number: int) -> list[Device]:
+        members = [d for d in self.devices if d.batch is not None and d.batch <= number]
+        return [d for d in members if self._tries_again(d)]
 
     def _choose(self, number: int, limit: int) -> list[Device]:
         batches = rollout_plan.batches_of(self.policy)
         batch, left = batches[number], [d for d in self.devices if not d.is_bound]
         if number == len(batches) - 1:
-            return left[:limit]
+            return [d for d in self.devices if not d.is_bound or self._tries_again(d)][:limit]
         matching = [d for d in self.devices if self._matches(batch, d)]
         room = rollout_plan.may_choose(
             batch.get("limit"),
@@ -72,7 +88,11 @@ class Model:
         selector = batch.get("selector")
         return not selector or selectors.from_match(selector).matches(device.labels)
 
-    def _give_within(self, budget: Json) -> None:
+    def _allowed(self) -> list[Device]:
+        """Those that the budget lets go now."""
+        budget, found = self.policy.get("disruptionBudget"), list[Device]()
+        if budget is None:
+            return [d for d in self.devices if d.is_bound and not d.given]
         for members in self.groups(budget).values():
             busy = [d for d in members if self.is_busy(d)]
             allowed = rollout_plan.may_disturb(
@@ -82,8 +102,15 @@ class Model:
                 unavailable=len(busy),
             )
             waiting = [d for d in members if d.is_bound and not d.given and d.connected]
-            for device in waiting[:allowed]:
-                self._give(device)
+            found += waiting[:allowed]
+        return [d for d in self.devices if d in found]
+
+    def _room_in_minute(self) -> int:
+        most = self.policy.get("maxDevicesPerMinute")
+        return len(self.devices) if most is None else max(0, most - len(self.given_lately()))
+
+    def given_lately(self) -> list[Device]:
+        return [d for d in self.devices if d.given and d.since > self.now - 60]
 
     def _give(self, device: Device) -> None:
         device.given, device.state, device.since = True, "updating", self.now
@@ -115,11 +142,18 @@ class Model:
         ]
         return answer
 
+    def _waits_for_minute(self, device: Device) -> bool:
+        """And will have it, so it is not late."""
+        if device.given or not self.policy.get("maxDevicesPerMinute"):
+            return False
+        is_flowing = any(d.given and d.since >= self.cutoff for d in self.devices)
+        return is_flowing or not self.policy.get("disruptionBudget")
+
     def _counted(self, members: list[Device]) -> Json:
         states = Counter(self._state_of(d) for d in members)
-        bound = sum(d.is_bound for d in members)
-        rendered = sum(d.given for d in members)
-        held = bound - rendered if self.policy.get("disruptionBudget") else 0
+        bound = sum(d.is_bound and not self._tries_again(d) for d in members)
+        rendered = sum(d.given and not self._tries_again(d) for d in members)
+        held = bound - rendered if self.is_held else 0
         return {
             "total": len(members),
             "selected": len(members),
@@ -132,8 +166,10 @@ class Model:
         } | {state: states[state] for state in ("done", "failed", "timedOut", "disconnected")}
 
     def _state_of(self, device: Device) -> str:
+        if self._tries_again(device):
+            return ""
         if device.state in ("done", "failed"):
             return device.state
-        if device.is_bound and device.since < self.cutoff:
+        if device.is_bound and device.since < self.cutoff and not self._waits_for_minute(device):
             return "timedOut"
         return "disconnected" if device.is_bound and not device.connected else ""

@@ -73,19 +73,22 @@ async def test_of_a_fleets_versions_the_last_ten_stay_and_those_that_somebody_ha
         first = await service.change("0")
         assert first["bound"] == 1
         aborted = {"status": {"phase": "Aborted"}}
+        good = {"status": {"phase": "Completed", "finishedAt": "2026-11-26T00:00:00Z"}}
         for number in range(1, 15):
             offered = await service.offer(str(number))
             if number != 2:
                 await operations.patch(
-                    ADMIN, ROLLOUT, "default", offered["rollout"], lambda d: d | aborted, PLAIN,
+                    ADMIN, ROLLOUT, "default", offered["rollout"],
+                    lambda d, end=good if number == 3 else aborted: d | end, PLAIN,
                     subresource="status",
                 )  # fmt: skip
-        # Of 15 the first is had by the device, the third is under way, the last ten are young.
-        assert await housekeeping.forget_versions(operations) == 3
+        # Of 15 the first is had by the device, the third is under way, the fourth one would go back
+        # to, the last ten are young.
+        assert await housekeeping.forget_versions(operations) == 2
         assert await housekeeping.forget_versions(operations) == 0
         page = await operations.list(ADMIN, VERSION, "default", ListOptions())
         left = {item["metadata"]["name"] for item in page.items}
-        assert left == {"web.v2", "web.v4"} | {f"web.v{n}" for n in range(7, 17)}
+        assert left == {"web.v2", "web.v4", "web.v5"} | {f"web.v{n}" for n in range(7, 17)}
     finally:
         await service.stop()
 
@@ -96,6 +99,7 @@ async def test_rollouts_that_ended_90_days_ago_are_forgotten_but_for_the_fleets_
     service = await Service.start(tmp_path)
     operations = service.operations
     ends = {
+        "1": {"phase": "Completed", "finishedAt": "2026-12-30T00:00:00Z"},
         "2": {"phase": "Completed", "finishedAt": "2027-01-01T00:00:00Z"},
         "3": {"phase": "Failed", "finishedAt": "2027-01-20T00:00:00Z"},
         "4": {"phase": "Active"},
@@ -126,7 +130,7 @@ async def test_rollouts_that_ended_90_days_ago_are_forgotten_but_for_the_fleets_
         await housekeeping.tidy(operations, datetime(2027, 4, 10, tzinfo=UTC))
         page = await operations.list(ADMIN, ROLLOUT, "default", ListOptions())
         left = {item["metadata"]["name"] for item in page.items}
-        # Too young, under way, and the one that brings the newest version to who comes late.
-        assert left == {"web.v3-1", "web.v4-1", "web.v6-1"}
+        # To be gone back to, too young, under way, and what brings the newest to who comes late.
+        assert left == {"web.v3-1", "web.v4-1", "web.v5-1", "web.v7-1"}
     finally:
         await service.stop()

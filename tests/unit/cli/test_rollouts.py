@@ -123,11 +123,46 @@ def test_a_lever_is_pulled_once_and_never_after_the_end(api: TinyApi, reach: Rea
     sent = api.heard[-1]
     assert sent.method == "PATCH"
     assert sent.body["spec"] == {"control": {"paused": True}}
-    assert sent.body["metadata"] == {"resourceVersion": "7"}
+    assert "metadata" not in sent.body, "devices that report move its version all the time"
     assert not rollouts.steer(reach, attempt, rollouts.RESUMED, "me")
     ended = rollouts.Attempt(attempt.resource, rollout("web-v1", "Failed", "Too late."))
     with pytest.raises(rollouts.Ended, match=r"has ended: Failed: Too late\."):
         rollouts.steer(reach, ended, rollouts.ABORTED, "me")
+
+
+@pytest.mark.parametrize(
+    ("counts", "control", "expected"),
+    [
+        ({"failed": 2}, {}, {"retry": 1}),
+        ({"failed": 2, "refused": 1}, {"retry": 4}, {"retry": 5}),
+        ({"failed": 0}, {}, "no device has failed"),
+        ({"failed": 2, "refused": 2}, {}, "no device that was given anything"),
+    ],
+)
+def test_what_failed_is_tried_once_more_also_after_the_end(
+    api: TinyApi, reach: Reach, counts: Json, control: Json, expected: Json | str
+) -> None:
+    item = rollout("web-v1", "Failed", **control)
+    item["status"]["counts"] = counts
+    api.answers[f"GET {ROLLOUTS}"] = listed(item)
+    api.answers[f"PATCH {ROLLOUTS}/web-v1"] = {}
+    attempt = rollouts.find(reach, "web")
+    if isinstance(expected, str):
+        with pytest.raises(rollouts.NothingToRetry, match=expected):
+            rollouts.another_try(attempt)
+        return
+    control = rollouts.another_try(attempt)
+    assert rollouts.steer(reach, attempt, control, "me", afterwards=True)
+    assert api.heard[-1].body["spec"] == {"control": expected}
+
+
+def test_a_fleet_that_was_taken_back_stands_for_what_takes_it_back(
+    api: TinyApi, reach: Reach
+) -> None:
+    back = rollout("web-v1-2", "Active")
+    back["spec"]["target"] |= {"templateVersion": "web.v1", "reverts": "web-v2"}
+    api.answers[f"GET {ROLLOUTS}"] = listed(back, rollout("web-v2", "Aborted"))
+    assert rollouts.find(reach, "web").name == "web-v1-2"
 
 
 def test_history_is_a_row_for_each_attempt(api: TinyApi, reach: Reach) -> None:

@@ -253,6 +253,86 @@ async def test_another_policy_takes_the_place_of_an_attempt_that_goes_by_the_old
     assert api.names("rollouts") == ["web.v1-1", "web.v1-2"]
 
 
+def steer(api: KubeApi, name: str, **control: Any) -> None:
+    rollout = api.get("rollouts", name)
+    assert rollout is not None
+    api.put("rollouts", name, {"spec": rollout["spec"] | {"control": control}})
+
+
+async def fail(api: KubeApi, client: Client, policy: Json | None = None) -> None:
+    """A first version that goes well, and a second that fails on one of three devices."""
+    api.devices["web"] = Devices(unbound=3)
+    api.put("fleets", "web", fleet_of("os:1"))
+    await look_at_fleet(client)
+    await look_at_rollout(client)
+    api.put("fleets", "web", fleet_of("os:2", **({"rolloutPolicy": policy} if policy else {})))
+    await look_at_fleet(client)
+    api.devices["web"] = Devices(done=2, failed=1, template="web.v2")
+    await look_at_rollout(client, "web.v2-1")
+    await look_at_fleet(client)
+
+
+async def test_a_rollout_is_taken_back_by_another_one_and_the_fleet_is_not_ready(
+    api: KubeApi, client: Client
+) -> None:
+    await fail(api, client)
+    steer(api, "web.v2-1", revert=True)
+    await look_at_fleet(client)
+    back = api.get("rollouts", "web.v1-2")
+    assert back is not None
+    assert back["spec"]["target"] == {
+        "fleet": "web",
+        "templateVersion": "web.v1",
+        "reverts": "web.v2-1",
+    }
+    assert said(api, "Reconciling")[0] == "True"
+    api.devices["web"] = Devices(done=3, template="web.v1")
+    assert await look_at_rollout(client, "web.v1-2") is None
+    assert status(api, "rollouts", "web.v1-2")["phase"] == "Completed"
+    await look_at_fleet(client)
+    await look_at_fleet(client)
+    assert api.names("rollouts") == ["web.v1-1", "web.v1-2", "web.v2-1"]
+    assert said(api, "Ready")[:2] == ("False", "Reverted")
+    assert said(api, "Stalled")[2].startswith("web.v2-1 was taken back to web.v1; change the")
+    api.join("web", 2)
+    await worklist.reconcile(client, "default", "devices")
+    assert api.devices["web"].done == 5, "late joiners are given what the others have"
+
+
+async def test_the_policy_takes_devices_back_after_too_many_failures(
+    api: KubeApi, client: Client
+) -> None:
+    await fail(api, client, {"maxFailures": 0, "onTooManyFailures": "Revert"})
+    assert status(api, "rollouts", "web.v2-1")["phase"] == "Aborted"
+    assert api.names("rollouts") == ["web.v1-1", "web.v1-2", "web.v2-1"]
+
+
+async def test_what_has_failed_is_tried_again_after_the_end_by_another_rollout(
+    api: KubeApi, client: Client
+) -> None:
+    await fail(api, client)
+    steer(api, "web.v2-1", retry=1)
+    await look_at_fleet(client)
+    await look_at_fleet(client)
+    assert api.names("rollouts") == ["web.v1-1", "web.v2-1", "web.v2-2"]
+    assert await look_at_rollout(client, "web.v2-1") is None, "the record stays"
+    assert status(api, "rollouts", "web.v2-1")["phase"] == "Failed"
+
+
+async def test_a_rollout_says_which_retry_it_has_carried_out(api: KubeApi, client: Client) -> None:
+    await fail(api, client)
+    api.put("fleets", "web", fleet_of("os:3"))
+    await look_at_fleet(client)
+    api.devices["web"] = Devices(done=1, busy=2, template="web.v3")
+    steer(api, "web.v3-1", retry=2)
+    await look_at_rollout(client, "web.v3-1")
+    assert status(api, "rollouts", "web.v3-1")["retry"] == 2
+    api.devices["web"] = Devices(done=2, failed=1, template="web.v3")
+    await look_at_rollout(client, "web.v3-1")
+    await look_at_fleet(client)
+    assert "web.v3-2" not in api.names("rollouts"), "it has tried"
+
+
 @pytest.mark.parametrize("gone", [True, False], ids=["gone", "being deleted"])
 async def test_a_fleet_that_goes_is_left_alone(api: KubeApi, client: Client, gone: bool) -> None:
     api.put("fleets", "web", {"metadata": {"deletionTimestamp": START}, **fleet_of("os:1")})

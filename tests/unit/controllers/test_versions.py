@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controllers import versions
+from resources import attempts
 
 Json = dict[str, Any]
 
@@ -41,12 +42,6 @@ def test_the_newest_is_that_of_the_highest_generation_and_then_the_last_stored()
     assert versions.newest([]) is None
 
 
-def test_numbers_are_those_of_our_names() -> None:
-    names = ("a.v2.v3", "web.v3-1a2b3c4d", "web.v3-xyz", "web", "web.v")
-    assert [versions.number_of(name) for name in names] == [3, 3, 0, 0, 0]
-    assert [name for name in names if versions.follows_a_source(name)] == ["web.v3-1a2b3c4d"]
-
-
 def test_a_changed_template_is_named_after_the_generation() -> None:
     assert versions.next_name(FLEET, TEMPLATE, [], None) == "a.v2.v3"
     old = version("a.v2.v2", "u", {"os": {"image": "y"}})
@@ -65,7 +60,7 @@ def test_outside_content_that_goes_to_and_fro_never_meets_an_old_name(contents: 
         newest = version(name, f"uid-{number}", TEMPLATE, found(content))
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"a\.v2\.v3-[0-9a-f]{8}", name) for name in names[1:])
-    assert all(versions.number_of(name) == 3 for name in names)
+    assert all(attempts.version_number(name) == 3 for name in names)
 
 
 def test_what_stands_beside_the_template_and_where_sources_stood_does_not_count() -> None:

@@ -86,6 +86,8 @@ class Run:
             if budget.get("minAvailable") is not None and busy:
                 rest = sum(d.connected and not self.model.is_busy(d) for d in members)
                 assert rest >= min(budget["minAvailable"], len(members) - 1)
+        most = policy.get("maxDevicesPerMinute")
+        assert most is None or len(self.model.given_lately()) <= most
         self.check_gates()
 
     def check_gates(self) -> None:
@@ -93,7 +95,7 @@ class Run:
         numbers = [d.batch for d in self.model.devices if d.batch is not None]
         newest = max(numbers, default=0)
         for device in self.model.devices:
-            if device.batch is not None and device.batch < newest:
+            if device.batch is not None and device.batch < newest and not device.retry:
                 is_late = device.since < self.model.cutoff
                 assert device.state in ("done", "failed") or is_late, device
 
@@ -146,7 +148,7 @@ BUDGETS = st.one_of(
     ),
 )
 POLICIES = st.builds(
-    lambda sequence, budget, threshold: {
+    lambda sequence, budget, threshold, rate: {
         key: value
         for key, value in (
             (
@@ -155,12 +157,14 @@ POLICIES = st.builds(
             ),
             ("disruptionBudget", budget),
             ("successThreshold", threshold),
+            ("maxDevicesPerMinute", rate),
         )
         if value
     },
     st.lists(BATCHES, max_size=3),
     BUDGETS,
     st.one_of(st.none(), st.sampled_from(["0%", "80%"])),
+    st.one_of(st.none(), st.integers(1, 3)),
 )
 
 
@@ -186,6 +190,31 @@ def test_it_always_ends_and_passes_no_gate_and_no_budget(
     assert all(d.is_bound for d in there), "nobody is left out"
     lost = model.progress()["failed"] + model.progress()["timedOut"]
     assert (run.end.phase == "Failed") <= (lost > 0)
+
+
+@settings(max_examples=80)
+@given(POLICIES, devices(), st.sets(st.integers(0, 13), max_size=4), st.integers(0, 5))
+def test_what_failed_and_is_tried_again_is_tried_once_for_each_retry_and_then_it_ends(
+    policy: Json, there: list[Device], failing: set[int], looks: int
+) -> None:
+    """Asked for before the end: within the batches, the budget and the minute."""
+    model = Model(there, policy)
+    run = Run(model, {"approved": 10})
+    names = {f"d{number:02}" for number in failing}
+    for _ in range(looks):
+        run.look()
+        if run.end:
+            return
+        for device in there:
+            if device.state == "updating" and device.connected:
+                device.state = "failed" if device.name in names else "done"
+        model.now += 3600
+    tried = {d.name for d in there if d.state == "failed"}
+    run.control["retry"] = model.retry = 1
+    run.go(set())
+    assert run.end is not None
+    assert {d.name for d in there if d.state == "failed"} == set()
+    assert tried <= {d.name for d in there if d.retry == 1}
 
 
 @settings(max_examples=80)

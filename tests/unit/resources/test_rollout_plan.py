@@ -59,7 +59,7 @@ def decide(progress: Json, *, policy: Json | None = None, **more: Any) -> Decisi
         pytest.param({"aborted": True}, counts(3, 3), False, "Aborted", id="aborted"),
         pytest.param({}, counts(3, 3), True, "Superseded", id="superseded"),
         pytest.param({"paused": True}, counts(3, 3), False, "Paused", id="paused"),
-        pytest.param({"revert": True}, counts(3, 3), False, "RevertNotSupported", id="revert"),
+        pytest.param({"revert": True}, counts(3, 3), True, "Reverted", id="revert"),
         pytest.param({}, counts(3, done=1), False, "Updating", id="some are under way"),
         pytest.param({}, counts(3, done=3), False, "Completed", id="all done"),
         pytest.param({}, counts(0), False, "Completed", id="no devices"),
@@ -150,7 +150,7 @@ def test_a_policy_that_allows_for_failures_is_met_all_the_same(
     decision = decide(counts(10, done=10 - failed, failed=failed), policy=policy)
     assert isinstance(decision, Finish)
     assert decision.phase == phase
-    assert f"{failed} of 10 devices failed" in decision.message
+    assert f"{failed} of 10 devices did not succeed: {failed} failed" in decision.message
 
 
 @pytest.mark.parametrize(
@@ -164,6 +164,51 @@ def test_too_many_failures_abort_in_the_middle_of_a_batch(
     assert isinstance(decision, Finish) == aborts
     if isinstance(decision, Finish):
         assert (decision.phase, decision.reason) == ("Aborted", "TooManyFailures")
+
+
+@pytest.mark.parametrize("wanted", [None, "Stop", "Revert"])
+def test_what_becomes_of_devices_after_too_many_failures_is_told(wanted: str | None) -> None:
+    policy = {"maxFailures": 0, "onTooManyFailures": wanted}
+    decision = decide(counts(3, failed=1), policy=policy)
+    assert isinstance(decision, Finish)
+    assert ("They are taken back" in decision.message) == (wanted == "Revert")
+
+
+def test_who_could_not_be_rendered_is_not_said_to_have_gone_back() -> None:
+    decision = decide(counts(4, done=1, failed=2, late=1) | {"refused": 2})
+    assert isinstance(decision, Finish)
+    assert decision.message == (
+        "3 of 4 devices did not succeed: 2 could not be rendered, 1 took too long."
+    )
+
+
+# --- timers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("timers", "held", "recheck_s"),
+    [
+        ({}, 0, 30.0),
+        ({"lateInS": 12.5}, 0, 12.5),
+        ({"lateInS": 86_400.0}, 0, 30.0),
+        ({"placeInS": 4.0}, 0, 30.0),
+        ({"placeInS": 4.0}, 2, 4.0),
+        ({"placeInS": 0.0, "lateInS": 9.0}, 2, rollout_plan.SOON_S),
+    ],
+)
+def test_it_looks_again_when_a_clock_brings_something_about(
+    timers: Json, held: int, recheck_s: float
+) -> None:
+    progress = counts(5, done=3, held=held) | timers
+    waiting = decide(progress, age_s=1e6, spent={Bind(0, select=True)})
+    assert isinstance(waiting, Wait)
+    assert waiting.recheck_s == recheck_s
+
+
+def test_what_waits_for_its_minute_says_so() -> None:
+    waiting = decide(counts(5, done=3, held=2) | {"placeInS": 4.0}, spent={Bind(0)})
+    assert isinstance(waiting, Wait)
+    assert waiting.message == "3 of 5 devices run the new template, 2 wait for their minute."
 
 
 # --- several batches ----------------------------------------------------------------------------
@@ -249,6 +294,21 @@ def test_the_last_report_of_a_batch_that_had_devices_counts() -> None:
     assert isinstance(decision, Wait)
     assert "less than 90%" in decision.message
     assert "Final implicit batch begins when it is approved." in decision.message
+
+
+def test_what_is_tried_again_may_open_the_gate_that_it_had_closed() -> None:
+    """50 % when the batch ended; 100 % after another try."""
+    status = record("Completed", "Pending", "Pending", successPercentage=50) | {"currentBatch": 1}
+    asked = counts(10, 9, 1, batches=(batch(0, 2, 1, unbound=1),))
+    assert decide(asked, policy=TWO, status=status) == Bind(0 + 1, select=False)
+    spent = {Bind(1, select=False)}
+    going = decide(
+        counts(10, 8, 1, batches=(batch(0, 2, 1),)), policy=TWO, status=status, spent=spent
+    )
+    assert isinstance(going, Wait)
+    assert going.reason == "SuccessThreshold"
+    after = counts(10, 8, 2, batches=(batch(0, 2, 2),))
+    assert decide(after, policy=TWO, status=status) == Bind(1)
 
 
 def test_manual_approval_holds_every_batch_but_the_first() -> None:

@@ -129,17 +129,24 @@ def test_summary(known: DeviceFacts, status: str, info: str) -> None:
         pytest.param(facts(render_needed=True), "OutOfDate", "", id="not rendered yet"),
         pytest.param(facts(rendered_version=0, reported_version=0), "UpToDate", "", id="no spec"),
         pytest.param(
-            facts(managed=True, rendered_template="w.v1", fleet_template="w.v1"),
+            facts(managed=True),
             "UpToDate",
             "",
             id="managed, at the fleet's",
         ),
         pytest.param(
-            facts(managed=True, rendered_template="w.v1", fleet_template="w.v2"),
+            facts(managed=True, behind=True),
             "OutOfDate",
-            "",
+            "waits for its turn",
             id="managed, behind the fleet's",
         ),
+        pytest.param(
+            facts(managed=True, behind=True, reported_version=1, failed_reason="app a: unhealthy"),
+            "OutOfDate",
+            "app a: unhealthy",
+            id="behind, and the one before failed",
+        ),
+        pytest.param(facts(behind=True), "UpToDate", "", id="of no fleet any more"),
         pytest.param(
             facts(spec_os_image="os:2", status=reporting(capabilities={"osMode": "image"})),
             "OutOfDate",
