@@ -45,6 +45,7 @@ def options() -> argparse.ArgumentParser:
     add("--tpm-ca", type=Path, help="directory of certificates of the makers of TPMs")
     add("--auth-providers", type=Path, help="file of AuthProviders, whose users may come")
     add("--encryption-keys", type=Path, help="file of the keys that secrets are encrypted with")
+    add("--metrics-listen", default="", help="HOST:PORT for Prometheus; none unless given")
     add("--audit-log", type=Path, help="file for the audit, as JSON lines")
     add("--audit-days", type=int, default=config.AUDIT_DAYS, help="how long the audit is kept")
     for name, rate in vars(config.DEFAULT_LIMITS).items():
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             auth_providers=given.auth_providers,
             encryption_keys=given.encryption_keys,
             signers=given.signers,
+            metrics_listen=given.metrics_listen,
             audit_log=given.audit_log,
             audit_days=given.audit_days,
             tpm_ca=given.tpm_ca,

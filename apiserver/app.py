@@ -324,6 +324,8 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Server:
         refusals=refusals,
         makers=settings.tpm_makers,
     )
+    if settings.metrics_listen is not None:
+        await _listen_metrics(settings.metrics_listen, store, stack)
     agents, agent_port = await _listen_agents(settings, app, site, stack)
     runners = [user, agents]
     if settings.controllers_socket is not None:
@@ -386,6 +388,20 @@ async def _listen_agents(
         runner, bound = await agentapi.listen(app, host, port, site.agents)
     stack.push_async_callback(runner.cleanup)
     return runner, bound
+
+
+async def _listen_metrics(place: tuple[str, int], store: Store, stack: AsyncExitStack) -> None:
+    # Late: who does not ask for it has no need of its library.
+    from apiserver import metrics
+
+    counted = metrics.Metrics()
+    counted.follow(store)
+    runner = web.AppRunner(metrics.create_app(counted), access_log=None, handle_signals=False)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    with _port_errors("--metrics-listen", *place):
+        await web.TCPSite(runner, *place).start()
+    log.info("metrics served", url=f"http://{place[0]}:{runner.addresses[0][1]}{metrics.PATH}")
 
 
 async def _listen_controllers(path: Path, face: Face, stack: AsyncExitStack) -> web.AppRunner:

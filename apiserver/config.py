@@ -54,7 +54,7 @@ class Settings:
     `providers` are AuthProviders, beside those that are made at run time; `keys` is the file of
     encryption keys; the audit is kept for `audit_days`, and followed into `audit_log` if there is
     such a file; `signers` says who signs certificates, by purpose, where that is not the built-in
-    authority; `tpm_makers` are those of TPMs whose word counts."""
+    authority; `tpm_makers` are those of TPMs whose word counts; metrics are on `metrics_listen`."""
 
     data: Path
     listen: Address
@@ -70,6 +70,7 @@ class Settings:
     providers: tuple[Json, ...] = ()
     signers: Mapping[str, signerfile.Signer] = field(default_factory=dict)
     tpm_makers: Roots = NO_MAKERS
+    metrics_listen: Address | None = None
 
     def server_names(self) -> list[str]:
         """The names and addresses that the server certificate is for."""
@@ -96,6 +97,7 @@ def settings_of(
     audit_log: Path | None = None,
     audit_days: int = AUDIT_DAYS,
     tpm_ca: Path | None = None,
+    metrics_listen: str = "",
     limits: Limits = DEFAULT_LIMITS,
     with_controllers: bool = True,
 ) -> Settings:
@@ -128,6 +130,7 @@ def settings_of(
         providers=_providers(auth_providers) if auth_providers else (),
         signers=_signers(signers) if signers else {},
         tpm_makers=_makers(tpm_ca) if tpm_ca else NO_MAKERS,
+        metrics_listen=address("--metrics-listen", metrics_listen) if metrics_listen else None,
     )
     if settings.listen == settings.agent_listen and settings.listen[1]:
         raise ConfigError("--listen and --agent-listen must differ: users and agents meet apart")

@@ -47,6 +47,7 @@ def run(
     audit_log: Path | None,
     audit_days: int,
     tpm_ca: Path | None,
+    metrics_listen: str,
     limits: dict[str, float],
     sources: Settings,
 ) -> int:
@@ -67,6 +68,7 @@ def run(
             audit_log=audit_log,
             audit_days=audit_days,
             tpm_ca=tpm_ca,
+            metrics_listen=metrics_listen,
             limits=config.Limits(**limits),
         )
         uvloop.run(_serve(settings, sources))

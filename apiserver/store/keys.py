@@ -47,6 +47,7 @@ def unlocked(connection: Connection, file: KeyFile | None, store_uid: str) -> Ke
         assert file is not None, "no file is an empty ring"
         keys = file.make()
     _check(keys, {name: canaries[name] for name in needed}, file, store_uid)
+    keys.canaries = len(needed)
     if keys.first != PLAIN:
         name(connection, keys, store_uid, is_new=not canaries)
     return keys

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,10 @@ NONCE_BYTES = 12
 OVERHEAD_BYTES = NONCE_BYTES + 16
 # The name of no key: what is sealed by it is plain.
 PLAIN = ""
+
+
+# Told after each value: `encrypt` or `decrypt`, the name of the key, seconds, and if it was done.
+Observer = Callable[[str, str, float, bool], None]
 
 
 class Unopenable(StoreUnavailable):
@@ -59,6 +64,9 @@ class Keyring:
     def __init__(self, keys: Sequence[Key] = ()) -> None:
         self._keys = {key.name: key for key in keys}
         self._first = keys[0] if keys else None
+        self.observer: Observer | None = None
+        # How many keys were shown to be the right ones when the database was opened.
+        self.canaries = 0
 
     @property
     def first(self) -> str:
@@ -72,8 +80,11 @@ class Keyring:
         """`value` as it is stored by the key `first`, where `about` says."""
         if self._first is None:
             return value
+        began = time.perf_counter()
         nonce = os.urandom(NONCE_BYTES)
-        return nonce + self._first.cipher.encrypt(nonce, value, about.encode())
+        sealed = nonce + self._first.cipher.encrypt(nonce, value, about.encode())
+        self._tell("encrypt", self._first.name, began, is_done=True)
+        return sealed
 
     def open(self, name: str, sealed: bytes, about: str) -> bytes:
         """What was sealed by the key `name`. Raises Unopenable."""
@@ -85,11 +96,19 @@ class Keyring:
                 f"{about} is encrypted with the key {name}, which this server has not; give it the "
                 "same --encryption-keys as the others"
             )
+        began = time.perf_counter()
         try:
             nonce, rest = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
-            return key.cipher.decrypt(nonce, rest, about.encode())
+            value = key.cipher.decrypt(nonce, rest, about.encode())
+            self._tell("decrypt", name, began, is_done=True)
+            return value
         except (InvalidTag, ValueError) as error:
+            self._tell("decrypt", name, began, is_done=False)
             raise Unopenable(f"{about} can't be decrypted with the key {name}") from error
+
+    def _tell(self, operation: str, key: str, began: float, *, is_done: bool) -> None:
+        if self.observer is not None:
+            self.observer(operation, key, time.perf_counter() - began, is_done)
 
     # --- objects --------------------------------------------------------------------------
 

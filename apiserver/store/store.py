@@ -18,7 +18,7 @@ from apiserver.store.contents import Documents
 from apiserver.store.database import Database, StoreUnavailable
 from apiserver.store.hub import Hub
 from apiserver.store.keyfile import KeyFile
-from apiserver.store.sealing import Keyring
+from apiserver.store.sealing import Keyring, Observer
 from apiserver.store.sequencer import Sequencer
 from apiserver.store.snapshot import Snapshot, Transaction
 from apiserver.store.sqlite import SqliteDatabase
@@ -151,6 +151,12 @@ class Store:
             with suppress(asyncio.CancelledError):
                 await self._follower
         await self.database.close()
+
+    def observe_keys(self, observer: Observer) -> tuple[str, int]:
+        """Have it told of each value that is sealed or opened from now on. The name of the key that
+        writes, empty for none, and how many keys were found to be the right ones at the start."""
+        self._keys.observer = observer
+        return self._keys.first, self._keys.canaries
 
     def _begin(self, connection: Connection) -> Transaction:
         return Transaction(

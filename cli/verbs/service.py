@@ -31,6 +31,9 @@ def up(
     signers: Annotated[
         Path | None, typer.Option(help="File that says who signs certificates, if not we.")
     ] = None,
+    metrics_listen: Annotated[
+        str, typer.Option(help="HOST:PORT for Prometheus; none unless given.")
+    ] = "",
     audit_log: Annotated[
         Path | None, typer.Option(help="File for the audit, as JSON lines.")
     ] = None,
@@ -74,6 +77,7 @@ def up(
             auth_providers=auth_providers,
             encryption_keys=encryption_keys,
             signers=signers,
+            metrics_listen=metrics_listen,
             audit_log=audit_log,
             audit_days=audit_days,
             tpm_ca=tpm_ca,
