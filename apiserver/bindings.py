@@ -172,7 +172,7 @@ def spec_valid(
 def rendered_to(tx: Transaction, row: Mapping[str, Any], found: str, body: bytes) -> dict[str, Any]:
     """Columns of a device that has been rendered to `body`, whose digest is `found`."""
     columns = spec_valid(tx, row, "True", "Valid", "")
-    columns |= {"render_needed": 0, "render_error": None}
+    columns |= {"render_needed": 0, "render_error": None, "waits_for": None}
     if found != row["rendered_digest"]:
         tx.put_contents({found: body})
         columns |= {

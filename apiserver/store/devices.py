@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from apiserver.store.contents import Documents
 from apiserver.store.objects import dumps
 from apiserver.store.prepared import Prepared
 from apiserver.store.tables import DEVICE, DEVICE_LABEL, PRESENCE
-from resources import overrides, pause, summary
+from resources import conditions, overrides, pause, summary
 from resources.kind import Json, Kind
 from resources.selectors import FieldSelector, LabelSelector
 
@@ -117,21 +118,21 @@ def _field_text(column: str, value: Any) -> str | None:
 
 def conditions_for(fields: FieldSelector) -> list[Any]:
     """SQL for a field selector. Booleans compare as 0 and 1, so that their index serves."""
-    conditions: list[Any] = []
+    clauses: list[Any] = []
     texts: list[Any] = []
     for requirement in fields.requirements:
         column = FIELDS[requirement.key]
         if column == "owner" and requirement.operator in ("=", "in") and all(requirement.values):
             # Only fleets own devices; so the index of fleets serves.
             fleets = [v.removeprefix(_FLEET) for v in requirement.values if v.startswith(_FLEET)]
-            conditions.append(DEVICE.c.fleet.in_(fleets))
+            clauses.append(DEVICE.c.fleet.in_(fleets))
         if column not in _BOOLEANS:
             texts.append(requirement)
             continue
         wanted = [value for value, text in ((1, "true"), (0, "false")) if requirement.holds(text)]
-        conditions.append(DEVICE.c[column].in_(wanted))
+        clauses.append(DEVICE.c[column].in_(wanted))
     by_path = {path: DEVICE.c[column] for path, column in FIELDS.items()}
-    return conditions + selecting.by_fields(by_path, FieldSelector(tuple(texts)))
+    return clauses + selecting.by_fields(by_path, FieldSelector(tuple(texts)))
 
 
 def short_template(name: str | None) -> str | None:
@@ -198,7 +199,7 @@ def status_of(row: Row, said: Json | None = None) -> Json:
     concludes laid over it."""
     status: Json = dict(orjson.loads(row["agent_status"]) if said is None else said)
     theirs = [c for c in status.get("conditions") or () if isinstance(c, dict)]
-    own = orjson.loads(row["conditions"])
+    own = _own_conditions(row)
     overridden = {condition["type"] for condition in own}
     status["conditions"] = [c for c in theirs if c.get("type") not in overridden] + own
     status["summary"] = {"status": row["summary_status"], "info": row["summary_info"]}
@@ -211,6 +212,18 @@ def status_of(row: Row, said: Json | None = None) -> Json:
     if row["lifecycle_info"]:
         status["lifecycle"]["info"] = row["lifecycle_info"]
     return status
+
+
+def _own_conditions(row: Row) -> list[Json]:
+    """The service's own. That something from outside cannot be had is told by its device, but not
+    written into each: ten thousand may need the same."""
+    own: list[Json] = orjson.loads(row["conditions"])
+    if not (row["render_error"] and row["waits_for"]):
+        return own
+    since = datetime.fromtimestamp(row["bound_at"] or 0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return conditions.set_condition(
+        own, "SpecValid", conditions.FALSE, "Invalid", row["render_error"], since
+    )
 
 
 def running(row: Row, version: int) -> str:

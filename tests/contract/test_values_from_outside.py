@@ -235,6 +235,9 @@ async def test_what_cannot_be_had_is_told_by_those_who_need_it_and_mended_by_its
         updated = device["status"]["updated"]
         assert updated["status"] == "OutOfDate"
         assert cause in updated["info"]
+        valid = await rig.condition("SpecValid", "Device", name)
+        assert (valid["status"], valid["reason"]) == ("False", "Invalid")
+        assert valid["message"].startswith(cause)
     assert 'no label "site"' in await info(rig, "d04")
     progress = await rig.client.progress("default", "web", "web.v1-1")
     assert [progress[key] for key in ("rendered", "failed", "unbound")] == [2, 3, 0]
@@ -251,6 +254,7 @@ async def test_what_cannot_be_had_is_told_by_those_who_need_it_and_mended_by_its
     assert await rig.names() == [version["metadata"]["name"]], "without a new version"
     device = await rig.get("Device", "d01")
     assert devices.ROLLOUT_ERROR not in device["metadata"]["annotations"]
+    assert (await rig.condition("SpecValid", "Device", "d01"))["status"] == "True"
 
 
 async def test_a_server_that_does_not_answer_fails_nobody(stored: Rig, files: FileServer) -> None:
