@@ -24,7 +24,7 @@ from sqlalchemy import (
     update,
 )
 
-from apiserver.store import selecting, stirring
+from apiserver.store import rewriting, selecting, stirring
 from apiserver.store.contents import Documents
 from apiserver.store.objects import dumps
 from apiserver.store.prepared import Prepared
@@ -388,11 +388,12 @@ def save_all(tx: Transaction, changed: Iterable[tuple[Row, Mapping[str, Any]]]) 
             continue
         assert "labels" not in moved, "they have rows of their own"
         row["resource_version"] = tx.next_version()
-        by_columns.setdefault(moved, []).append(row | {"of_uid": row["uid"]})
+        by_columns.setdefault(moved, []).append(row)
         _tell(tx, old, row, moved)
         written.append(row)
     for moved, rows in by_columns.items():
-        _update_of(moved).run_many(tx.connection, rows)
+        columns = (*moved, "resource_version")
+        rewriting.rewrite(tx.connection, tx.dialect, columns, rows)
     return written
 
 
