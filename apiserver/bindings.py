@@ -23,6 +23,7 @@ from apiserver.store import (
 )
 from resources import (
     conditions,
+    device,
     digest,
     manifest,
     overrides,
@@ -198,6 +199,7 @@ def update_device(tx: Transaction, row: Mapping[str, Any], old: Json, new: Json)
                 f"the device is owned by fleet {row['fleet']}, which writes its spec; change the "
                 "fleet's template, or the device's labels",
             )
+        _check_os_mode(row, old, new)
         changes |= _spec_columns(tx, new.get("spec") or {})
         changes |= overriding.pruned(row, overrides.names_of(new.get("spec") or {}))
         changes["generation"] = row["generation"] + 1
@@ -214,6 +216,13 @@ def update_device(tx: Transaction, row: Mapping[str, Any], old: Json, new: Json)
     if not (respecified or relabelled):
         return saved
     return settle(tx, saved, new.get("spec") or {})
+
+
+def _check_os_mode(row: Mapping[str, Any], old: Json, new: Json) -> None:
+    specs = (document.get("spec") or {} for document in (old, new))
+    if complaints := list(device.check_os_mode(row["os_mode"], *specs)):
+        kind = registry.by_kind("Device")
+        raise errors.unprocessable(kind, row["name"], Invalid(complaints))
 
 
 def empty_status() -> Json:

@@ -66,7 +66,7 @@ class Storing:
         name = ready["metadata"]["name"]
         if tx.get(kind, namespace, name) is not None:
             raise errors.already_exists(kind, name)
-        ready = _with_wishes(kind, vouching.mark(caller, kind, None, ready), None)
+        ready = _with_own_notes(kind, vouching.mark(caller, kind, None, ready), None)
         rivals.guard(tx, kind, None, ready)
         keeping.claim(tx, caller, kind, document, None, ready)
         ready = owning.created(kind, ready, options, tx.timestamp)
@@ -92,7 +92,7 @@ class Storing:
 
     def update(self, tx: Transaction, caller: Caller, kind: Kind, old: Json, new: Json) -> Json:
         """Store a change that `strategy.for_update` has made ready, and what follows from it."""
-        new = _with_wishes(kind, vouching.mark(caller, kind, old, new), old)
+        new = _with_own_notes(kind, vouching.mark(caller, kind, old, new), old)
         rivals.guard(tx, kind, old, new)
         metadata = new["metadata"]
         keeping.guard_change(tx, caller, kind, old, new)
@@ -204,17 +204,20 @@ class Storing:
         return tx.insert(kind, ready)
 
 
-def _with_wishes(kind: Kind, new: Json, old: Json | None) -> Json:
-    """What is asked of a fleet's applications is the service's to say (`acting`)."""
+_FLEETS_OWN = (devices.FLEETS_OVERRIDES, devices.TEMPLATE_VERSION)
+
+
+def _with_own_notes(kind: Kind, new: Json, old: Json | None) -> Json:
+    """A fleet whose newest version, and what is asked of its applications (`acting`), are as the
+    service has noted them: whoever writes the fleet neither makes them up nor takes them away."""
     if kind.kind != "Fleet":
         return new
-    key = devices.FLEETS_OVERRIDES
     kept = ((old or {}).get("metadata") or {}).get("annotations") or {}
     said = new["metadata"].get("annotations") or {}
-    if said.get(key) == kept.get(key):
+    own = {key: kept[key] for key in _FLEETS_OWN if key in kept}
+    if {key: said[key] for key in _FLEETS_OWN if key in said} == own:
         return new
-    annotations = {k: v for k, v in said.items() if k != key}
-    annotations |= {key: kept[key]} if key in kept else {}
+    annotations = {key: value for key, value in said.items() if key not in _FLEETS_OWN} | own
     return new | {"metadata": new["metadata"] | {"annotations": annotations}}
 
 

@@ -215,6 +215,18 @@ def _check_os(os: Json, path: str, templated: bool) -> Complaints:
     yield from applications.check_catalog_item(os, path)
 
 
+def check_os_mode(mode: str, old: Json, new: Json) -> Complaints:
+    """A device whose OS is kept up by packages can't be given an image; one that has a target
+    already, from before it said so, may keep it or lose it."""
+    wanted = mapping(new, "os")
+    if mode != "package" or wanted == mapping(old, "os"):
+        return
+    for key in ("image", "catalogItemRef"):
+        if wanted.get(key):
+            detail = "the device keeps its OS up by packages, and can't boot an image; remove it"
+            yield FieldError(f"spec.os.{key}", FORBIDDEN, detail)
+
+
 def _check_monitors(spec: Json, path: str) -> Complaints:
     types = Unique("type")
     for index, monitor in items(spec, "resources"):

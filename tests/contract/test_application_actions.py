@@ -191,6 +191,7 @@ async def test_a_fleets_application_is_stopped_on_all_of_its_devices_and_on_who_
         await service.operations.update(PERSON, FLEET, "default", "pumps", fleet, WriteOptions())
         kept = await service.operations.get(PERSON, FLEET, "default", "pumps")
         assert devices.FLEETS_OVERRIDES in kept["metadata"]["annotations"]
+        assert kept["metadata"]["annotations"][devices.TEMPLATE_VERSION] == "v2"
 
         # What is bound without an application takes a device's own wishes for it along.
         await bound(service, 3, {"applications": [app("web")]})

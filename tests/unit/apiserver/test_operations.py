@@ -172,6 +172,20 @@ async def test_a_report_is_stored_as_it_came_and_concluded_from(operations: Oper
     assert [d["metadata"]["name"] for d in page.items] == ["d1"]
 
 
+async def test_a_device_kept_up_by_packages_is_refused_an_image(operations: Operations) -> None:
+    await create(operations, DEVICE, device("d1"))
+    status = {"capabilities": {"osMode": "package"}, "config": {"renderedVersion": "1"}}
+    await operations.store.write(
+        lambda tx: devices.put_agent_status(tx, DEVICE, "default", "d1", status)
+    )
+
+    def with_image(old: Json) -> Json:
+        return old | {"spec": {"os": {"image": "quay.io/x/os:1"}}}
+
+    with pytest.raises(errors.Unprocessable, match=r"spec\.os\.image"):
+        await operations.patch(ADMIN, DEVICE, "default", "d1", with_image, WriteOptions())
+
+
 async def test_counters_agree_with_a_recount(operations: Operations) -> None:
     stored = await create(operations, FLEET, fleet())
     for n in range(6):

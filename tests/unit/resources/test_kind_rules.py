@@ -1,4 +1,4 @@
-"""Rules of the kinds that have few of them: repositories, syncs, certificates, events."""
+"""Rules that are few: repositories, syncs, certificates, events, devices kept up by packages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import ValidationError
 
-from resources import event, pem, repository, resourcesync
+from resources import device, event, pem, repository, resourcesync
 from resources.errors import Invalid
 from resources.kind import Json
 from tests.contract.data.wrong_documents import PEM
@@ -153,3 +153,29 @@ class TestEvent:
     def test_wrong(self, change: Json) -> None:
         with pytest.raises(ValidationError):
             event.Event.model_validate(self.EVENT | change)
+
+
+IMAGE, OTHER, ITEM = (
+    {"image": "quay.io/x/os:1"},
+    {"image": "quay.io/x/os:2"},
+    {"catalogItemRef": {"item": "x"}},
+)
+
+
+@pytest.mark.parametrize(
+    ("mode", "old", "new", "complaints"),
+    [
+        pytest.param("image", {}, IMAGE, 0, id="a device that boots images"),
+        pytest.param("unknown", {}, IMAGE, 0, id="one that has not said"),
+        pytest.param("package", {}, IMAGE, 1, id="newly set"),
+        pytest.param("package", {}, ITEM, 1, id="by catalog"),
+        pytest.param("package", IMAGE, OTHER, 1, id="another one"),
+        pytest.param("package", IMAGE, IMAGE, 0, id="kept"),
+        pytest.param("package", IMAGE, {}, 0, id="cleared"),
+    ],
+)
+def test_a_device_kept_up_by_packages_is_given_no_image(
+    mode: str, old: Json, new: Json, complaints: int
+) -> None:
+    specs = ({"os": os} if os else {} for os in (old, new))
+    assert len(list(device.check_os_mode(mode, *specs))) == complaints
