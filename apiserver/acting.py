@@ -18,7 +18,7 @@ from apiserver.auth.identity import Caller
 from apiserver.builtins import telling
 from apiserver.operations import Operations
 from apiserver.store import Store, Transaction, devices, overriding, sets
-from resources import overrides
+from resources import overrides, pause
 from resources.kind import Json, Kind
 from resources.registry import DEVICE, FLEET
 
@@ -79,7 +79,8 @@ def _on_device(operations: Operations, tx: Transaction, wish: _Wish) -> Json:
     if row["decommissioning"]:
         raise _refusal(wish, "it is being decommissioned")
     if row["pause"]:
-        raise _refusal(wish, "it is left alone since the service was restored; resume it first")
+        until = "resume it first" if pause.is_conflict(row["pause"]) else "it has not called since"
+        raise _refusal(wish, f"it is left alone after the service was restored; {until}")
     _check_there(wish, old["spec"])
     own, fleets = devices.layers(row)
     own = overrides.pruned(own, overrides.names_of(old["spec"]))

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     except (StoreLocked, StoreTooNew, StoreUnavailable, BadKeys) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{awaited} devices are awaited; start the service")
+    print(f"{_awaited(awaited)}; start the service")
     return 0
 
 
@@ -79,8 +79,12 @@ async def declare(operations: Operations) -> int:
 
     def restored(tx: Transaction) -> int:
         awaited = restoring.mark(tx)
-        message = f"The database was restored from a backup; {awaited} devices are awaited."
+        message = f"The database was restored from a backup; {_awaited(awaited)}."
         telling.tell(operations, tx, _CALLER, telling.system("database"), REASON, message)
         return awaited
 
     return await operations.store.write(restored)
+
+
+def _awaited(number: int) -> str:
+    return "1 device is awaited" if number == 1 else f"{number} devices are awaited"

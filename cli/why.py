@@ -21,7 +21,8 @@ def reasons(document: Json) -> list[str]:
 
 def _device(document: Json, status: Json) -> Iterator[str]:
     summary = status.get("summary") or {}
-    if summary.get("status") in ("AwaitingReconnect", "ConflictPaused"):
+    # Of one that is awaited the rest says so.
+    if summary.get("status") == "ConflictPaused":
         yield str(summary.get("info") or summary["status"])
     updated = status.get("updated") or {}
     if updated.get("status") not in (None, "", "UpToDate"):
