@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import re
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,15 @@ import jwt
 import pytest
 
 from apiserver.auth import tokens
+from apiserver.auth.claims import SKEW_S
 from tests.conformance.conftest import Kubectl, binaries, fleet, namespace_manifest
 from tests.e2e import processes
 from tests.fakes import apiserver_process, identity
 from tests.fakes.apiserver_process import Process
-from tests.fakes.logins import OAuth2Logins, OidcLogins
+from tests.fakes.logins import OAuth2Logins, OidcLogins, renewed
 from tests.fakes.people import HOMEPORT, Person, Site, auth_provider, refused
+
+WATCHED_S = 12
 
 pytestmark = pytest.mark.skipif(
     bool(identity.cannot_run()), reason=f"identity provider: {identity.cannot_run()}"
@@ -118,6 +123,22 @@ def test_a_provider_that_is_switched_off_lets_nobody_in(site: Site) -> None:
     processes.until(
         lambda: ann.kubectl("get", "fleets").returncode == 0, "let in", timeout_s=tokens.LOOK_S + 5
     )
+
+
+def test_kubectls_watch_ends_with_its_token(site: Site) -> None:
+    """With a token alone, for a login would renew it: as at a timeout kubectl ends without a word,
+    and is refused when it comes again."""
+    ann = site.logged_in("ann")
+    # A few seconds of life, and what clocks may differ by.
+    site.provider.set_ttl(WATCHED_S - int(SKEW_S))
+    token = renewed(ann)["id_token"]
+    ends = jwt.decode(token, options={"verify_signature": False})["exp"] + SKEW_S
+    address = ("--server", ann.server.url, "--certificate-authority", str(ann.authority()))
+    fleets = (*address, "--token", token, "--kubeconfig", os.devnull, "get", "fleets")
+    watched = ann.kubectl(*fleets, "-n", site.ours, "--watch")
+    assert (watched.returncode, watched.stdout, watched.stderr) == (0, "", "")
+    assert time.time() >= ends
+    refused(ann.kubectl(*fleets, "-n", site.ours), "logged in to the server")
 
 
 def of_nobody(size: int) -> str:
