@@ -71,6 +71,8 @@ class Reconciler:
         self._gathering = Gathering(where, made, self._course, self._teller, service_reachable)
         self._is_begun = False
         self._is_over = False
+        # When it did something last; for who looks whether it hangs.
+        self.moved_at = where.monotonic()
         self._stop: Stop | None = None
         mailbox.on_offer = where.wake
 
@@ -88,6 +90,7 @@ class Reconciler:
 
     def run_once(self) -> float:
         """One pass; the seconds to rest before the next."""
+        self.moved_at = self._world.monotonic()
         if self._is_over:
             return self._settings.repair_interval_s
         try:
@@ -291,6 +294,7 @@ class Reconciler:
 
     def _perform(self, step: planner.Step, spec: specs.Spec) -> None:
         words = planner.words(step)
+        self.moved_at = self._world.monotonic()
         self._journal.append(journal.intent(words))
         log.info("step %s", words)
         try:

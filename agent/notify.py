@@ -2,7 +2,8 @@
 
 READY comes before the network does: a first boot without a network must not run into the start
 timeout. Afterwards the socket's name is taken out of the environment, so that no child of ours
-speaks in our name.
+speaks in our name. Where the unit has a `WatchdogSec`, whoever waits for us wants to hear `ALIVE`
+before it is over.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ TIMEOUT_S = 10.0
 VARIABLE = "NOTIFY_SOCKET"
 READY = "READY=1"
 STOPPING = "STOPPING=1"
+ALIVE = "WATCHDOG=1"
+WATCHDOG = "WATCHDOG_USEC"
 
 
 class Notifier:
     def __init__(self, environ: MutableMapping[str, str] | None = None) -> None:
         environ = os.environ if environ is None else environ
         self._address = environ.pop(VARIABLE, "")
+        patience_us = environ.pop(WATCHDOG, "")
+        self.watchdog_s = int(patience_us) / 1e6 if patience_us.isdigit() else 0.0
 
     def tell(self, *messages: str) -> None:
         """Best effort: a systemd that does not listen is no reason not to work."""

@@ -25,7 +25,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import FrameType
 
 from agent import (
@@ -39,6 +39,7 @@ from agent import (
     holddoor,
     identity,
     instruments,
+    lives,
     monitors,
     notify,
     osimage,
@@ -58,6 +59,11 @@ from agent.settings import LoopSettings
 log = logging.getLogger("agent")
 
 STOP_S = 4.0
+# NB race: a signal that comes just before the main thread begins to wait is heard after that.
+LOOK_S = 5.0
+# Writing a system may take an hour, a report by nine addresses nine minutes; twice that is a hang.
+LOOP_PATIENCE_S = 7200.0
+REPORT_PATIENCE_S = 1200.0
 # A loop that cannot read its disk must not keep the device from being seen.
 HEAD_START_S = 3.0
 HEAD_START_STEP_S = 0.05
@@ -88,6 +94,7 @@ class Process:
         self._nudge = threading.Event()
         self._notifier = notify.Notifier()
         self._mailbox = Mailbox()
+        self._lives = lives.Lives(where, f"{settings.data_dir}/homeport")
         self._memory = remembering.Memory(where, settings)
         self._identity = identity.Identity(where, settings, remembered=self._memory.service)
         self._identity.routes.on_other = self._warn
@@ -115,12 +122,19 @@ class Process:
         )
         self._world.mkdir(self._settings.data_dir)
         with self._only_one():
-            self._identity.open()
+            self._lives.begin()
+            self._warn()
+            try:
+                self._identity.open()
+            except errors.Fatal as error:
+                self._lives.end(str(error))
+                raise
             self._compose()
             self._notifier.tell(notify.READY, "STATUS=Starting")
             self._catch_signals()
             threads = [self._thread(*pair) for pair in self._bodies()]
             failure = self._wait()
+            self._lives.end(failure)
             self._end(threads)
         if failure:
             log.critical("agent ends: %s", failure)
@@ -232,12 +246,37 @@ class Process:
     def _wait(self) -> str:
         """Empty = asked to stop, else what failed."""
         while True:
-            event = self._events.get()
+            try:
+                event = self._events.get(timeout=self._look_s())
+            except Empty:
+                self._look_after()
+                continue
             if event == STOP:
                 return ""
             if event != RELOAD:
                 return event
             self._reload()
+
+    def _look_s(self) -> float:
+        """Thrice within systemd's patience, where it has one."""
+        return min(LOOK_S, self._notifier.watchdog_s / 3 or LOOK_S)
+
+    def _look_after(self) -> None:
+        """Tells systemd that we live, for as long as no thread hangs; who hangs is restarted."""
+        now = self._world.monotonic()
+        stuck = [
+            name
+            for name, moved_at, patience_s in (
+                ("loop", self._loop.moved_at, LOOP_PATIENCE_S),
+                ("report", self._report.looked_at, REPORT_PATIENCE_S),
+            )
+            if now - moved_at > patience_s
+        ]
+        if stuck:
+            log.critical("threads hang: %s", ", ".join(stuck))
+        else:
+            self._notifier.tell(notify.ALIVE)
+        self._warn()
 
     def _reload(self) -> None:
         """Log level, system information, pace, warnings; the rest waits for a restart."""
@@ -297,6 +336,8 @@ class Process:
     def _warn(self) -> None:
         """Told in the summary for as long as it is so."""
         warnings = list(self._settings.warnings)
+        if words := self._lives.trouble():
+            warnings.append(words)
         ways = self._identity.routes
         if ways.is_astray:
             warnings.append(
@@ -304,7 +345,8 @@ class Process:
                 f"{ways.current.server}, as it was configured before"
             )
         for words in warnings:
-            log.warning("configuration: %s", words)
+            if words not in self._facts.warnings:
+                log.warning("%s", words)
         self._facts.warnings = tuple(warnings)
 
     def _enrolled(self) -> None:

@@ -212,6 +212,8 @@ class Reporting:
         self._is_wanted = False
         self._failures = 0
         self._is_stale = True
+        # When it looked last; for who looks whether it hangs.
+        self.looked_at = where.monotonic()
         # What is told is decided and told by one thread at a time.
         self._telling = threading.Lock()
         self.client = who.caller()
@@ -243,7 +245,7 @@ class Reporting:
         due_at = self._world.monotonic() + self._world.random() * self._jitter_s
         gathered_at = retry_at = 0.0
         while not is_stopping():
-            now = self._world.monotonic()
+            now = self.looked_at = self._world.monotonic()
             if self._is_stale or now >= due_at:
                 self._is_stale = False
                 self._measured = self._facts.refresh()

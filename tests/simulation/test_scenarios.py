@@ -355,3 +355,19 @@ def test_a_certificate_is_renewed_wherever_that_is_cut_off(
     with capsys.disabled():
         how = "after its end" if is_away else "in time"
         print(f"\n[simulated] renewal {how}: cut off at {count} effects, {3 * count} points")
+
+
+def test_what_this_agent_does_not_know_of_a_specification_is_kept_as_it_came() -> None:
+    """Another agent may read it after this one."""
+    device = settled()
+    latest = document(2, [{**V2_FILES[0], "tomorrow": {"a": [1]}}], [{**WEB1, "novel": True}])
+    latest |= {"future": {"x": None}}
+    latest["metadata"]["annotations"]["unheard/of"] = "kept"
+    latest["spec"]["invented"] = [{"b": 2}]
+    device.publish(latest)
+    device.live(device.world.elapsed_s + DAY_S)
+    device.world.power_cut()
+    device.live(device.world.elapsed_s + DAY_S)
+    for name in ("current.json", "desired.json"):
+        stored = json.loads(device.world.read(f"{DATA}/{name}") or b"{}")
+        assert stored == device.service.devices[device.name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -226,3 +227,34 @@ def test_a_metered_device_asks_once_an_interval_and_when_its_configuration_is_re
     agent.until(lambda: len(service.seen("GET", f"/devices/{name}/rendered")) > polls)
     agent.signal(signal.SIGTERM)
     assert agent.wait() == 0
+
+
+def test_systemd_hears_that_the_agent_does_not_hang(agent: Agent, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(str(tmp_path / "notify"))
+        heard.settimeout(PATIENCE_S)
+        agent.start(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="900000")
+        messages = b""
+        while messages.count(b"WATCHDOG=1\n") < 2:
+            messages += heard.recv(1000)
+        assert messages.index(b"READY=1") < messages.index(b"WATCHDOG=1")
+
+
+def test_an_agent_that_dies_again_and_again_says_so(agent: Agent) -> None:
+    service = agent.rig.service
+    agent.start()
+    agent.until(lambda: service.enrollments)
+    (name,) = service.enrollments
+    service.approve(name)
+    agent.until(reported(agent, "1"))
+    lives = agent.rig.world.path("/var/lib/flightctl/homeport/lives.json")
+    for _ in range(3):
+        before = lives.read_text()
+        agent.signal(signal.SIGKILL)
+        agent.wait()
+        agent.start()
+        agent.until(lambda before=before: lives.read_text() != before)
+    agent.until(
+        lambda: "ended unasked" in service.statuses[-1]["status"]["summary"].get("info", "")
+    )
+    assert service.statuses[-1]["status"]["summary"]["status"] == "Degraded"
