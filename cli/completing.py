@@ -59,6 +59,22 @@ def fleets(ctx: typer.Context, incomplete: str) -> list[str]:
     return _answers(ctx, lambda reach: _beginning(_names(reach, "fleet"), incomplete))
 
 
+def applications(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Those of the device or the fleet that was named before."""
+    # An option whose value is being typed keeps the words before it from being taken.
+    where = str(ctx.params.get("where") or next(iter(ctx.args), ""))
+
+    def answer(reach: Reach) -> Iterable[str]:
+        from cli import targets
+
+        (target,) = targets.parse(reach.kinds, [where], reach.namespace)
+        spec = reach.client.ask("GET", target.path()).get("spec") or {}
+        spec = (spec.get("template") or {}).get("spec") or spec
+        return _beginning((one.get("name") or "" for one in spec["applications"]), incomplete)
+
+    return _answers(ctx, answer)
+
+
 def namespaces(ctx: typer.Context, incomplete: str) -> list[str]:
     return _answers(ctx, lambda reach: _beginning(_names(reach, "namespace"), incomplete))
 

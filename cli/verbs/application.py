@@ -22,7 +22,10 @@ OfDevice = Annotated[
     str,
     typer.Argument(metavar="device/NAME", help="A device.", autocompletion=completing.targets),
 ]
-Name = Annotated[str, typer.Option("--name", help="Name of the application.")]
+Name = Annotated[
+    str,
+    typer.Option("--name", help="Name of the application.", autocompletion=completing.applications),
+]
 
 app = typer.Typer(
     cls=Verbs,

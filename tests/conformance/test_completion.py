@@ -17,6 +17,16 @@ BIN = Path(sys.executable).parent
 TIMEOUT_S = 50
 TRIES = 3
 NAMES = "homeport get fleets -n tab harbour-"
+APPLICATION = "homeport app stop -n tab device/gate --name w"
+GATE = """
+apiVersion: flightctl.io/v1beta1
+kind: Device
+metadata: {name: gate}
+spec:
+  applications:
+  - {name: web, appType: container, image: "quay.io/acme/web:1"}
+  - {name: log, appType: container, image: "quay.io/acme/log:1"}
+"""
 FLEETS = ["harbour-east", "harbour-west"]
 
 # Each prints what its completion offers for the words of $LINE, a line each.
@@ -62,7 +72,7 @@ def kubeconfig(server: apiserver_process.Process) -> Path:
 
     homeport("apply", "-f", "-", stdin=namespace_manifest("tab"))
     both = fleet("harbour-east") + "---" + fleet("harbour-west")
-    homeport("-n", "tab", "apply", "-f", "-", stdin=both)
+    homeport("-n", "tab", "apply", "-f", "-", stdin=f"{both}---{GATE}")
     return server.kubeconfig
 
 
@@ -73,6 +83,7 @@ def kubeconfig(server: apiserver_process.Process) -> Path:
         pytest.param("bash", "homeport de", ["delete", "describe"], "apply", id="bash: verbs"),
         pytest.param("bash", "homeport get fl", ["fleets"], "devices", id="bash: kinds"),
         pytest.param("bash", NAMES, FLEETS, "fleets-", id="bash: names"),
+        pytest.param("bash", APPLICATION, ["web"], "log", id="bash: applications"),
         pytest.param("fish", NAMES, FLEETS, "fleets-", id="fish: names"),
         pytest.param("zsh", NAMES, FLEETS, "fleets-", id="zsh: names"),
     ],
