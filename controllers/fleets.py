@@ -63,7 +63,8 @@ async def reconcile(
         passing = isinstance(problem, Unfrozen) and problem.is_passing
         said = str(problem)
         await _tell(client, fleet, valid=said, passing=passing, rollout=under_way, now=now())
-        return Look(follows=isinstance(problem, Unfrozen))
+        wants = attempts.brings(under_way) if under_way else ""
+        return Look(follows=isinstance(problem, Unfrozen), wants=wants)
     moved = values.Moved()
     if version is not None and versions.is_same(template, inputs, version):
         moved = await values.moved(client, fleet, version, freezer=freezer)
@@ -92,7 +93,8 @@ async def reconcile(
     await _tell(client, fleet, valid="", rollout=rollout, inputs=fresh, now=now())
     current = rollout["metadata"]["name"]
     behind = [r["metadata"]["name"] for r in rollouts if _is_left_behind(r, current)]
-    return Look(behind, follows, target if references.are_open(template) else "")
+    may_lack = references.are_open(template) or attempts.brings(rollout) != target
+    return Look(behind, follows, attempts.brings(rollout) if may_lack else "")
 
 
 async def _frozen(

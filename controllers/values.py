@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client
 from controllers.freezing import Freezer, Kept
 from controllers.pinning import Pins
 from controllers.sources import Unusable
-from resources import references, rollout_plan
+from resources import attempts, references
 from resources.references import Reference
 
 Json = dict[str, Any]
@@ -56,7 +56,8 @@ class Look:
 
 
 async def fetch(client: Client, namespace: str, name: str, *, freezer: Freezer) -> Look:
-    """Fetch what devices miss of the template version `name`, if it is its fleet's newest."""
+    """Fetch what devices miss of the template version `name`, if that is what its fleet's current
+    rollout brings."""
     version = await client.get(FLIGHTCTL, namespace, "templateversions", name)
     template = versions.template_of(version or {})
     if version is None or not references.are_open(template):
@@ -64,7 +65,9 @@ async def fetch(client: Client, namespace: str, name: str, *, freezer: Freezer) 
     owner = version["spec"]["fleet"]
     fleet = await client.get(FLIGHTCTL, namespace, "fleets", owner)
     heads = await client.heads(FLIGHTCTL, namespace, "templateversions", f"spec.fleet={owner}")
-    if fleet is None or versions.newest(heads) != name:
+    rollouts = await client.list_in(HOMEPORT, namespace, "rollouts", f"spec.target.fleet={owner}")
+    rollout = attempts.current(rollouts, versions.newest(heads))
+    if fleet is None or rollout is None or attempts.brings(rollout) != name:
         return Look()
     fetching = _Fetching(freezer, namespace, template, pinning.pins_of(fleet), _pins(version))
     left = changed = 0
@@ -85,8 +88,9 @@ async def fetch(client: Client, namespace: str, name: str, *, freezer: Freezer) 
     if not changed:
         return Look(left > 0)
     log.info("values fetched", version=name, changed=changed, missing=left)
-    rollouts = await client.list_in(HOMEPORT, namespace, "rollouts", f"spec.target.fleet={owner}")
-    return Look(left > 0, changed, _waiting(rollouts, name))
+    return Look(
+        left > 0, changed, () if attempts.has_ended(rollout) else [attempts.name_of(rollout)]
+    )
 
 
 async def _settled(
@@ -99,16 +103,6 @@ async def _settled(
             # Swept while we were busy elsewhere; the next attempt sends all of it again.
             freezer.forget()
         raise
-
-
-def _waiting(rollouts: Iterable[Json], version: str) -> list[str]:
-    """Those under way that bring the version."""
-    return [
-        rollout["metadata"]["name"]
-        for rollout in rollouts
-        if rollout["spec"]["target"]["templateVersion"] == version
-        and (rollout.get("status") or {}).get("phase") not in rollout_plan.ENDED
-    ]
 
 
 def _pins(version: Json) -> dict[tuple[str, str], str]:

@@ -66,6 +66,6 @@ async def _bind_fleet(client: Client, namespace: str, fleet: str, wants: Wants) 
             raise
         log.info("backlog left", fleet=fleet, reason=error.message)
         return
-    if target and answer.get("waiting"):
-        wants(target)
+    if answer.get("waiting"):
+        wants(attempts.brings(rollout))
     log.info("backlog bound", fleet=fleet, bound=answer["bound"], remaining=answer["remaining"])

@@ -443,6 +443,41 @@ async def test_secrets_of_single_devices_have_keyed_digests(rig: Rig, cluster: C
     assert await rig.contents("d00") == {"/etc/d00/token": b"rotated"}
 
 
+async def test_what_was_taken_back_to_is_fetched_for_and_nothing_else_is(
+    rig: Rig, files: FileServer
+) -> None:
+    """A fleet whose newest version was reverted, and one whose template is wrong just now."""
+    await rig.create("Repository", "files", files.spec())
+    files.files |= {f"/{name}": name.encode() for name in ("a", "c", "v2-a")}
+    await fill(rig, ["a", "a"], config=[from_http()])
+    await settled(rig)
+    await rig.come_to_rest()
+    await rig.look(0.0)
+    assert (await rig.get("Rollout", "web.v1-1"))["status"]["phase"] == "Completed"
+    await change(rig, config=[from_http("/v2-{{ .metadata.labels.site }}")])
+    await settled(rig)
+    assert await rig.contents("d00") == {"/etc/motd": b"v2-a"}
+    rollout = await rig.get("Rollout", "web.v2-1")
+    await rig.replace("Rollout", "web.v2-1", rollout["spec"] | {"control": {"revert": True}})
+    await rig.look(0.0)
+    assert rig.seen.wants == "web.v1"
+    assert await rig.contents("d00") == {"/etc/motd": b"a"}
+    await rig.relabel("d01", site="c")
+    await rig.join()
+    assert not (await rig.fetch("web.v2")).changed
+    assert (await rig.fetch("web.v1")).changed == 1
+    await rig.join()
+    assert await rig.contents("d01") == {"/etc/motd": b"c"}
+
+    await rig.relabel("d00", site="d")
+    await rig.join()
+    wrong = {"name": "x", "gitRef": from_git("/")["gitRef"] | {"repository": "none"}}
+    await change(rig, config=[wrong])
+    await rig.look(0.0)
+    assert (await rig.condition())["status"] == "False"
+    assert rig.seen.wants == "web.v1", "its devices need what they need"
+
+
 async def test_where_files_go_may_be_any_template(rig: Rig, files: FileServer) -> None:
     await rig.create("Repository", "files", files.spec())
     files.files |= {"/a": b"of a", "/fixed": b"for all"}

@@ -23,7 +23,7 @@ from controllers.gitprogram import Git
 from controllers.remotes import Remotes
 from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
-from resources import backlog, conditions, registry
+from resources import attempts, backlog, conditions, registry
 
 Json = dict[str, Any]
 
@@ -59,6 +59,7 @@ class Rig:
     clock: list[float]
     remotes: Remotes = field(init=False)
     freezer: Freezer = field(init=False)
+    seen: fleets.Look = field(default_factory=fleets.Look)
 
     def __post_init__(self) -> None:
         self.restart()
@@ -115,15 +116,21 @@ class Rig:
             await self.create("Device", "d1", {}, fleet="web")
 
     async def look(self, later_s: float = 10.0) -> Json:
-        """A look of the controllers at the fleet, `later_s` after the last; its newest version."""
+        """A look of the controllers at the fleet and its current rollout, `later_s` after the last;
+        its newest version. What was seen of the fleet is in `seen`."""
         self.clock[0] += later_s
         now = f"2026-11-25T00:{int(self.clock[0]) // 60 % 60:02}:{int(self.clock[0]) % 60:02}Z"
-        await fleets.reconcile(self.client, "default", "web", freezer=self.freezer, now=lambda: now)
+        self.seen = await fleets.reconcile(
+            self.client, "default", "web", freezer=self.freezer, now=lambda: now
+        )
         heads = await self.client.heads(FLIGHTCTL, "default", "templateversions", "spec.fleet=web")
         newest = versions.newest(heads)
         if newest is None:
             return {}
-        await rollouts.reconcile(self.client, "default", f"{newest}-1", now=lambda: now)
+        current = attempts.current(await self.list("Rollout"), newest)
+        if current is not None:
+            name = attempts.name_of(current)
+            await rollouts.reconcile(self.client, "default", name, now=lambda: now)
         return await self.get("TemplateVersion", newest)
 
     async def come_to_rest(self) -> None:
@@ -139,12 +146,12 @@ class Rig:
         device = registry.by_kind("Device")
         await self.server.operations.update(ADMIN, device, "default", name, document, PLAIN)
 
-    async def fetch(self) -> values.Look:
-        """A look of the controllers at what single devices miss of the newest version."""
+    async def fetch(self, version: str = "") -> values.Look:
+        """A look of the controllers at what single devices miss of a version, the newest one."""
         heads = await self.client.heads(FLIGHTCTL, "default", "templateversions", "spec.fleet=web")
-        newest = versions.newest(heads)
-        assert newest is not None
-        return await values.fetch(self.client, "default", newest, freezer=self.freezer)
+        name = version or versions.newest(heads)
+        assert name is not None
+        return await values.fetch(self.client, "default", name, freezer=self.freezer)
 
     async def join(self) -> None:
         """A look of the controllers at the backlog."""
