@@ -83,6 +83,31 @@ async def test_a_bind_of_2000_takes_15_statements_a_thousand(tmp_path: Path) -> 
     await service.stop()
 
 
+@pytest.mark.timeout(300)
+async def test_telling_2000_that_their_turn_has_not_come_takes_15_statements_a_thousand(
+    tmp_path: Path,
+) -> None:
+    statements = Statements()
+    try:
+        service = await Service.start(tmp_path)
+        await service.fill(2_000)
+        await service.change("one")
+        rest = "UPDATE device SET reported_version = rendered_version, updated_status = 'UpToDate'"
+        store = service.operations.store
+        await store.write(lambda tx: tx.connection.exec_driver_sql(rest))
+        request = await service.offer("two")
+        statements.seen.clear()
+        before = store.hub.version
+        await service.bind(request | {"mark": True})
+    finally:
+        statements.close()
+    print(f"statements for 2000 devices: {len(statements.seen)}")
+    assert store.hub.version == before + 2_000
+    # And a third time, to see that nobody is left.
+    assert len(statements.seen) <= 3 * STATEMENTS_PER_1000
+    await service.stop()
+
+
 async def offer_files(service: Service, number: int) -> Json:
     """A version with so many files from Git, frozen, and its rollout."""
 
