@@ -4,8 +4,8 @@ Changes nothing but a copy of units that podman's generator is asked about.
 
 Compose and Quadlet applications are files; container applications are quadlets too where systemd
 and podman's generator are there to run them, as with the agent that we replace, and plain
-containers elsewhere. What there is comes from the folders, from systemd and from podman; what was
-applied last, and in which boot, from `applications.json`.
+containers elsewhere. (Charts: `helmapps`.) What there is comes from the folders, from systemd and
+from podman; what was applied last, and in which boot, from `applications.json`.
 
 A folder in the agent's places counts as an application of ours, whoever wrote it: these places are
 the agent's by contract. What an OS image has brought (marked as embedded) is left alone.
@@ -13,7 +13,6 @@ the agent's by contract. What an OS image has brought (marked as embedded) is le
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -23,6 +22,7 @@ from agent import (
     appplan,
     compose,
     errors,
+    helm,
     planner,
     podman,
     quadlet,
@@ -32,67 +32,47 @@ from agent import (
     workloads,
     world,
 )
-from agent.appplan import COMPOSE, QUADLET, FoundApp, Mark, Stamp, WantedApp, WantedVolume, Workload
+from agent.appplan import (
+    COMPOSE,
+    HELM,
+    QUADLET,
+    FoundApp,
+    Mark,
+    Stamp,
+    WantedApp,
+    WantedVolume,
+    Workload,
+)
 from agent.bundles import Bundles
 from agent.files import digest_of
+from agent.helmapps import HelmApps
 from agent.quadletcheck import QuadletCheck
+from agent.stamps import Stamps
 from resources import digest
 
 Json = dict[str, Any]
 
 QUICK_S = 60.0
+# In place of a digest that was never computed here.
+ADOPTED = "adopted"
 DEPTH_MAX = 4
-STAMPS_MAX = 200
 Rendered = compose.Rendered | quadlet.Rendered
-
-
-class Stamps:
-    """`applications.json`: which content of an application was applied last."""
-
-    def __init__(self, where: world.World, own_dir: str) -> None:
-        self._world = where
-        self._path = f"{own_dir}/applications.json"
-
-    def read(self) -> dict[tuple[str, str], Stamp]:
-        try:
-            found = json.loads(self._world.read(self._path) or b"{}")
-            return {
-                (kind, app_id): Stamp(
-                    str(s["digest"]), str(s["boot"]), int(s["generation"]), tuple(s["paths"])
-                )
-                for kind, apps in found.items()
-                for app_id, s in apps.items()
-            }
-        except (ValueError, TypeError, KeyError, AttributeError):
-            # Rotten: as if another agent had been here; what is right is adopted.
-            return {}
-
-    def put(self, kind: str, app_id: str, stamp: Stamp | None) -> None:
-        """None = the application is gone."""
-        found = self.read()
-        found.pop((kind, app_id), None)
-        if stamp is not None:
-            found[kind, app_id] = stamp
-        document: dict[str, Json] = {}
-        for (place, name), one in list(found.items())[-STAMPS_MAX:]:
-            document.setdefault(place, {})[name] = {
-                "digest": one.digest,
-                "boot": one.boot,
-                "generation": one.generation,
-                "paths": list(one.paths),
-            }
-        data = json.dumps(document, separators=(",", ":")).encode()
-        self._world.write(self._path, data, mode=0o600, uid=0, gid=0)
 
 
 class Applications:
     def __init__(
-        self, where: world.World, bounds: settings.LoopSettings, bundles: Bundles, stamps: Stamps
+        self,
+        where: world.World,
+        bounds: settings.LoopSettings,
+        bundles: Bundles,
+        stamps: Stamps,
+        charts: HelmApps,
     ) -> None:
         self._world = where
         self._bounds = bounds
         self._bundles = bundles
         self._stamps = stamps
+        self._helm = charts
         self._check = QuadletCheck(where, bounds.own_dir)
         self._provider: tuple[str, ...] | None = None
         self._has_quadlet: bool | None = None
@@ -105,6 +85,8 @@ class Applications:
         """`compose`, `quadlet`, or empty for a plain container."""
         if app.app_type == podman.COMPOSE:
             return COMPOSE
+        if app.app_type == helm.HELM:
+            return HELM
         if app.app_type == podman.QUADLET or self.has_quadlet():
             return QUADLET
         return ""
@@ -136,6 +118,8 @@ class Applications:
         kind = self.kind_of(app)
         if not kind:
             return None
+        if kind == HELM:
+            return self._helm.objection(app)
         if kind == QUADLET and not self.has_quadlet():
             detail = "quadlets need systemd and podman 5.0 or newer on the device"
             return _reject(app.name, errors.FAILED_PRECONDITION, detail)
@@ -155,6 +139,7 @@ class Applications:
     def rendered(self, app: specs.Application) -> Rendered | None:
         """None = its files must be fetched first. Raises quadlet.Invalid."""
         kind = self.kind_of(app)
+        assert kind != HELM
         if app.app_type == podman.CONTAINER:
             with_limits = not podman.missing_controllers(app, self._world.cgroup_controllers())
             unit = quadlet.container_unit(app, with_limits=with_limits)
@@ -172,6 +157,8 @@ class Applications:
 
     def images(self, app: specs.Application) -> tuple[str, ...]:
         """Every reference that must be on the device before `app` is touched, as far as known."""
+        if self.kind_of(app) == HELM:
+            return ()
         found = [app.image] if app.inline is None else []
         if self.kind_of(app):
             rendered = self.rendered(app)
@@ -182,6 +169,8 @@ class Applications:
     def wanted(self, app: specs.Application) -> WantedApp:
         """Raises Reject."""
         kind = self.kind_of(app)
+        if kind == HELM:
+            return self._helm.wanted(app)
         try:
             rendered = self.rendered(app)
         except quadlet.Invalid as error:
@@ -189,7 +178,9 @@ class Applications:
         app_id = podman.app_id(app.name, app.run_as)
         folder = compose.folder_of(app) if kind == COMPOSE else quadlet.folder_of(app)
         if rendered is None:
-            return WantedApp(app.name, app_id, kind, folder, "", app.image)
+            return WantedApp(
+                app.name, app_id, kind, folder, "", app.image, spec_digest=spec_digest(app)
+            )
         uid, gid = self._world.uid_of("root") or 0, self._world.gid_of("root") or 0
         files = {p: (digest_of(c), mode, uid, gid) for p, (c, mode) in rendered.files.items()}
         volumes = self.wanted_volumes(app)
@@ -207,6 +198,7 @@ class Applications:
             volumes,
             is_stopped=app.is_stopped,
             restart_generation=app.restart_generation,
+            spec_digest=spec_digest(app),
         )
 
     def wanted_volumes(self, app: specs.Application) -> tuple[WantedVolume, ...]:
@@ -221,6 +213,38 @@ class Applications:
             if v.image
         )
 
+    def adopt(self, app: specs.Application) -> None:
+        """Another agent has run it until now, by what is there. Nothing is asked of podman: what
+        does not run is seen at the next look."""
+        kind = self.kind_of(app)
+        if not kind or podman.objection(app) is not None:
+            return
+        if kind == HELM:
+            self._helm.adopt(app)
+            return
+        app_id = podman.app_id(app.name, app.run_as)
+        if (kind, app_id) in self._stamps.read():
+            # Our own journal was lost: what we know of it still holds.
+            return
+        if kind == COMPOSE:
+            folder = compose.folder_of(app)
+            names = {*compose.BASES, *compose.OVERRIDES, compose.ENV_FILE, compose.OVERRIDE}
+            marks = self._marks(f"{folder}/{name}" for name in sorted(names))
+            is_there = any(f"{folder}/{name}" in marks for name in compose.BASES)
+        else:
+            target = f"{quadlet.UNIT_DIR}/{quadlet.target_of(app_id)}"
+            marks = self._marks([*self.tree(quadlet.folder_of(app)), target])
+            is_there = target in marks
+        if is_there:
+            boot = "" if app.is_stopped else self._world.boot_id()
+            paths = tuple(sorted(marks))
+            generation = app.restart_generation
+            stamp = Stamp(ADOPTED, boot, generation, paths, spec_digest(app), marks)
+            self._stamps.put(kind, app_id, stamp)
+        self._bundles.adopt(
+            {podman.volume_name(app.name, v.name): v.image for v in app.volumes if v.image}
+        )
+
     # What is. -------------------------------------------------------------------------------------
 
     def found(
@@ -232,6 +256,7 @@ class Applications:
         return (
             *self._composes(targets, stamps, containers),
             *self._quadlets(targets, stamps, containers),
+            *self._helm.found(targets, stamps),
         )
 
     def _composes(
@@ -379,6 +404,17 @@ class Applications:
 
     def _run(self, argv: list[str]) -> world.Completed:
         return self._world.run(argv, timeout_s=QUICK_S)
+
+
+def spec_digest(app: specs.Application) -> str:
+    """Equal exactly if the same files and containers serve both. State and restarts are not in
+    it."""
+    inline = [[f.path, digest_of(f.data)] for f in app.inline or ()]
+    volumes = [[v.name, v.mount, v.image] for v in app.volumes]
+    return digest.of(
+        [app.app_type, app.image, dict(app.env), list(app.ports), volumes, app.cpu, app.memory,
+         app.run_as, inline, app.namespace, app.values, list(app.values_files)]
+    )  # fmt: skip
 
 
 def _of_units(

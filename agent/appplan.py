@@ -4,7 +4,8 @@ An application is a folder of files, things that run because of them, and a stam
 started last, in which boot. The stamp is emptied before the first file of another content is
 written and set after the start, so that an interruption anywhere in between reads as "not as
 wanted", and all of it is done again. An application without a stamp is one that another agent has
-left: if its files are right it is adopted, running as it is.
+left: it is adopted, running as it is, if its files are right; where a device is taken over, as they
+are.
 
 Whatever must go is stopped before anything is made, for a port may pass from one application to
 another. Volumes are never removed.
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-COMPOSE, QUADLET = "compose", "quadlet"
+COMPOSE, QUADLET, HELM = "compose", "quadlet", "helm"
 
 # What a workload can be; the table of the status counts these.
 RUNNING = "running"
@@ -60,7 +61,8 @@ class WantedVolume:
 
 @dataclass(frozen=True, slots=True)
 class WantedApp:
-    """`digest` empty = its content is not on this device any more and must be fetched first."""
+    """`digest` empty = its content is not on this device any more and must be fetched first.
+    `spec_digest` is of what the specification says, whatever that is turned into."""
 
     app: str
     app_id: str
@@ -73,14 +75,20 @@ class WantedApp:
     volumes: tuple[WantedVolume, ...] = ()
     is_stopped: bool = False
     restart_generation: int = 0
+    spec_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
+    """`adopted`: its files as another agent has left them for the specification `adopted_as`; as
+    long as both are the same they are right, however that agent writes its files."""
+
     digest: str
     boot: str = ""
     generation: int = 0
     paths: tuple[str, ...] = ()
+    adopted_as: str = ""
+    adopted: Mapping[str, Mark] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,21 @@ class FetchBundle:
     app: str
     image: str
     is_repair: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FetchChart:
+    app: str
+    image: str
+    is_repair: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PullCri:
+    """An image into the store of the cluster on this device."""
+
+    app: str
+    image: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +187,8 @@ class RestartApp:
 
 Step = (
     FetchBundle
+    | FetchChart
+    | PullCri
     | StopApp
     | ClearApp
     | RemoveApp
@@ -186,6 +211,11 @@ def removals(
         target = by_place.get((one.kind, one.app_id))
         if target is not None and (not target.digest or is_as_wanted(target, one, volumes)):
             continue
+        if one.kind == HELM:
+            # A change is an upgrade, in place.
+            if target is None:
+                yield RemoveApp(one.app_id, one.kind, one.folder)
+            continue
         if one.units or any(w.state in UP for w in one.workloads):
             yield StopApp(one.app_id, one.kind, one.units)
         yield ClearApp(one.app_id, one.kind)
@@ -202,6 +232,8 @@ def creations(
     for one in wanted:
         if one.digest:
             ready.append((one, by_place.get((one.kind, one.app_id))))
+        elif one.kind == HELM:
+            yield FetchChart(one.app, one.image, is_repair=True)
         else:
             yield FetchBundle(one.app, one.image, is_repair=True)
     changing = [(w, f) for w, f in ready if f is None or not is_as_wanted(w, f, volumes)]
@@ -226,19 +258,36 @@ def fillings(app: str, wanted: Iterable[WantedVolume], volumes: Volumes) -> Iter
 
 def is_as_wanted(wanted: WantedApp, found: FoundApp, volumes: Volumes) -> bool:
     """Its files and what was made of them; not whether it runs."""
+    is_right = has_its_files(wanted, found) and (
+        is_adopted(wanted, found.stamp)
+        or found.stamp is None
+        or found.stamp.digest == wanted.digest
+    )
     return (
         wanted.folder == found.folder
         and not found.is_swapped
-        and dict(wanted.files) == dict(found.files)
-        and (found.stamp is None or found.stamp.digest == wanted.digest)
+        and is_right
         and all(volumes.get(v.volume) == v.stamp for v in wanted.volumes)
     )
+
+
+def is_adopted(wanted: WantedApp, stamp: Stamp | None) -> bool:
+    return stamp is not None and bool(stamp.adopted) and stamp.adopted_as == wanted.spec_digest
+
+
+def has_its_files(wanted: WantedApp, found: FoundApp) -> bool:
+    if is_adopted(wanted, found.stamp):
+        assert found.stamp is not None
+        return dict(found.stamp.adopted) == dict(found.files)
+    return dict(wanted.files) == dict(found.files)
 
 
 def _lifecycle(wanted: WantedApp, found: FoundApp, *, revives: bool) -> Iterable[Step]:
     states = {workload.name: workload.state for workload in found.workloads}
     if wanted.is_stopped:
-        if any(state in UP for state in states.values()):
+        # Of a chart some go on whatever its scale is (DaemonSets, single pods): said once is said.
+        is_told = found.kind == HELM and not found.is_of_this_boot
+        if not is_told and any(state in UP for state in states.values()):
             yield StopApp(found.app_id, found.kind, found.units)
         elif found.stamp is None:
             yield StartApp(wanted.app)

@@ -1,4 +1,4 @@
-"""Does the steps of Compose and Quadlet applications. The caller has written down that it is about
+"""Does the steps of applications but plain containers. The caller has written down that it is about
 to.
 
 Every step may be done twice. Whether what was started lives is not asked here but seen afterwards:
@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import logging
 import posixpath
+from dataclasses import replace
 
 from agent import appplan, compose, errors, podman, quadlet, settings, specs, systemd, world
-from agent.applications import Applications, Stamps
+from agent.applications import Applications
 from agent.appplan import COMPOSE, Stamp
 from agent.bundles import Bundles
+from agent.helmapps import HelmApps
 from agent.images import Images
 from agent.observer import Starts
+from agent.stamps import Stamps
 
 log = logging.getLogger("agent.appsteps")
 
@@ -35,6 +38,7 @@ class AppSteps:
         bundles: Bundles,
         stamps: Stamps,
         starts: Starts,
+        charts: HelmApps,
     ) -> None:
         self._world = where
         self._bounds = bounds
@@ -43,9 +47,12 @@ class AppSteps:
         self._bundles = bundles
         self._stamps = stamps
         self._starts = starts
+        self._helm = charts
 
     def perform(self, step: appplan.Step, spec: specs.Spec) -> None:
         """Raises Retry, Reject."""
+        if self._helm.perform(step, spec):
+            return
         match step:
             case appplan.FetchBundle():
                 self._bundles.fetch(step.image, step.app)
@@ -154,9 +161,14 @@ class AppSteps:
             self._start_project(app, wanted)
         elif not app.is_stopped:
             self._start_units(app, wanted)
-        boot = "" if app.is_stopped else self._world.boot_id()
-        paths = tuple(sorted(wanted.files))
-        stamp = Stamp(wanted.digest, boot, generation, paths)
+        self._put_stamp(wanted, "" if app.is_stopped else self._world.boot_id(), generation)
+
+    def _put_stamp(self, wanted: appplan.WantedApp, boot: str, generation: int) -> None:
+        known = self._stamps.read().get((wanted.kind, wanted.app_id))
+        stamp = Stamp(wanted.digest, boot, generation, tuple(sorted(wanted.files)))
+        if known is not None and appplan.is_adopted(wanted, known):
+            # Started again as it was taken over; its files are what they were.
+            stamp = replace(known, boot=boot, generation=generation)
         self._stamps.put(wanted.kind, wanted.app_id, stamp)
 
     def _start_units(self, app: specs.Application, wanted: appplan.WantedApp) -> None:
@@ -200,8 +212,7 @@ class AppSteps:
         else:
             units = (quadlet.target_of(wanted.app_id), *wanted.workloads)
             self._done(systemd.restart_argv(units), app.name)
-        stamp = Stamp(wanted.digest, self._world.boot_id(), generation, tuple(sorted(wanted.files)))
-        self._stamps.put(wanted.kind, wanted.app_id, stamp)
+        self._put_stamp(wanted, self._world.boot_id(), generation)
 
     # Small things. --------------------------------------------------------------------------------
 

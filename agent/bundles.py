@@ -80,7 +80,8 @@ class Bundles:
         """Bundles of applications that are gone. After a commit."""
         kept = set()
         for app in keep:
-            pin = self._images.identity(app.image) if app.inline is None else None
+            is_bundle = app.inline is None and app.app_type != podman.HELM
+            pin = self._images.identity(app.image) if is_bundle else None
             if pin is not None:
                 kept.add(self._place(app.image, pin))
         for name in self._world.listdir(self._folder):
@@ -103,6 +104,17 @@ class Bundles:
         """What a volume of `reference` is filled with; empty = it is not on the device."""
         pin = self._images.identity(reference)
         return f"{pin.kind} {pin.identity}" if pin else ""
+
+    def adopt(self, volumes: dict[str, str]) -> None:
+        """Those that are there were filled by another agent: what is in them is not touched."""
+        known = self.stamps()
+        found = {
+            volume: self.stamp_of(reference)
+            for volume, reference in volumes.items()
+            if volume not in known and self._run(podman.volume_path_argv(volume)).ok
+        }
+        if found:
+            self._stamp({**known, **found})
 
     def fill(self, volume: str, reference: str, app_id: str, app: str) -> None:
         """Its content is replaced. Raises Retry, Reject."""

@@ -66,6 +66,10 @@ def run(argv: Sequence[str]) -> int:
             return _status(arguments)
         case "doctor":
             return _doctor(arguments)
+        case "helm-render":
+            from agent import helmrender
+
+            return helmrender.run(arguments.app)
         case _:
             return starting.run(arguments.config, arguments.root)
 
@@ -86,6 +90,10 @@ def commands() -> _Parser:
     verbs.add_parser("version", help="version and commit, a line each")
     info = verbs.add_parser("system-info", help="what this device is, as one line of JSON")
     info.add_argument("--hardware-map", help="names of graphics cards; accepted and not used yet")
+    render = verbs.add_parser(
+        "helm-render", help="labels manifests on their way through; called by helm"
+    )
+    render.add_argument("--app", required=True, help="the application's identifier")
     check = verbs.add_parser("health", help="whether the agent is up and stays up; for greenboot")
     _add_health_flags(check)
     for name, words in (

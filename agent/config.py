@@ -73,6 +73,8 @@ _MERGED = (
     "repair-interval",
     "application-start-grace",
     "application-stability",
+    "drift-repair",
+    "download-rate-limit",
     "service-reach-grace",
     "service-reach-grace-after-boot",
     "system-info",
@@ -161,6 +163,8 @@ class Settings:
     repair_interval_s: float
     start_grace_s: float
     stability_s: float
+    drift_repair: bool
+    download_rate: int
     reach_grace_s: float
     boot_reach_grace_s: float
     log_level: str
@@ -343,6 +347,8 @@ def _settings(
         start_grace_s=fields.duration(
             document, "application-start-grace", 30, least_s=MIN_INTERVAL_S
         ),
+        download_rate=fields.size(document, "download-rate-limit"),
+        drift_repair=fields.boolean(document, "drift-repair", True),
         stability_s=fields.duration(document, "application-stability", 3, least_s=0),
         reach_grace_s=fields.duration(document, "service-reach-grace", 60, least_s=MIN_INTERVAL_S),
         boot_reach_grace_s=fields.duration(

@@ -45,6 +45,7 @@ class Executor:
 
     def perform(self, step: planner.LocalStep, spec: specs.Spec) -> None:
         """Raises Retry, Reject. `spec` is what the plan was made for."""
+        self._images.pulling.use(spec.files)
         match step:
             case planner.BackUp() | planner.WriteFile() | planner.Restore():
                 self._file(step, spec)

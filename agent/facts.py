@@ -29,7 +29,11 @@ from agent import (
 
 Json = dict[str, Any]
 
-Downloads = tuple[planner.PullImage | appplan.FetchBundle | osimage.PullOs, ...]
+Downloads = tuple[planner.PullImage | appplan.Step | osimage.PullOs, ...]
+
+
+# How long it is told that something was put right.
+DRIFT_TOLD_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +68,19 @@ class Gathering:
         course: Course,
         teller: telling.Teller,
         service_reachable: Callable[[], bool | None],
+        *,
+        repairs_files: bool = True,
     ) -> None:
         self._world = where
+        self._repairs_files = repairs_files
+        self._drifted: tuple[states.Target, tuple[str, ...]] | None = None
+        self._drift_told_until = 0.0
         self._course = course
         self._teller = teller
         self._probe = service_reachable
         self._system, self._hooks, self._observer = made.system, made.hooks, made.observer
         self._verifier, self._journal, self._gates = made.verifier, made.journal, made.gates
+        self._charts = made.charts
 
     def look(self, state: states.State, goal: specs.Spec) -> machine.Facts:
         memory = self._journal.memory
@@ -156,6 +166,12 @@ class Gathering:
             self._tell_astray(words)
         observed = replace(self._observer.observed(goal, wanted), os=slots)
         self._teller.applications(goal, observed)
+        self._teller.trouble("cluster", self._charts.trouble)
+        if not is_between and goal.target.version != specs.NOTHING:
+            self._tell_drift(planner.drift(wanted, observed), goal, facts)
+            if not self._repairs_files:
+                wanted = replace(wanted, files=())
+                observed = replace(observed, originals=frozenset())
         # Between two specifications it is for the verdict to say what does not stay up.
         plan = self._hooks.woven(
             planner.plan(wanted, observed, revives=not is_between),
@@ -167,6 +183,21 @@ class Gathering:
             facts = replace(facts, plan=plan)
             return self._with_judgement(facts, state, goal, wanted, observed)
         return replace(facts, plan=self._repair(plan, facts, goal, observed))
+
+    def _tell_drift(self, names: tuple[str, ...], goal: specs.Spec, facts: machine.Facts) -> None:
+        """What is put right within a second would never be seen; so it is told for a while."""
+        if not self._repairs_files:
+            words = f"changed on the device, and left so by its configuration: {_some(names)}"
+            self._teller.trouble("drift", words if names else "")
+        elif names:
+            self._drifted = (goal.target, names)
+        elif self._drifted is not None and self._drifted[0] == goal.target:
+            words = f"changed on the device, put right {facts.at}: {_some(self._drifted[1])}"
+            self._teller.note("drift", words)
+            self._drifted, self._drift_told_until = None, facts.monotonic + DRIFT_TOLD_S
+        elif facts.monotonic >= self._drift_told_until:
+            self._drifted = None
+            self._teller.note("drift", "")
 
     def tell_system(self, slots: osimage.Slots | None) -> None:
         if slots is not None or self._system.mode == osimage.PACKAGE:
@@ -250,11 +281,11 @@ class Gathering:
         images = set(self._observer.images(self._course.desired))
         if self._course.desired.os_image:
             images.add(self._course.desired.os_image)
-        pulls = [one for one in missing if not isinstance(one, appplan.FetchBundle)]
-        pending = tuple(
-            one.app if isinstance(one, planner.PullImage) else one.image for one in pulls
-        )
-        complete = len(images) - len(pulls)
+        downloads = (planner.PullImage, osimage.PullOs, appplan.FetchChart, appplan.PullCri)
+        pulls = [one for one in missing if isinstance(one, downloads)]
+        pending = tuple(one.image if isinstance(one, osimage.PullOs) else one.app for one in pulls)
+        of_charts = sum(isinstance(one, appplan.FetchChart | appplan.PullCri) for one in pulls)
+        complete = len(images) - (len(pulls) - of_charts)
         self._teller.fetching(complete, pending, self._world.now(), trouble=trouble)
 
     def _unlimited(self, spec: specs.Spec) -> str:
@@ -263,3 +294,9 @@ class Gathering:
 
     def _is_dismissal(self, offer: Offer) -> bool:
         return offer.spec.is_dismissed and not self._course.current.is_dismissed
+
+
+def _some(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[: telling.NAMES_MAX])
+    more = len(names) - telling.NAMES_MAX
+    return f"{shown} and {more} more" if more > 0 else shown

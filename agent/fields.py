@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -91,6 +92,21 @@ def one_of(section: Mapping[str, Any], key: str, choices: tuple[str, ...]) -> st
     if value not in choices:
         raise ConfigError(key, f"must be one of {', '.join(choices)}, not {value!r}")
     return value
+
+
+_UNITS = {"": 1, "k": 1000, "M": 10**6, "Ki": 1 << 10, "Mi": 1 << 20}
+_SIZE = re.compile(r"([1-9]\d{0,11})(k|M|Ki|Mi)?")
+
+
+def size(section: Mapping[str, Any], key: str) -> int:
+    """Bytes; 0 where there is nothing."""
+    value = section.get(key)
+    if value is None:
+        return 0
+    found = _SIZE.fullmatch(str(value)) if isinstance(value, int | str) else None
+    if found is None or isinstance(value, bool):
+        raise ConfigError(key, f"must be a number of bytes such as 500k or 2Mi, not {value!r}")
+    return int(found.group(1)) * _UNITS[found.group(2) or ""]
 
 
 def names(section: Mapping[str, Any], key: str, default: Iterable[str]) -> tuple[str, ...]:

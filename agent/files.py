@@ -3,8 +3,8 @@
 For each path that the agent manages there is one record under `originals/`, written before the
 first write to the path and removed after the path was given back. The set of records is the list
 of managed paths: there is no second list to disagree with it. A record holds the file that was
-there (content, mode, owner), or the link, or says that nothing was; it is as secret as the file, so
-it is 0600.
+there (content, mode, owner, SELinux label), or the link, or says that nothing was; it is as secret
+as the file, so it is 0600.
 
 Refuses a path that is a directory, a device or a socket, and everything below the agent's own data
 directory: a specification must not be able to rewrite the agent's memory.
@@ -18,10 +18,13 @@ import hashlib
 import json
 import logging
 import posixpath
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from agent import errors, world
 from agent.planner import FileState, WantedFile
+from agent.selinux import Labels
 from agent.specs import FileSpec
 
 log = logging.getLogger("agent.files")
@@ -37,6 +40,7 @@ class Files:
         self._world = where
         self._data_dir = data_dir
         self._originals = f"{own_dir}/originals"
+        self._labels = Labels(where)
 
     def managed(self) -> frozenset[str]:
         found = set()
@@ -57,6 +61,21 @@ class Files:
                 return None
             return FileState(found.kind, digest_of(data), found.mode, found.uid, found.gid)
         return FileState(found.kind, "", found.mode, found.uid, found.gid)
+
+    def states(self, paths: Iterable[str]) -> dict[str, FileState]:
+        """What is at each of `paths` where anything is. Raises Retry, Reject by the path."""
+        found = {}
+        for path in paths:
+            try:
+                state = self.state(path)
+            except OSError as error:
+                raise error_of(path, error) from error
+            if state is not None:
+                found[path] = state
+        regular = (path for path, state in found.items() if state.kind == world.FILE)
+        for path in self._labels.wrong(regular):
+            found[path] = replace(found[path], is_labelled=False)
+        return found
 
     def wanted(self, spec: FileSpec) -> WantedFile:
         """`spec` with the names of its owners looked up on this device. Raises Reject."""
@@ -85,6 +104,8 @@ class Files:
         record: Json = {"path": path, "kind": ABSENT}
         if found is not None:
             record |= {"kind": found.kind, "mode": found.mode, "uid": found.uid, "gid": found.gid}
+            if label := self._labels.of(path):
+                record["label"] = label
             if found.kind == world.LINK:
                 record["target"] = self._world.read_link(path)
             else:
@@ -102,6 +123,7 @@ class Files:
         self._refuse_what_is_in_the_way(spec.path)
         self._world.mkdir(posixpath.dirname(spec.path), mode=PARENT_MODE)
         self._world.write(spec.path, spec.content, mode=spec.mode, uid=wanted.uid, gid=wanted.gid)
+        self._labels.restore(spec.path)
 
     def restore(self, path: str) -> None:
         """Gives `path` back as it was. Repeating it after a crash does the same again."""
@@ -122,6 +144,8 @@ class Files:
             self._world.write(
                 path, content, mode=record["mode"], uid=record["uid"], gid=record["gid"]
             )
+        if record is not None and record["kind"] != ABSENT:
+            self._labels.put(path, str(record.get("label") or ""))
         self._world.remove(place)
 
     def _refuse_what_is_in_the_way(self, path: str) -> None:

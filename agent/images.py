@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent import errors, podman, settings, world
+from agent.pulling import Pulling
+from agent.throttle import Throttle
 
 Json = dict[str, Any]
 
@@ -30,10 +32,13 @@ class Pin:
 
 
 class Images:
-    def __init__(self, where: world.World, bounds: settings.LoopSettings) -> None:
+    def __init__(
+        self, where: world.World, bounds: settings.LoopSettings, throttle: Throttle
+    ) -> None:
         self._world = where
         self._bounds = bounds
         self._path = f"{bounds.own_dir}/images.json"
+        self.pulling = Pulling(where, bounds.own_dir, throttle)
         # Fetched before there were pins: asked once in a life.
         self._asked: dict[str, Pin] = {}
 
@@ -64,13 +69,13 @@ class Images:
 
     def pull(self, reference: str, app: str) -> None:
         """Raises Retry, Reject."""
-        answer = self._world.run(podman.pull_argv(reference), timeout_s=self._bounds.pull_timeout_s)
+        limit_s = self._bounds.pull_timeout_s
+        answer = self.pulling.pull(podman.pull_argv(reference), reference, app, limit_s=limit_s)
         kind = IMAGE
         if not answer.ok and podman.is_artifact(answer.stderr):
             kind = ARTIFACT
-            answer = self._world.run(
-                podman.artifact_pull_argv(reference), timeout_s=self._bounds.pull_timeout_s
-            )
+            argv = podman.artifact_pull_argv(reference)
+            answer = self.pulling.pull(argv, reference, app, limit_s=limit_s)
             if not answer.ok and podman.is_unknown_command(answer.stderr):
                 detail = f"{reference} is an OCI artifact; pulling it needs podman 5.4 or newer"
                 raise errors.Reject(
@@ -91,12 +96,22 @@ class Images:
         if not self._run(podman.tag_argv(pin.identity, reference)).ok:
             self.pull(reference, app)
 
+    def forget(self, reference: str) -> None:
+        """It is not on the device any more."""
+        pins = self.pins()
+        self._asked.pop(reference, None)
+        if pins.pop(reference, None) is not None:
+            self._keep(pins)
+
     def _pin(self, reference: str, kind: str) -> None:
         """What `reference` is at this moment is what it means from now on."""
         found = self._now(reference, kind)
         pins = self.pins()
         pins.pop(reference, None)
         pins[reference] = found or Pin(kind, "")
+        self._keep(pins)
+
+    def _keep(self, pins: dict[str, Pin]) -> None:
         newest = list(pins.items())[-PINS_MAX:]
         document = {ref: {"kind": pin.kind, "id": pin.identity} for ref, pin in newest}
         data = json.dumps(document, separators=(",", ":")).encode()

@@ -64,11 +64,20 @@ class Reconciler:
         made = parts.assemble(where, settings, os_mode, mailbox.levels)
         self._files, self._system, self._hooks = made.files, made.system, made.hooks
         self._bundles, self._observer, self._executor = made.bundles, made.observer, made.executor
+        self._charts, self._pruning = made.charts, made.pruning
+        self._applications = made.applications
         self._verifier, self._specs, self._journal = made.verifier, made.specs, made.journal
         self._teller = telling.Teller(mailbox)
         self._bounds = parts.bounds(settings)
         self._course = Course()
-        self._gathering = Gathering(where, made, self._course, self._teller, service_reachable)
+        self._gathering = Gathering(
+            where,
+            made,
+            self._course,
+            self._teller,
+            service_reachable,
+            repairs_files=settings.repairs_files,
+        )
         self._is_begun = False
         self._is_over = False
         # When it did something last; for who looks whether it hangs.
@@ -175,6 +184,10 @@ class Reconciler:
         """Another agent has run this device: its files are ours now, without originals."""
         for one in self._course.current.files:
             self._files.adopt(one.path)
+        if self._course.desired.target == self._course.current.target:
+            # Else it was in the middle of something, and what is there belongs to neither.
+            for app in self._course.current.applications:
+                self._applications.adopt(app)
         self._journal.append(journal.commit(self._course.current.target, self._at()))
 
     def _resume(self) -> None:
@@ -215,6 +228,8 @@ class Reconciler:
             case machine.Do(steps):
                 return self._do(steps, goal)
             case machine.Rest(seconds):
+                if isinstance(state, states.Idle):
+                    self._pruning.prune(self._course.current)
                 return seconds
             case machine.Farewell():
                 leaving.say_farewell(
@@ -367,12 +382,15 @@ class Reconciler:
             case states.Idle():
                 target = states.target_of(before)
                 assert target is not None
+                self._pruning.remember(self._course.current, self._course.desired)
                 self._journal.append(journal.commit(target, self._at()))
                 self._specs.committed()
                 self._course.current = self._course.desired
                 self._bundles.forget(self._course.current.applications)
+                self._charts.forget(self._course.current.applications)
                 self._teller.committed(self._course.current)
             case states.Refused():
+                self._pruning.remember(self._course.desired)
                 self._journal.append(journal.refuse(after.target, after.failure))
                 self._specs.abandoned()
                 self._course.desired = self._course.current
@@ -421,6 +439,6 @@ class Reconciler:
 
 def _is_download(step: planner.Step) -> bool:
     """For a specification that is to come, as against one that is repaired."""
-    if isinstance(step, appplan.FetchBundle):
+    if isinstance(step, appplan.FetchBundle | appplan.FetchChart):
         return not step.is_repair
-    return isinstance(step, planner.PullImage | osimage.PullOs)
+    return isinstance(step, planner.PullImage | osimage.PullOs | appplan.PullCri)

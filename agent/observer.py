@@ -14,10 +14,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agent import appplan, errors, planner, podman, quadlet, settings, specs, world
+from agent import appplan, errors, helm, planner, podman, quadlet, settings, specs, world
 from agent.applications import Applications
 from agent.bundles import Bundles
-from agent.files import Files, error_of
+from agent.files import Files
+from agent.helmapps import HelmApps
 from agent.images import Images
 
 log = logging.getLogger("agent.observer")
@@ -63,6 +64,7 @@ class Content:
     images: Images
     bundles: Bundles
     applications: Applications
+    charts: HelmApps
 
 
 class Observer:
@@ -81,6 +83,7 @@ class Observer:
         self._images = content.images
         self._bundles = content.bundles
         self._applications = content.applications
+        self._charts = content.charts
         self._seen: tuple[str, tuple[planner.Container, ...]] = ("", ())
 
     def wanted(self, spec: specs.Spec) -> planner.Wanted:
@@ -97,14 +100,7 @@ class Observer:
 
     def observed(self, spec: specs.Spec, wanted: planner.Wanted) -> planner.Observed:
         """Raises Retry where the disk, podman or systemd does not answer."""
-        states = {}
-        for one in spec.files:
-            try:
-                state = self._files.state(one.path)
-            except OSError as error:
-                raise error_of(one.path, error) from error
-            if state is not None:
-                states[one.path] = state
+        states = self._files.states(one.path for one in spec.files)
         names = {podman.container_name(app) for app in spec.applications}
         try:
             containers = self.containers(names)
@@ -176,7 +172,7 @@ class Observer:
             # For `objection` to say.
             return ()
 
-    def missing(self, spec: specs.Spec) -> tuple[planner.PullImage | appplan.FetchBundle, ...]:
+    def missing(self, spec: specs.Spec) -> tuple[planner.PullImage | appplan.Step, ...]:
         pins = self._images.pins()
         pulls = tuple(
             planner.PullImage(name, image)
@@ -186,10 +182,12 @@ class Observer:
         bundles = tuple(
             appplan.FetchBundle(app.name, app.image)
             for app in spec.applications
-            if app.app_type != podman.CONTAINER and self._bundles.files(app) is None
+            if app.app_type in (podman.COMPOSE, podman.QUADLET) and self._bundles.files(app) is None
         )
+        charts = (a for a in spec.applications if a.app_type == helm.HELM)
+        of_charts = tuple(step for app in charts for step in self._charts.missing(app))
         # What is in a bundle is known when its image is here.
-        return pulls or bundles
+        return (*(pulls or bundles), *of_charts)
 
     def objection(self, spec: specs.Spec) -> errors.Reject | None:
         """Why `spec` cannot be made true on this device, before anything is changed."""
@@ -234,6 +232,7 @@ class Observer:
             if lacking and self._bounds.limits == settings.REQUIRE:
                 detail = f"this device cannot limit {' and '.join(lacking)}: no such cgroup"
                 return _reject(errors.FAILED_PRECONDITION, detail, app.name)
+        apps = tuple(app for app in apps if app.app_type != helm.HELM)
         if apps and self._run(["podman", "--version"]).status == world.NOT_STARTED:
             detail = "podman is not installed on this device"
             return _reject(errors.FAILED_PRECONDITION, detail, apps[0].name)

@@ -10,16 +10,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent import audit, journal, machine, specs, system, world
-from agent.applications import Applications, Stamps
+from agent.applications import Applications
 from agent.appsteps import AppSteps
 from agent.bundles import Bundles
 from agent.executor import Executor
 from agent.files import Files
 from agent.gates import Gates
+from agent.helmapps import HelmApps
 from agent.hookruns import HookRuns
 from agent.images import Images
 from agent.observer import Content, Observer, Starts
+from agent.pruning import Pruning
 from agent.settings import LoopSettings
+from agent.stamps import Stamps
+from agent.throttle import Throttle
 from agent.verifying import Verifier
 
 
@@ -29,12 +33,15 @@ class Parts:
     system: system.System
     hooks: HookRuns
     bundles: Bundles
+    applications: Applications
+    charts: HelmApps
     observer: Observer
     executor: Executor
     verifier: Verifier
     specs: specs.SpecFiles
     journal: journal.Journal
     gates: Gates
+    pruning: Pruning
 
 
 def assemble(
@@ -47,17 +54,21 @@ def assemble(
     own_dir = settings.own_dir
     files, starts = Files(where, settings.data_dir, own_dir), Starts(where, own_dir)
     hooks, stamps = HookRuns(where, own_dir), Stamps(where, own_dir)
-    images = Images(where, settings)
+    throttle = Throttle(settings.download_rate)
+    images = Images(where, settings, throttle)
     bundles = Bundles(where, settings, images)
-    apps = Applications(where, settings, bundles, stamps)
-    content = Content(images, bundles, apps)
+    charts = HelmApps(where, settings, stamps, throttle)
+    apps = Applications(where, settings, bundles, stamps, charts)
+    content = Content(images, bundles, apps, charts)
     observer = Observer(where, settings, files, starts, content)
-    steps = AppSteps(where, settings, apps, images, bundles, stamps, starts)
+    steps = AppSteps(where, settings, apps, images, bundles, stamps, starts, charts)
     return Parts(
         files=files,
-        system=system.System(where, settings, os_mode),
+        system=system.System(where, settings, os_mode, throttle),
         hooks=hooks,
         bundles=bundles,
+        applications=apps,
+        charts=charts,
         observer=observer,
         executor=Executor(where, settings, files, starts, observer, images, steps, hooks),
         verifier=Verifier(where, settings),
@@ -66,6 +77,14 @@ def assemble(
         ),
         journal=journal.Journal(where, f"{own_dir}/journal.jsonl"),
         gates=Gates(where, levels),
+        pruning=Pruning(
+            where,
+            settings.data_dir,
+            images,
+            observer.images,
+            charts.images,
+            is_on=settings.is_pruning,
+        ),
     )
 
 

@@ -111,13 +111,14 @@ def words(step: Step) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """A path as it is; `digest` of a link is of its target."""
+    """A path as it is; `is_labelled` False: its SELinux label is not the policy's."""
 
     kind: str
     digest: str = ""
     mode: int = 0
     uid: int = 0
     gid: int = 0
+    is_labelled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +223,21 @@ def plan(wanted: Wanted, observed: Observed, *, revives: bool = True) -> tuple[S
         ),
         *appplan.creations(wanted.apps, observed.apps, observed.volumes, revives=revives),
     )
+
+
+def drift(wanted: Wanted, observed: Observed) -> tuple[str, ...]:
+    """What somebody has changed: paths, and names of applications whose files are not theirs."""
+    paths = [s.path for s in _files(wanted, observed) if isinstance(s, WriteFile | Restore)]
+    found = {(one.kind, one.app_id): one for one in observed.apps}
+    apps = (
+        one.app
+        for one in wanted.apps
+        if (there := found.get((one.kind, one.app_id))) is not None
+        and there.stamp is not None
+        and one.digest
+        and not appplan.has_its_files(one, there)
+    )
+    return (*paths, *apps)
 
 
 def _files(wanted: Wanted, observed: Observed) -> Iterable[Step]:

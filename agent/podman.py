@@ -37,7 +37,9 @@ COMPOSE_SERVICE_LABEL = "com.docker.compose.service"
 CONTAINER, COMPOSE, QUADLET = "container", "compose", "quadlet"
 # The first that makes services of pods, images and drop-ins.
 QUADLET_VERSION = 5
-KINDS = (CONTAINER, COMPOSE, QUADLET)
+# A chart is nothing of podman's, but what is wrong with one is said in one place.
+HELM = "helm"
+KINDS = (CONTAINER, COMPOSE, QUADLET, HELM)
 
 ID_CHARS_MAX = 246
 STOP_TIMEOUT_S = 10
@@ -178,6 +180,21 @@ def unmount_argv(image: str) -> list[str]:
 
 def artifact_pull_argv(reference: str) -> list[str]:
     return ["podman", "artifact", "pull", "--quiet", reference]
+
+
+def artifact_remove_argv(reference: str) -> list[str]:
+    return ["podman", "artifact", "rm", reference]
+
+
+def image_remove_argv(image: str) -> list[str]:
+    """Not by force: what a container is made from stays."""
+    return ["podman", "image", "rm", image]
+
+
+def layers_argv(reference: str, options: Iterable[str] = ()) -> list[str]:
+    """What its registry says of the layers of an image; nothing is downloaded."""
+    argv = ["skopeo", "inspect", "--no-tags", "--format", "{{json .LayersData}}"]
+    return [*argv, *options, f"docker://{reference}"]
 
 
 def artifact_inspect_argv(reference: str) -> list[str]:
@@ -428,6 +445,11 @@ def artifact_layers(stdout: str) -> tuple[Layer, ...]:
         )
         for layer in layers
     )
+
+
+def layer_sizes(stdout: str) -> dict[str, int]:
+    """Digest -> bytes, packed. Raises ValueError, KeyError, TypeError."""
+    return {str(one["Digest"]): int(one["Size"]) for one in json.loads(stdout) or []}
 
 
 def artifact_digest(stdout: str) -> str:

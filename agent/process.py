@@ -22,6 +22,7 @@ import logging
 import os
 import posixpath
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -155,6 +156,11 @@ class Process:
                 stability_s=settings.stability_s,
                 reach_s=settings.reach_grace_s,
                 boot_reach_s=settings.boot_reach_grace_s,
+                kubeconfig=os.environ.get("KUBECONFIG", ""),
+                program=str(Path(sys.argv[0]).resolve()),
+                download_rate=settings.download_rate,
+                is_pruning=settings.image_pruning_enabled,
+                repairs_files=settings.drift_repair,
                 audited_as=self._identity.name if settings.audit_enabled else "",
             ),
             self._mailbox,

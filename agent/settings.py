@@ -45,9 +45,24 @@ class LoopSettings:
     retry_max_s: float = 300.0
     # A hook that asked for another time is asked again after this.
     later_s: float = 60.0
+    # Bytes a second that all downloads together may take; 0 = no limit.
+    download_rate: float = 0.0
+    # Whether images that no specification needs any more are removed.
+    is_pruning: bool = False
+    # Whether files that somebody has changed are put right; else it is only told.
+    repairs_files: bool = True
     # `require`: an application with a limit that this machine cannot enforce is refused.
     # `report`: it runs without the limit, and the status says so.
     limits: str = REQUIRE
+    # A release in the cluster on which somebody seems to be at work for so long is cleared: helm
+    # itself waits for five minutes at most.
+    orphan_s: float = 300.0
+    # How long helm waits for what it installs; helm's own default.
+    chart_wait_s: float = 300.0
+    # For helm and kubectl; empty = MicroShift's, or root's own.
+    kubeconfig: str = ""
+    # This program, for helm to call.
+    program: str = "/usr/bin/flightctl-agent"
     # How long the news of a decommissioning may take to reach the service before the wipe.
     farewell_s: float = 60.0
     # The name that this device's audit log has it by; empty = no log is kept.

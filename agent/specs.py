@@ -86,6 +86,10 @@ class Application:
     restart_generation: int = 0
     is_catalog_item: bool = False
     inline: tuple[AppFile, ...] | None = None
+    # Of a chart. `values` is a JSON text, and may hold secrets.
+    namespace: str = ""
+    values: str = field(default="", repr=False)
+    values_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +269,22 @@ def _application(entry: Json) -> Application:
         restart_generation=_whole(entry.get("restartGeneration")),
         is_catalog_item=bool(entry.get("catalogItemRef")),
         inline=None if entry.get("inline") is None else _inline(entry, name),
+        namespace=str(entry.get("namespace") or ""),
+        values=_values(_table(entry, "values", name, errors.APPLICATIONS)),
+        values_files=_values_files(entry, name),
     )
+
+
+def _values(values: Json) -> str:
+    return json.dumps(values, sort_keys=True) if values else ""
+
+
+def _values_files(entry: Json, app: str) -> tuple[str, ...]:
+    found = tuple(str(p) for p in _list(entry, "valuesFiles", app, errors.APPLICATIONS))
+    for path in found:
+        if not _is_absolute(f"/{path}") or path.startswith("-"):
+            raise _wrong(errors.APPLICATIONS, app, f"valuesFiles: {path!r} is not in the chart")
+    return found
 
 
 def _inline(entry: Json, app: str) -> tuple[AppFile, ...]:

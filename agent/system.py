@@ -16,6 +16,7 @@ from typing import Any
 
 from agent import bootc, errors, osimage, podman, rpmostree, settings, specs, states, world
 from agent.osimage import BOOTC, PACKAGE, RPM_OSTREE
+from agent.throttle import Throttle
 
 log = logging.getLogger("agent.system")
 
@@ -53,11 +54,16 @@ def _is_booted_by_bootc(where: world.World) -> bool:
 
 class System:
     def __init__(
-        self, where: world.World, bounds: settings.LoopSettings, mode: str | None = None
+        self,
+        where: world.World,
+        bounds: settings.LoopSettings,
+        mode: str | None = None,
+        throttle: Throttle | None = None,
     ) -> None:
         self._world = where
         self._bounds = bounds
         self._mode = mode
+        self._throttle = throttle or Throttle(0.0)
         self._path = f"{bounds.own_dir}/os.json"
         self._auth = f"{bounds.own_dir}/os-auth.json"
         self._seen: tuple[float, osimage.Slots] | None = None
@@ -314,7 +320,8 @@ class System:
 
     def _pull(self, name: str, image: str, spec: specs.Spec) -> None:
         argv = podman.pull_argv(name, self._auth_option(spec))
-        answer = self._world.run(argv, timeout_s=self._bounds.pull_timeout_s)
+        env = self._throttle.environment()
+        answer = self._world.run(argv, timeout_s=self._bounds.pull_timeout_s, env=env)
         self._world.remove(self._auth)
         if not answer.ok:
             raise podman.pull_error(answer.words, app=image)

@@ -33,6 +33,7 @@ class Teller:
         self._mailbox = mailbox
         self._conditions: dict[str, Json] = {}
         self._troubles: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
         self._summary_of_apps: Json = {}
         self._is_rebooting = False
 
@@ -130,9 +131,17 @@ class Teller:
             self._troubles.pop(kind, None)
         self._tell_summary()
 
+    def note(self, kind: str, words: str) -> None:
+        """Something to know that is no trouble (any more); empty = enough of it."""
+        if self._notes.get(kind, "") == words:
+            return
+        self._notes[kind] = words
+        self._tell_summary()
+
     def _tell_summary(self) -> None:
         of_apps = self._summary_of_apps.get("status", "")
         notes = [self._troubles[k] for k in sorted(self._troubles)]
+        notes += [self._notes[k] for k in sorted(self._notes)]
         status = "Degraded" if self._troubles or of_apps == "Degraded" else "Online"
         if of_apps == "Error":
             status = "Error"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent import appplan, errors, planner, podman, settings, specs, systemd, workloads, world
+from agent import appplan, errors, helm, planner, podman, settings, specs, systemd, workloads, world
 from agent.appplan import Workload
 from agent.machine import Verdict
 
@@ -38,7 +38,8 @@ class Verifier:
         verdicts = []
         for app in spec.applications:
             found = {workload.name: workload for workload in workloads.of(app, observed)}
-            names = wanted.get(app.name, ())
+            # Which pods a chart has, only the cluster knows.
+            names = wanted.get(app.name) or tuple(found)
             verdicts += [self._one(app, name, found.get(name)) for name in names]
         unwell = [verdict for verdict in verdicts if not verdict.is_well]
         return min(unwell, key=lambda verdict: verdict.is_proving, default=Verdict(True))
@@ -61,6 +62,9 @@ class Verifier:
         return found[0].health_output if found else ""
 
     def _one(self, app: specs.Application, name: str, found: Workload | None) -> Verdict:
+        if app.is_stopped and app.app_type == helm.HELM:
+            # What has no scale goes on.
+            return Verdict(True)
         if app.is_stopped:
             is_down = found is None or found.state not in appplan.UP
             return Verdict(True) if is_down else Verdict(None, app.name, detail="not stopped yet")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from agent import appplan, errors, planner, podman, specs, systemd
+from agent import appplan, errors, helm, planner, podman, specs, systemd
 from agent.appplan import Workload
 
 Json = dict[str, Any]
@@ -83,7 +83,8 @@ def of_unit(unit: systemd.Unit, container: planner.Container | None) -> Workload
 
 def of(app: specs.Application, observed: planner.Observed) -> tuple[Workload, ...]:
     """What there is of `app`."""
-    app_id = podman.app_id(app.name, app.run_as)
+    is_chart = app.app_type == helm.HELM
+    app_id = helm.app_id(app) if is_chart else podman.app_id(app.name, app.run_as)
     for found in observed.apps:
         if found.app_id == app_id:
             return found.workloads

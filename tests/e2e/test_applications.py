@@ -6,6 +6,7 @@ for all tests of this module; each leaves it with whatever the next one replaces
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -402,6 +403,77 @@ def test_applications_are_stopped_started_and_restarted_from_the_service(yard: Y
     )
     served(yard, 8081, "web v2\n")
     updated(yard.settled())
+
+
+def as_another_agent_left_it(yard: Yard) -> None:
+    """The data directory of flightctl's agent, and unit and Compose files that say the same as ours
+    in other bytes; it has no journal, no stamps, no originals."""
+    device = yard.device
+    data = "/var/lib/flightctl"
+    device.exec("rm", "-rf", f"{data}/homeport", check=True)
+    for name in ("current.json", "desired.json"):
+        document = json.loads(device.read(f"{data}/{name}"))
+        device.write(f"{data}/{name}", json.dumps(document, indent=1), 0o644)
+    cleared = {"metadata": {"annotations": {"device-controller/renderedVersion": ""}}}
+    device.write(f"{data}/rollback.json", json.dumps({"kind": "Device", **cleared}), 0o644)
+    boot = device.read("/proc/sys/kernel/random/boot_id").strip()
+    times = {"bootTime": "2026-11-26T09:00:00Z", "bootID": boot}
+    device.write(f"{data}/system.json", json.dumps(times), 0o644)
+    references = [{"image": f"{REGISTRY}/tell:v2", "owner": "", "type": "podman"}]
+    text = json.dumps({"timestamp": "2026-11-26T09:00:00Z", "references": references}, indent=2)
+    device.write(f"{data}/image-artifact-references.json", text, 0o644)
+    places = ["/etc/containers/systemd", "/etc/compose/manifests"]
+    found = device.exec("find", *places, "-type", "f", check=True).out.split()
+    targets = "/etc/systemd/system"
+    found += [f"{targets}/{n}" for n in device.exec("ls", targets).out.split() if "flightctl" in n]
+    assert len(found) > 10
+    for path in found:
+        if not path.endswith(".service"):
+            device.write(path, f"# by another agent\n{device.read(path)}", 0o644)
+    device.exec("systemctl", "daemon-reload", check=True)
+
+
+def test_a_device_of_another_agent_is_taken_over_without_a_restart(yard: Yard) -> None:
+    device = yard.device
+    apps = [compose("v2"), quadlet("v2"), container("v2")]
+    sign = [{"name": "sign", "inline": [{"path": "/etc/sign", "content": "ours\n"}]}]
+    updated(yard.declare(applications=apps, config=sign))
+    yard.until_healthy()
+    running = ["ps", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.StartedAt}}"]
+    before = sorted(device.podman(*running, check=True).out.splitlines())
+    assert len(before) == 4
+    volumes = device.podman("volume", "ls", "--format", "{{.Name}}").out.split()
+    (volume,) = [name for name in volumes if name.startswith("page-model-")]
+    place = device.podman("volume", "inspect", "--format", "{{.Mountpoint}}", volume).out.strip()
+    device.stop_agent()
+    as_another_agent_left_it(yard)
+    device.write(f"{place}/kept", "by the application\n")
+    device.start_agent()
+    # A look that mends a file has planned everything else too.
+    device.write("/etc/sign", "somebody's\n")
+    processes.until(
+        lambda: device.read("/etc/sign") == "ours\n",
+        "a look was taken",
+        timeout_s=60,
+        state=yard.how_it_is,
+    )
+    yard.until_healthy()
+    assert sorted(device.podman(*running, check=True).out.splitlines()) == before
+    assert device.read(f"{place}/kept") == "by the application\n"
+    # What changes then is made anew, and nothing else.
+    updated(yard.declare(applications=[*apps[:2], container("v3")], config=sign))
+    served(yard, 8081, "web v3\n")
+    after = device.podman(*running, check=True).out.splitlines()
+    assert set(before) - set(after) == {one for one in before if "web-365508" in one}
+    # The other agent's bytes are right until somebody changes them.
+    edit_the_compose_file(yard)
+    processes.until(
+        lambda: "8099" not in device.read("/etc/compose/manifests/stack/podman-compose.yaml"),
+        "it is ours now",
+        timeout_s=60,
+        state=yard.how_it_is,
+    )
+    served(yard, 8083, "tell v2\n")
 
 
 def test_all_is_removed_and_the_volumes_stay(yard: Yard) -> None:

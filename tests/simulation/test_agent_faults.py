@@ -269,7 +269,7 @@ def test_an_unknown_owner_reads_as_existing_tools_expect() -> None:
 @pytest.mark.parametrize(
     ("applications", "fields", "words"),
     [
-        ([{"name": "h", "appType": "helm", "image": "r/h"}], {}, "type 'helm' are not supported"),
+        ([{"name": "h", "appType": "vm", "image": "r/h"}], {}, "type 'vm' are not supported"),
         ([application("c", "r/c", appType="compose")], {}, "install podman-compose"),
         ([application("q", "r/q", appType="quadlet")], {}, "quadlets need systemd"),
         ([], {"os": {"image": "quay.io/os:2"}}, "os failed for quay.io/os:2"),

@@ -31,6 +31,11 @@ WANTED = WantedApp("q", "q-1", "quadlet", "/f", "d1", "", FILES, ("a.service",))
 UP = Workload("a.service", appplan.RUNNING)
 DOWN = Workload("a.service", appplan.FAILED)
 FOUND = FoundApp("q-1", "quadlet", "/f", FILES, Stamp("d1", "b"), True, (UP,), UNITS)
+TAKEN = replace(WANTED, spec_digest="s1")
+THEIRS = {"/f/a": ("theirs", 0o644, 0, 0)}
+ADOPTED = Stamp("adopted", "b", paths=("/f/a",), adopted_as="s1", adopted=THEIRS)
+CHART = WantedApp("c", "n_c", "helm", "/v", "d1", "r/c:1", FILES)
+RELEASE = FoundApp("n_c", "helm", "/v", FILES, Stamp("d1", "b"), True)
 STOP, CLEAR = StopApp("q-1", "quadlet", UNITS), ClearApp("q-1", "quadlet")
 MAKE = [InstallApp("q", "d1"), ReloadUnits(), StartApp("q")]
 START = [StartApp("q")]
@@ -67,6 +72,15 @@ def plan(
         pytest.param(WANTED, replace(FOUND, stamp=Stamp("")), [STOP, CLEAR, *MAKE],
                      id="cut off before the start"),
         pytest.param(WANTED, replace(FOUND, stamp=None), START, id="another agent's, right"),
+        # Taken over: the other agent's bytes are right, for what they were made from.
+        pytest.param(TAKEN, replace(FOUND, files=THEIRS, stamp=ADOPTED), [], id="taken over"),
+        pytest.param(TAKEN, replace(FOUND, files=THEIRS, stamp=ADOPTED, workloads=(DOWN,)), START,
+                     id="taken over, down"),
+        pytest.param(TAKEN, replace(FOUND, files=FILES, stamp=ADOPTED), [STOP, CLEAR, *MAKE],
+                     id="taken over, tampered with"),
+        pytest.param(replace(TAKEN, spec_digest="s2"),
+                     replace(FOUND, files=THEIRS, stamp=ADOPTED), [STOP, CLEAR, *MAKE],
+                     id="taken over, changed"),
         pytest.param(WANTED, replace(FOUND, workloads=(DOWN,)), START, id="down"),
         pytest.param(WANTED, replace(FOUND, workloads=()), START, id="never ran"),
         pytest.param(WANTED, replace(FOUND, is_target_up=False), START, id="target stopped"),
@@ -116,3 +130,45 @@ def test_all_that_goes_has_gone_before_anything_is_made() -> None:
         kinds
         == ["StopApp", "ClearApp", "InstallApp", "InstallApp", "ReloadUnits"] + ["StartApp"] * 2
     )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "steps"),
+    [
+        pytest.param(CHART, None, [InstallApp("c", "d1"), StartApp("c")], id="new"),
+        pytest.param(CHART, RELEASE, [], id="as it should be"),
+        # No stop, no removal: helm goes from what there is to what there should be.
+        pytest.param(
+            replace(CHART, digest="d2"),
+            RELEASE,
+            [InstallApp("c", "d2"), StartApp("c")],
+            id="changed",
+        ),
+        pytest.param(None, RELEASE, [RemoveApp("n_c", "helm", "/v")], id="gone"),
+        pytest.param(
+            replace(CHART, digest=""),
+            RELEASE,
+            [appplan.FetchChart("c", "r/c:1", is_repair=True)],
+            id="chart lost",
+        ),
+        pytest.param(
+            replace(CHART, is_stopped=True),
+            replace(RELEASE, workloads=(UP,)),
+            [StopApp("n_c", "helm")],
+            id="to be stopped",
+        ),
+        pytest.param(
+            replace(CHART, is_stopped=True),
+            replace(RELEASE, workloads=(UP,), is_of_this_boot=False),
+            [],
+            id="stopped, as far as it goes",
+        ),
+        pytest.param(
+            CHART, replace(RELEASE, is_target_up=False), [StartApp("c")], id="uninstalled"
+        ),
+    ],
+)
+def test_charts(
+    wanted: WantedApp | None, found: FoundApp | None, steps: list[appplan.Step]
+) -> None:
+    assert plan([wanted] if wanted else [], [found] if found else []) == steps

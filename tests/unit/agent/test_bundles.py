@@ -11,6 +11,7 @@ from agent import errors, settings, world
 from agent.bundles import Bundles
 from agent.images import Images
 from agent.specs import AppFile, Application
+from agent.throttle import Throttle
 from tests.fakes.sim_world import Node, SimWorld
 
 OWN = settings.LoopSettings().own_dir
@@ -68,7 +69,7 @@ class Store(SimWorld):
 
 def bundles(where: Store) -> Bundles:
     bounds = settings.LoopSettings()
-    return Bundles(where, bounds, Images(where, bounds))
+    return Bundles(where, bounds, Images(where, bounds, Throttle(0)))
 
 
 def test_the_files_of_an_image_are_kept_and_links_are_not_followed() -> None:

@@ -101,7 +101,7 @@ def test_a_digest_changes_with_what_makes_another_container(
 @pytest.mark.parametrize(
     ("change", "cause", "words"),
     [
-        ({"app_type": "helm"}, errors.UNIMPLEMENTED, "type 'helm'"),
+        ({"app_type": "vm"}, errors.UNIMPLEMENTED, "type 'vm'"),
         ({"run_as": "web"}, errors.UNIMPLEMENTED, "runAs 'web'"),
         ({"is_catalog_item": True}, errors.UNIMPLEMENTED, "catalogue"),
         ({"image": ""}, errors.INVALID_ARGUMENT, "no image"),
