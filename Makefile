@@ -7,17 +7,19 @@ STAMP := $(VENV)/.locked
 # Tests start services by the hundred: what they import is compiled once, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Half as many again as there are cores, for tests wait a third of their time.
+# Half as many again as there are cores, for tests wait a third of their time, those with servers
+# more than half: three times the cores.
 WORKERS := --numprocesses=$(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
+MANY_WORKERS := --numprocesses=$(shell echo $$(( $$(nproc) * 3 )))
 
 # Each on the core that is free first. Right for tests that share nothing but what each worker makes for
 # itself: folders, and servers on ports from the kernel. A test beside others takes its time: only what
 # hangs is ended.
-SIDE_BY_SIDE := $(WORKERS) --dist=worksteal --timeout=180
+SIDE_BY_SIDE := $(MANY_WORKERS) --dist=worksteal --timeout=180
 
-# Devices wait more than they compute, so two files of tests at once cost little: one goes on while the
-# devices of the other reboot. A file's tests stay together and in order, for they share devices.
-TWO_FILES := --numprocesses=2 --dist=loadfile -p no:randomly
+# Devices wait more than they compute, so some files of tests at once cost little: one goes on while the
+# devices of another reboot. A file's tests stay together and in order, for they share devices.
+SOME_FILES := --numprocesses=4 --dist=loadfile --no-loadscope-reorder -p no:randomly
 
 .PHONY: setup demo check test soak bench docs crds packages image lock clean
 
@@ -49,10 +51,10 @@ check: $(STAMP) ## format, lint, types, import contracts, unit tests: under two 
 test: setup ## all tests; what CI calls
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/contract tests/simulation tests/conformance -m "not soak and not bench"
-	@$(BIN)/python -m pytest -q $(TWO_FILES) tests/e2e -m "not soak and not bench"
+	@$(BIN)/python -m pytest -q $(SOME_FILES) tests/e2e -m "not soak and not bench"
 
 soak: setup ## the long forms of the same tests; each prints the bound it ran with
-	@HOMEPORT_SOAK=1 $(BIN)/python -m pytest -q -s tests/contract tests/simulation tests/e2e -p no:randomly -m "not bench"
+	@HOMEPORT_SOAK=1 $(BIN)/python -m pytest -q -s tests/contract tests/simulation tests/conformance tests/e2e -p no:randomly -m "not bench"
 
 bench: setup ## figures, each beside what it is compared with; FULL=1 has 100 000 devices in the stores too
 	@$(BIN)/python -m bench $(if $(FULL),--full,)

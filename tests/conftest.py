@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,8 +13,48 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from tests.fakes.postgres import Cluster
 
+# A test that may take longer than this begins first, or all would wait for it in the end.
+LONG_S = 120
+
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+
+
+def may_take_s(item: pytest.Item) -> float:
+    """The test's own limit, 0 for whoever has the house's."""
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker and marker.args else 0.0
+
+
+def long_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Each worker begins with a piece of the list as long as anybody's; at its head are the long
+    ones in turn."""
+    long = sorted((item for item in items if may_take_s(item) > LONG_S), key=may_take_s)[::-1]
+    short = [item for item in items if may_take_s(item) <= LONG_S]
+    pieces: list[pytest.Item] = []
+    for worker in range(workers):
+        head = long[worker::workers]
+        rest = max(0, (len(items) - len(pieces)) // (workers - worker) - len(head))
+        pieces += [*head, *short[:rest]]
+        del short[:rest]
+    return pieces
+
+
+def long_files_first(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The tests of a file that shares devices stay in their order."""
+    limits: dict[Path, float] = {}
+    for item in items:
+        limits[item.path] = max(limits.get(item.path, 0.0), may_take_s(item))
+    return sorted(items, key=lambda item: -limits[item.path])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    workers = getattr(config, "workerinput", {}).get("workercount")
+    if any(item.get_closest_marker("e2e") for item in items):
+        items[:] = long_files_first(items)
+    elif workers:
+        items[:] = long_first(items, workers)
 
 
 @pytest.fixture(scope="session")

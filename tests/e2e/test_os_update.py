@@ -27,6 +27,8 @@ Json = dict[str, Any]
 
 ROUNDS = 10 if os.environ.get("HOMEPORT_SOAK") else 2
 NAMES = ("left", "right")
+# A third of what it is by default, for a system that is cut off waits it out in each round.
+GRACE = {"service-reach-grace-after-boot": "60s"}
 REBOOTS_OF_A_DEAD_SYSTEM = osimages.ATTEMPTS + 1  # and the old one again
 UPDATE_S = 150
 WEB = "web-365508-app"
@@ -120,7 +122,7 @@ def _all(found: list[Json], number: int) -> list[Json]:
 @pytest.fixture(scope="module")
 def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harbour]:
     print("[simulated] bootc, greenboot and the boot loader are stand-ins")
-    with Site(tmp_path_factory.mktemp("harbour"), system="v1") as site:
+    with Site(tmp_path_factory.mktemp("harbour"), system="v1", settings=GRACE) as site:
         harbour = Harbour(site)
         harbour.open()
         yield harbour
