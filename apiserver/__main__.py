@@ -73,7 +73,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == [restored.WORD]:
         return restored.main(words[1:])
     given = options().parse_args(words)
-    logs.configure()
     try:
         settings = config.settings_of(
             data=given.data,
@@ -108,4 +107,5 @@ def said(error: Exception, data: Path) -> str:
 
 
 if __name__ == "__main__":
+    logs.configure()
     sys.exit(main())

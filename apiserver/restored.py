@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from apiserver import logs
 from apiserver.app import create_operations
 from apiserver.auth.identity import CONTROLLER, Caller
 from apiserver.builtins import telling
@@ -37,7 +36,6 @@ _CALLER = Caller(name="system:homeport:restored", role=CONTROLLER)
 
 def main(arguments: Sequence[str]) -> int:
     given = _options().parse_args(arguments)
-    logs.configure()
     keys = given.encryption_keys
     key_file = KeyFile(keys) if keys else KeyFile(given.data / KEYS_FILE, True)
     if not given.database and not (given.data / "homeport.db").exists():

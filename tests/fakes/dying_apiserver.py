@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 
+from apiserver import logs
 from apiserver.__main__ import main
 from apiserver.store import postgres, store
 from tests.fakes.dying_store import Dying, DyingPostgres, DyingSqlite
@@ -25,4 +26,5 @@ if __name__ == "__main__":
         signal.signal(each, arm)
     store.SqliteDatabase = DyingSqlite  # type: ignore[misc]
     postgres.PostgresDatabase = DyingPostgres  # type: ignore[misc]
+    logs.configure()
     sys.exit(main())
