@@ -81,8 +81,9 @@ def two(tmp_path: Path, store: Store, clock: Clock) -> tuple[Replica, Replica]:
 
 async def told(store: Store) -> list[tuple[str, str, str, str]]:
     rows = await store.read(lambda s: auditlog.page(s, auditlog.Wanted(), 0, 100))
-    assert {row.kind for row in rows} <= {"CertificateAuthority"}
-    return [(row.verb, row.name, row.user, row.spec["authenticatedBy"]) for row in rows]
+    specs = [row.spec for row in rows]
+    assert {spec["object"]["kind"] for spec in specs} <= {"CertificateAuthority"}
+    return [(s["verb"], s["object"]["name"], s["user"], s["authenticatedBy"]) for s in specs]
 
 
 def states(replica: Replica) -> list[int]:
