@@ -179,7 +179,6 @@ class Process:
             known_version=self._mailbox.known_version,
             is_image_mode=self._is_image_mode,
         )
-        enrolment.on_asked = self._asked
         self._contact = contact.Contact(
             self._world,
             settings,
@@ -188,17 +187,23 @@ class Process:
             self._mailbox,
             self._mailbox.known_version,
         )
+        self._introduce(enrolment)
+
+    def _introduce(self, enrolment: enrolling.Enrolling) -> None:
+        """Who tells whom, and who counts."""
+        settings = self._settings
         self._contact.on_enrolled = self._enrolled
         self._contact.on_conflict = self._report.forget
         self._contact.on_contact = self._report.tell_by
         self._contact.on_connected = self._connected
         self._contact.on_polled = self._polled
+        enrolment.on_asked = self._asked
         enrolment.on_waiting = self._bulletin.waiting
         self._report.on_look = self._looked
+        self._report.on_told = self._bulletin.heard
         gauges = instruments.Instruments(settings, self._identity, self._mailbox.status)
         gauges.watch(self._contact.client, enrolment.client, self._report.client)
         gauges.watch_renewal(self._contact.renewing)
-        self._report.on_told = self._bulletin.heard
         gauges.serve()
 
     def _bodies(self) -> list[tuple[str, Callable[[], None]]]:
