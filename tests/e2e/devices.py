@@ -129,6 +129,19 @@ class Device:
         )
         self.wait_up(timeout_s)
 
+    def boot_no_more(self) -> None:
+        """After its next shutdown, by whomever, it stays off."""
+        self._is_wanted = False
+
+    def wait_off(self, timeout_s: float) -> None:
+        keeper = self._keeper
+        processes.until(
+            lambda: keeper is None or not keeper.is_alive(),
+            f"{self.name} is off",
+            timeout_s=timeout_s,
+            state=self.journal,
+        )
+
     def power_off(self) -> None:
         """Pull the plug: nothing inside gets to say anything."""
         self._is_wanted = False
