@@ -80,6 +80,7 @@ class Reconciler:
         )
         self._is_begun = False
         self._is_over = False
+        self._passed_over: states.Target | None = None
         # When it did something last; for who looks whether it hangs.
         self.moved_at = where.monotonic()
         self._stop: Stop | None = None
@@ -255,7 +256,10 @@ class Reconciler:
             log.error("specification without a version passed over")
             return
         if version < specs.number(self._course.current.target.version):
-            log.warning("older specification passed over version=%s", spec.target.version)
+            if spec.target != self._passed_over:
+                # Said once: a service that was restored may say it at every poll.
+                log.warning("older specification passed over version=%s", spec.target.version)
+            self._passed_over = spec.target
             return
         if spec.target.version in (self._course.current.target.version, self._heading_for()):
             return
