@@ -3,6 +3,7 @@ kubectl, a real registry; not MicroShift. There are no nodes: what a kubelet and
 report is written by `Kubelet` [simulated].
 
 The agent's loop runs in this process, below a root of its own, with a PATH that has no podman.
+It runs where `tests/setup/kubernetes.sh` and `helm.sh` have filled the cache; a soak fills it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import yaml
 from agent import helm, loop, osimage, settings, specs, states
 from agent.linux import LinuxWorld
 from agent.mailbox import Mailbox
-from tests.e2e import processes, rootfs
+from tests.e2e import processes, rootfs, service
 from tests.e2e.checkout import CHECKOUT
 from tests.e2e.registry import Registry
 from tests.e2e.yard import application, condition
@@ -35,12 +36,13 @@ Json = dict[str, Any]
 
 HELM = rootfs.cache() / "helm" / "helm-3.19.5"
 PROGRAM = CHECKOUT / ".venv/bin/homeport-agent"
+IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 WHY_NOT = ""
-if not kubernetes.is_built():
+if not kubernetes.is_built() and not IS_SOAK:
     WHY_NOT = "no kube-apiserver in the cache: tests/setup/kubernetes.sh builds it"
-elif not HELM.exists():
+elif not HELM.exists() and not IS_SOAK:
     WHY_NOT = "no helm in the cache: tests/setup/helm.sh builds it"
-elif shutil.which("kubectl") is None:
+elif not (shutil.which("kubectl") or (rootfs.cache() / "kubectl" / "kubectl").exists()):
     WHY_NOT = "there is no kubectl"
 
 pytestmark = [
@@ -214,6 +216,9 @@ class Box:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
+    if IS_SOAK:
+        for script in ("kubernetes.sh", "helm.sh"):
+            subprocess.run([CHECKOUT / "tests/setup" / script], check=True)
     print("a Kubernetes API, not MicroShift; no nodes [simulated kubelet]")
     with kubernetes.running(tmp_path_factory.mktemp("kube") / "kube") as running:
         kubelet = Kubelet(running)
@@ -224,11 +229,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
 
 
 @pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def tools(tmp_path_factory: pytest.TempPathFactory, cluster: Kubernetes) -> Iterator[None]:
     """A PATH with what charts need, and without podman: the machine's containers are not ours."""
     folder = tmp_path_factory.mktemp("bin")
     (folder / "helm").symlink_to(HELM)
-    for name in ("kubectl", "rm", "sh", "uname", "dirname", "readlink", "basename", "cat"):
+    (folder / "kubectl").symlink_to(Path(service.kubectl()).resolve())
+    for name in ("rm", "sh", "uname", "dirname", "readlink", "basename", "cat"):
         found = shutil.which(name)
         assert found
         (folder / name).symlink_to(Path(found).resolve())
