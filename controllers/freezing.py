@@ -228,10 +228,10 @@ class Freezer:
             commit = await self._commit(remote, pin or reference["targetRevision"])
         except GitError as problem:
             raise gitfiles.unusable(problem) from problem
-        # With the commit, for other devices may be given other branches of the same path.
-        key = (namespace, remote.mirror, path, commit)
+        # By the branch, for other devices may be given another one; what it was before is not kept.
+        key = (namespace, remote.mirror, path, reference["targetRevision"])
         kept = self._kept.get(key)
-        if kept is None:
+        if kept is None or kept.revision != commit:
             contents = await gitfiles.read(self._mirrors, remote, commit, path)
             fetched = Fetched(contents, commit, is_secret=bool(remote.secrets()))
             kept = await self._keep(namespace, fetched, gitfiles.PATH)
