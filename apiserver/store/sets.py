@@ -74,15 +74,17 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
     ).rowcount
     if not taken:
         return 0
-    # What its fleet asks of its applications. Who has no fleet any more stays as it is.
+    # What its fleet asks of its applications. Who has no fleet any more stays as it is, and who is
+    # left alone is given it when that ends.
     wishes = (
-        "CASE WHEN b.fleet IN ('', device.fleet) THEN device.fleet_overrides ELSE"
+        "CASE WHEN device.pause <> 0 OR b.fleet IN ('', device.fleet)"
+        " THEN device.fleet_overrides ELSE"
         " (SELECT o.overrides FROM fleet_override o"
         " WHERE o.namespace = b.namespace AND o.fleet = b.fleet) END"
     )
     following = tx.dialect.greatest("device.rendered_version", "device.reported_version") + " + 1"
     version = (
-        f"CASE WHEN device.rendered_digest IS NOT NULL AND device.pause = 0"
+        "CASE WHEN device.rendered_digest IS NOT NULL"
         f" AND {differs('device.fleet_overrides', f'({wishes})')}"
         f" THEN {following} ELSE device.rendered_version END"
     )

@@ -19,7 +19,7 @@ from apiserver.agentapi import reconnecting
 from apiserver.auth.identity import ADMIN, Caller
 from apiserver.errors import StatusError
 from apiserver.operations import Operations, WriteOptions
-from apiserver.store import Snapshot, Store, devices, presence, recount
+from apiserver.store import Snapshot, Store, devices, overriding, presence, recount
 from apiserver.store.tables import DEVICE as ROWS
 from resources import registry, summary
 from tests.fakes.agent_client import device_status
@@ -229,11 +229,14 @@ def _wrong(snapshot: Snapshot) -> list[Any]:
     for row in snapshot.connection.execute(select(ROWS)).mappings():
         status = orjson.loads(row["agent_status"])
         drawn = summary.derive(devices.facts_of(row, status))
-        said = {
+        said: dict[str, tuple[Any, Any]] = {
             "summary": (row["summary_status"], drawn.summary),
             "updated": (row["updated_status"], drawn.updated),
             "applications": (row["applications_status"], drawn.applications),
             "lifecycle": (row["lifecycle_status"], drawn.lifecycle),
         }
+        if row["fleet"] and not row["pause"] and not row["decommissioning"]:
+            asked = overriding.of_fleet(snapshot, "default", row["fleet"])
+            said["wishes"] = (row["fleet_overrides"], asked)
         found += [(row["name"], key, *pair) for key, pair in said.items() if pair[0] != pair[1]]
     return found
