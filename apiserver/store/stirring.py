@@ -20,12 +20,16 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from apiserver.store.statements import run
-from resources import attempts, registry
+from resources import attempts, registry, rollout_plan
+from resources.kind import Json
 
 if TYPE_CHECKING:
     from apiserver.store.snapshot import Transaction
 
 WITNESSES = 1_000
+# No policy is asked about a device that was bound so lately.
+SURELY_IN_TIME_S = 10.0
+_ROLLOUT = registry.by_kind("Rollout")
 # No person's: what Homeport writes about itself.
 STIRRED = "homeport.dev/stirred"
 
@@ -33,9 +37,10 @@ Place = tuple[str, str]  # namespace, Rollout
 _OF_ROLLOUT = "namespace = :namespace AND fleet = :fleet AND rollout = :rollout"
 _HELD = f"SELECT name FROM device WHERE {_OF_ROLLOUT} AND render_needed = 1 LIMIT 1"
 _UNDER_WAY = (
-    f"SELECT name FROM device WHERE {_OF_ROLLOUT} AND rollout_batch IS NOT NULL"
+    f"SELECT name, bound_at FROM device WHERE {_OF_ROLLOUT} AND rollout_batch IS NOT NULL"
     " AND candidates IS NULL AND pause = 0 AND decommissioning = 0 AND render_needed = 0"
     " AND reported_version <> rendered_version AND failed_version <> rendered_version"
+    " AND bound_at >= :cutoff"
 )
 # From the one that is known on, itself too; then from the beginning.
 _FROM = f"{_UNDER_WAY} AND name >= :known ORDER BY name LIMIT 1"
@@ -93,7 +98,6 @@ def of_row(old: Mapping[Any, Any], new: Mapping[Any, Any]) -> Stir | None:
 
 def wake(tx: Transaction, moved: Mapping[Place, Stir], witnesses: Witnesses) -> None:
     """Mark those rollouts that wait for what has moved. The last thing before the commit."""
-    kind = registry.by_kind("Rollout")
     for (namespace, name), stir in sorted(moved.items()):
         where = {"namespace": namespace, "fleet": stir.fleet, "rollout": name}
         is_due = (
@@ -101,20 +105,40 @@ def wake(tx: Transaction, moved: Mapping[Place, Stir], witnesses: Witnesses) -> 
             or run(tx.connection, _HELD, where).first() is not None
             or not _is_under_way(tx, where, witnesses)
         )
-        rollout = tx.get(kind, namespace, name) if is_due else None
+        rollout = _rollout(tx, where) if is_due else None
         if rollout is None or attempts.has_ended(rollout):
             continue
         metadata = rollout["metadata"]
         annotations = (metadata.get("annotations") or {}) | {STIRRED: str(tx.version)}
-        tx.update(kind, rollout, rollout | {"metadata": metadata | {"annotations": annotations}})
+        tx.update(
+            _ROLLOUT, rollout, rollout | {"metadata": metadata | {"annotations": annotations}}
+        )
 
 
 def _is_under_way(tx: Transaction, where: Mapping[str, Any], witnesses: Witnesses) -> bool:
     place = where["namespace"], where["rollout"]
     known = witnesses.get(place)
+    found = _witness(tx, where, known, 0.0)
+    if found is not None and found.bound_at < tx.now.timestamp() - SURELY_IN_TIME_S:
+        # Nobody waits any longer for one that took too long.
+        policy = ((_rollout(tx, where) or {}).get("spec") or {}).get("target", {}).get("policy")
+        cutoff = tx.now.timestamp() - rollout_plan.timeout_s(policy)
+        if found.bound_at < cutoff:
+            found = _witness(tx, where, known, cutoff)
+    if found is None:
+        return False
+    witnesses.put(place, str(found.name))
+    return True
+
+
+def _witness(tx: Transaction, where: Mapping[str, Any], known: str, cutoff: float) -> Any:
     for part in (_FROM, _BEFORE) if known else (_FROM,):
-        found = run(tx.connection, part, dict(where) | {"known": known}).first()
+        parameters = dict(where) | {"known": known, "cutoff": cutoff}
+        found = run(tx.connection, part, parameters).first()
         if found is not None:
-            witnesses.put(place, str(found.name))
-            return True
-    return False
+            return found
+    return None
+
+
+def _rollout(tx: Transaction, where: Mapping[str, Any]) -> Json | None:
+    return tx.get(_ROLLOUT, where["namespace"], where["rollout"])

@@ -4,6 +4,7 @@ who passes no gate wakes nobody."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,20 @@ async def test_the_last_of_a_batch_wakes_its_rollout_and_none_before_it(site: Si
         await rolling.happens(device, "done")
         assert await mark_of(rolling) is None
     await rolling.happens(rolling.model.devices[0], "done")
+    assert await mark_of(rolling) is not None
+
+
+async def test_nobody_waits_for_one_that_took_too_long(site: Site) -> None:
+    model = Model(
+        [Device(f"d{n}") for n in range(3)], {"defaultUpdateTimeout": "600s", "maxFailures": 9}
+    )
+    rolling = await Rolling.begin(site, "web", model)
+    await rolling.bind(0, select=True, limit=1)
+    site.clock.now += timedelta(seconds=601)
+    await rolling.bind(0, select=True, limit=100)
+    await rolling.happens(model.devices[1], "done")
+    assert await mark_of(rolling) is None
+    await rolling.happens(model.devices[2], "done")
     assert await mark_of(rolling) is not None
 
 
