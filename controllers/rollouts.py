@@ -167,14 +167,15 @@ async def _tell(
             raise
 
 
-_COUNTED = ("selected", "bound", "rendered", "done", "failed", "timedOut", "disconnected")
-# Told where there are any.
-_RARE = ("refused", "held")
+_COUNTED = (
+    *("selected", "bound", "rendered", "held", "done", "failed", "refused", "timedOut"),
+    "disconnected",
+)
 
 
 def _counts(counted: Json) -> Json:
-    rare = {key: counted[key] for key in _RARE if counted.get(key)}
-    return {key: counted[key] for key in _COUNTED} | rare
+    """Each of them, also where it is 0: what a patch leaves out stays as it was."""
+    return {key: counted.get(key, 0) for key in _COUNTED}
 
 
 def conclude(

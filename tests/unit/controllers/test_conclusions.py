@@ -87,6 +87,7 @@ def test_each_batch_has_its_counts() -> None:
     waiting = Wait("Active", "Updating", "2 of 3", 1.0)
     new = rollouts.conclude({"batches": batches}, waiting, counts, generation=1, now=NOW)
     assert new["batches"][0]["counts"]["done"] == 2
+    assert new["counts"]["held"] == 0, "said, or a patch would leave what was said before"
     assert "counts" not in new["batches"][1]
 
 
