@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, literal_column, select, update
 
@@ -63,24 +63,30 @@ _DELIVERY = select(
     DEVICE.c.connected,
     DEVICE.c.pause,
 )
+# By equality: of a list of names PostgreSQL would keep a plan that was made while there were few
+# devices, and read all of a namespace.
+_OF_ONE = Prepared(
+    _DELIVERY.where(
+        DEVICE.c.namespace == bindparam("namespace"), DEVICE.c.name == bindparam("name")
+    )
+)
 
 
-def _delivery(row: Any) -> Delivery:
+def _delivery(row: devices.Row) -> Delivery:
     return Delivery(
-        uid=row.uid,
-        name=row.name,
-        rendered_version=row.rendered_version,
-        delivered_version=row.delivered_version,
-        rendered_digest=row.rendered_digest,
-        retry_generation=row.retry_generation,
-        connected=bool(row.connected),
-        pause=row.pause,
+        uid=row["uid"],
+        name=row["name"],
+        rendered_version=row["rendered_version"],
+        delivered_version=row["delivered_version"],
+        rendered_digest=row["rendered_digest"],
+        retry_generation=row["retry_generation"],
+        connected=bool(row["connected"]),
+        pause=row["pause"],
     )
 
 
 def delivery(snapshot: Snapshot, namespace: str, name: str) -> Delivery | None:
-    query = _DELIVERY.where(DEVICE.c.namespace == namespace, DEVICE.c.name == name)
-    row = snapshot.connection.execute(query).first()
+    row = _OF_ONE.first(snapshot.connection, {"namespace": namespace, "name": name})
     return None if row is None else _delivery(row)
 
 
@@ -93,11 +99,15 @@ def deliveries(
         by_namespace.setdefault(namespace, []).append(name)
     found: dict[tuple[str, str], Delivery] = {}
     for namespace, wanted in by_namespace.items():
+        if len(wanted) == 1:
+            one = delivery(snapshot, namespace, wanted[0])
+            found |= {} if one is None else {(namespace, one.name): one}
+            continue
         for start in range(0, len(wanted), 500):
             part = wanted[start : start + 500]
             query = _DELIVERY.where(DEVICE.c.namespace == namespace, DEVICE.c.name.in_(part))
-            for row in snapshot.connection.execute(query):
-                found[namespace, row.name] = _delivery(row)
+            for row in snapshot.connection.execute(query).mappings():
+                found[namespace, row["name"]] = _delivery(row)
     return found
 
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from apiserver.store import rewriting, selecting, stirring
 from apiserver.store.contents import Documents
 from apiserver.store.objects import dumps
-from apiserver.store.prepared import Prepared
+from apiserver.store.prepared import Prepared, among, texts
 from apiserver.store.tables import DEVICE, DEVICE_LABEL, PRESENCE
 from resources import conditions, overrides, pause, summary
 from resources.kind import Json, Kind
@@ -95,6 +95,7 @@ _BY_NAME = Prepared(
         DEVICE.c.namespace == bindparam("namespace"), DEVICE.c.name == bindparam("name")
     )
 )
+_BY_UIDS = Prepared(lambda dialect: select(DEVICE).where(among(dialect, DEVICE.c.uid, "uids")))
 _BY_UID = Prepared(select(DEVICE).where(DEVICE.c.uid == bindparam("uid")))
 _INSERT = Prepared(insert(DEVICE))
 _INSERT_LABEL = Prepared(insert(DEVICE_LABEL))
@@ -267,7 +268,7 @@ def row_by_uid(connection: Connection, uid: str) -> Row:
 
 
 def rows_by_uid(connection: Connection, uids: Iterable[str]) -> dict[str, Row]:
-    found = _rows(connection, select(DEVICE).where(DEVICE.c.uid.in_(list(uids))))
+    found = _BY_UIDS.rows(connection, {"uids": texts(connection, uids)})
     return {row["uid"]: row for row in found}
 
 

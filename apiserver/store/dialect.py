@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
+
+from apiserver.store import transacting
 
 # Any constant: all writers of one database take the same one.
 _ADVISORY_LOCK = 7_443_001
@@ -70,7 +72,7 @@ class Dialect:
     def take_store_lock(self, connection: Connection) -> None:
         """First statement of a writing transaction, on its own. SQLite's BEGIN IMMEDIATE is it."""
         if not self.is_sqlite:
-            connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+            transacting.begin(connection, f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
 
     def scratch(self, connection: Connection, name: str) -> None:
         """An empty scratch table of this connection's own. It was made when the connection was

@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from apiserver.store import selecting
-from apiserver.store.prepared import Prepared
+from apiserver.store.prepared import Prepared, among, texts
 from apiserver.store.tables import FLEET_SELECTOR, OBJECT, OBJECT_LABEL, OBJECT_OWNER
 from resources.kind import Json, Kind
 from resources.objectpath import get_path
@@ -39,6 +39,7 @@ _BY_NAME = Prepared(
         OBJECT.c.name == bindparam("name"),
     )
 )
+_BY_UIDS = Prepared(lambda dialect: select(OBJECT).where(among(dialect, OBJECT.c.uid, "uids")))
 _SAYING = Prepared(
     select(OBJECT).where(
         OBJECT.c.kind == bindparam("kind"),
@@ -139,8 +140,8 @@ def saying(
 
 
 def by_uids(connection: Connection, kind: Kind, uids: Iterable[str]) -> dict[str, Json]:
-    found = connection.execute(select(OBJECT).where(OBJECT.c.uid.in_(list(uids))))
-    return {row["uid"]: document_of(kind, row) for row in found.mappings()}
+    found = _BY_UIDS.rows(connection, {"uids": texts(connection, uids)})
+    return {row["uid"]: document_of(kind, row) for row in found}
 
 
 def page(

@@ -14,12 +14,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Executable
+import orjson
+from sqlalchemy import ARRAY, Connection, Executable, Text, any_, bindparam, func, select
 from sqlalchemy.sql import ClauseElement
 
 Values = Mapping[str, Any]
 # Of the dialect's name, for the few statements that SQL does not have in common.
 Maker = Callable[[str], Any]
+
+
+def among(dialect: str, column: Any, name: str) -> Any:
+    """SQL for rows whose `column` is one of the texts in the parameter `name` (`texts`): one
+    statement for however many, where SQLAlchemy's `in_` is written anew for each number."""
+    if dialect == "sqlite":
+        each = func.json_each(bindparam(name)).table_valued("value")
+        return column.in_(select(each.c.value))
+    return column == any_(bindparam(name, type_=ARRAY(Text)))
+
+
+def texts(connection: Connection, values: Iterable[str]) -> Any:
+    """What `among` takes."""
+    listed = list(values)
+    return orjson.dumps(listed).decode() if connection.dialect.name == "sqlite" else listed
 
 
 class Prepared:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, literal_column, select
 
 from apiserver.store import devices
 from apiserver.store.dialect import Dialect
-from apiserver.store.prepared import Prepared
+from apiserver.store.prepared import Prepared, among, texts
 from apiserver.store.tables import DEVICE, PRESENCE
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ def _noting(dialect: str) -> Any:
 
 
 _NOTE = Prepared(_noting, ("uid", "last_seen"))
+# No plain column: an index of all that are away would look useful.
+_IS_AWAY = DEVICE.c.connected + literal_column("0") == literal_column("0")
+_AWAY = Prepared(
+    lambda dialect: select(DEVICE).where(among(dialect, DEVICE.c.uid, "uids"), _IS_AWAY)
+)
 
 
 def record(tx: Transaction, seen: Mapping[str, float]) -> None:
@@ -44,8 +49,7 @@ def record(tx: Transaction, seen: Mapping[str, float]) -> None:
     uids = list(seen)
     for start in range(0, len(uids), 500):
         part = uids[start : start + 500]
-        away = select(DEVICE).where(DEVICE.c.uid.in_(part), DEVICE.c.connected == 0)
-        back = list(tx.connection.execute(away).mappings())
+        back = _AWAY.rows(tx.connection, {"uids": texts(tx.connection, part)})
         devices.save_all(tx, ((row, {"connected": 1, "seen": 1}) for row in back))
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 
 def begin(connection: Connection, statement: str) -> None:
+    """Run a statement that belongs to the beginning."""
     _driver(connection).execute(statement)
 
 
