@@ -84,6 +84,19 @@ class Service:
         changed = await self.ask("PATCH", "/fleets/web", fleet(content, policy))
         return f"web.v{changed['metadata']['generation']}-1"
 
+    async def ready(self) -> None:
+        """Until the controllers have started: they see to a fleet of no devices."""
+        probe = fleet("probe")
+        probe["metadata"]["name"] = "probe"
+        probe["spec"]["selector"] = {"matchLabels": {"site": "nowhere"}}
+        await self.ask("POST", "/fleets", probe)
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                found = await self.ask("GET", "/templateversions?fieldSelector=spec.fleet%3Dprobe")
+                if found["items"]:
+                    return
+                await asyncio.sleep(LOOK_S)
+
     async def bound(self, rollout: str, number: int) -> None:
         """Until so many are."""
         path = f"/fleets/web/progress?rollout={rollout}"
@@ -162,6 +175,7 @@ async def connected(
     """All that is measured with `number` devices connected."""
     url = "" if cluster is None else cluster.create_database()
     async with service(f"{name}, {number} connected", cluster, url, directory / "data") as site:
+        await site.ready()
         await site.ask("POST", "/fleets", fleet("zero"))
         config = site.server.data / "enrollment" / "config.yaml"
         access = kubeconfig.load(site.server.kubeconfig)
@@ -279,8 +293,9 @@ async def stored(
     data = directory / "data"
     await stores.fill(url, data, number, near=number)
     async with service(f"{name}, {number} stored", cluster, url, data) as site:
-        # The controllers come to rest over what they find.
-        await asyncio.sleep(10)
+        await site.ready()
+        # They come to rest over what they find.
+        await asyncio.sleep(5)
         before, began = site.cpu_s(), time.monotonic()
         rollout = await site.change("three")
         await site.bound(rollout, number)
