@@ -128,8 +128,10 @@ def _stir_those_left(tx: Transaction, namespace: str) -> None:
     """Rollouts that devices have left may have waited for those."""
     left = run(
         tx.connection,
-        "SELECT DISTINCT b.old_fleet AS fleet, d.rollout AS rollout FROM bound b"
-        " JOIN device d ON d.uid = b.uid WHERE b.old_fleet <> '' AND d.rollout IS NOT NULL",
+        # By index, and none at all where a device is new: of a plain join PostgreSQL may read all.
+        "SELECT DISTINCT b.old_fleet AS fleet, d.rollout AS rollout FROM device d"
+        " JOIN bound b ON b.uid = d.uid WHERE d.rollout IS NOT NULL AND "
+        + tx.dialect.among("d.uid", "SELECT uid FROM bound WHERE old_fleet <> ''"),
         {},
     )
     for row in left:
