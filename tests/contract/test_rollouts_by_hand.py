@@ -25,6 +25,8 @@ from tests.fakes.sources_rig import Rig
 
 Json = dict[str, Any]
 NEVER_S = 36_000.0
+# Tenths of a second without a change: the controllers rest half a second between two looks.
+REST = 12
 TWO_FIRST: Json = {"deviceSelection": {"strategy": "BatchSequence", "sequence": [{"limit": 2}]}}
 Fails = Callable[[str], bool]
 
@@ -57,14 +59,20 @@ async def change(rig: Rig, content: str, policy: Json | None = None) -> None:
 
 async def phase(rig: Rig, name: str, *wanted: str, fails: Fails | None = None) -> Json:
     """The status of a rollout as soon as its phase is one of these; meanwhile devices report what
-    they are given, if `fails` says of each how it goes."""
-    for _ in range(400):
-        if fails is not None:
-            await report(rig, fails)
+    they are given, if `fails` says of each how it goes. They do when the controllers have come to
+    rest, which then look at nothing that nobody wakes them for."""
+    found: Json = {}
+    quiet = 0
+    for _ in range(600):
+        before = found
         found = next((r for r in await rig.list("Rollout") if r["metadata"]["name"] == name), {})
         status: Json = found.get("status") or {}
         if status.get("phase") in wanted:
             return status
+        quiet = quiet + 1 if found == before else 0
+        if fails is not None and quiet > REST:
+            await report(rig, fails)
+            quiet = 0
         await asyncio.sleep(0.1)
     raise AssertionError(f"{name} is not {wanted}: {found}")
 
