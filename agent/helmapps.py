@@ -73,6 +73,8 @@ class HelmApps:
         known = self._checked.get(app.name)
         if known is not None and known.key == key:
             return None
+        # A locked release can't be rehearsed either, and an update would wait for it for ever.
+        self._clear_the_way(helm.app_id(app), app.name)
         try:
             self._checked[app.name] = Checked(key, self._check(app, chart))
         except errors.Reject as error:
