@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import json
 import re
@@ -94,19 +95,31 @@ class Site:
 
 def cpu_s(cluster: postgres.Cluster) -> float:
     """Of its processes that ended too: the first one has waited for them."""
-    first, *others = cluster.processes()
-    ended = Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[13:15]
-    ticks = sum(int(word) for word in ended) / wire.TICKS_A_SECOND
-    return ticks + sum(wire.cpu_s(pid) for pid in (first, *others))
+
+    def measured() -> float:
+        first, *others = cluster.processes()
+        ended = Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[13:15]
+        ticks = sum(int(word) for word in ended) / wire.TICKS_A_SECOND
+        return ticks + sum(wire.cpu_s(pid) for pid in (first, *others))
+
+    return _of_those_that_live(measured)
 
 
 def memory_mb(cluster: postgres.Cluster) -> float:
     """What its processes share counts once."""
-    total = 0
-    for pid in cluster.processes():
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        total += int(rollup.partition("\nPss:")[2].split()[0])
-    return total / 1024
+
+    def measured() -> float:
+        rollups = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in cluster.processes())
+        return sum(int(text.partition("\nPss:")[2].split()[0]) for text in rollups) / 1024
+
+    return _of_those_that_live(measured)
+
+
+def _of_those_that_live(measured: Callable[[], float]) -> float:
+    """One of the processes may end while they are looked at; then all are, again."""
+    while True:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            return measured()
 
 
 async def fill(url: str, data: Path, devices: int, near: int = BOUND_MAX) -> None:
