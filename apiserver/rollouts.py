@@ -48,10 +48,10 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
     """Bind devices of a fleet to a template version, up to `limit`, a thousand a transaction.
 
     `request` has templateVersion and rollout, and may have batch (the last one), select (true) and
-    limit (MAX_LIMIT), as `rollout_plan.Bind` explains them. With `mark` nothing is bound: devices
-    that do not have the rollout's version, for their turn has not come, say that they are out of
-    date. Which devices a batch takes, and what
-    the disruption budget allows of it, the policy of the Rollout says.
+    limit (MAX_LIMIT), as `rollout_plan.Bind` explains them. Which devices a batch takes, and what
+    the disruption budget allows of it, the policy of the Rollout says. With `mark` nothing is
+    bound: devices that do not have the rollout's version, for their turn has not come, say that
+    they are out of date.
 
     Answers {bound, rendered, remaining, failed}; for the failed the template could not be rendered,
     and they say why. Where parameters decide what is fetched from outside, `waiting` says how many
@@ -145,7 +145,7 @@ def _bind_chunk(tx: Transaction, *, work: _Work, chunk: Chunk) -> tuple[rolling.
     _put_chunk(tx, work, chunk)
     held, number = work.is_held, len(chunk.devices)
     taken = rolling.bind(tx, work.target, work.choice, number, held=held)
-    if taken.rows:
+    if taken.wishing:
         overriding.prune_bound(tx, work.applications)
     return taken, givens.leave(tx, work.target, work.choice.batch)
 
@@ -205,7 +205,7 @@ def _bind_some(
         tx.put_contents(work.blobs)
     held = work.is_held
     taken = rolling.bind(tx, work.target, work.choice, limit, after, held=held)
-    if taken.rows:
+    if taken.wishing:
         overriding.prune_bound(tx, work.applications)
     if not is_last or taken.rows < limit:
         return taken, 0

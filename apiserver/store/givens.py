@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from apiserver.store import wants
+from apiserver.store import scratch, wants
 from apiserver.store.rolling import Attempt, Target
-from apiserver.store.sets import count_scratch, in_scratch, log_scratch
 from apiserver.store.statements import run
 from resources import summary
 
@@ -72,26 +71,20 @@ def leave(tx: Transaction, target: Target, batch: int) -> Left:
         "CASE WHEN d.updated_status = 'Updating' THEN d.updated_status"
         " WHEN d.connected = 0 AND d.seen = 1 THEN 'Unknown' ELSE 'OutOfDate' END"
     )
-    dialect.scratch(tx.connection, "bound")
-    taken = run(
-        tx.connection,
-        "INSERT INTO bound (n, uid, namespace, name, labels, owner, old_owner, alias, fleet,"
-        " old_fleet, summary_status, updated_status, old_updated_status, applications_status,"
-        " lifecycle_status, os_mode, connected, render_needed, old_render_needed)"
-        " SELECT row_number() OVER (ORDER BY d.name), d.uid, d.namespace, d.name, d.labels,"
-        " d.owner, d.owner, d.alias, d.fleet, d.fleet, d.summary_status,"
-        f" {updated}, d.updated_status, d.applications_status, d.lifecycle_status, d.os_mode,"
-        " d.connected, CASE WHEN e.waits_for IS NULL THEN 0 ELSE 1 END, d.render_needed"
-        " FROM device d JOIN given e ON e.uid = d.uid AND e.inputs_version = d.inputs_version"
+    taken = scratch.fill(
+        tx,
+        "device d JOIN given e ON e.uid = d.uid AND e.inputs_version = d.inputs_version"
         " WHERE d.fleet = :fleet AND d.candidates IS NULL AND d.decommissioning = 0 AND d.pause = 0"
         f" AND {_LEFT} AND {dialect.among('d.uid', 'SELECT uid FROM given')}",
         {"fleet": target.fleet},
-    ).rowcount
+        updated_status=updated,
+        render_needed="CASE WHEN e.waits_for IS NULL THEN 0 ELSE 1 END",
+    )
     if not taken:
         return Left(0, 0)
     first = tx.next_version(taken)
-    log_scratch(tx, first)
-    _, waited, waits, _ = count_scratch(tx)
+    scratch.log(tx, first)
+    counted = scratch.count(tx)
     is_member = "device.rollout = :rollout AND device.rollout_batch IS NOT NULL"
     # How long it waits counts for its batch; what is told meanwhile begins nothing anew.
     begins = f"e.waits_for IS NOT NULL AND NOT (device.waits_for IS NOT NULL AND {is_member})"
@@ -105,7 +98,7 @@ def leave(tx: Transaction, target: Target, batch: int) -> Left:
         " updated_info = CASE WHEN b.updated_status <> 'OutOfDate' THEN device.updated_info"
         " WHEN e.render_error IS NULL THEN :waiting ELSE :because || e.render_error END"
         " FROM bound b JOIN given e ON e.uid = b.uid"
-        f" WHERE device.uid = b.uid AND {in_scratch(dialect)}",
+        f" WHERE device.uid = b.uid AND {scratch.holds(dialect)}",
         {
             "first": first,
             "rollout": target.rollout,
@@ -115,9 +108,9 @@ def leave(tx: Transaction, target: Target, batch: int) -> Left:
             "now": tx.now.timestamp(),
         },
     )
-    if waited != waits:
+    if counted.waited != counted.waits:
         tx.backlog_moved(target.namespace)
-    return Left(taken - waits, waits)
+    return Left(taken - counted.waits, counted.waits)
 
 
 def refusals(snapshot: Snapshot, attempt: Attempt, limit: int = 10) -> list[dict[str, Any]]:

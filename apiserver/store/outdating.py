@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from apiserver.store import scratch
 from apiserver.store.rolling import OURS, Attempt, names_of
-from apiserver.store.sets import CHUNK, UP_TO_DATE, count_scratch, in_scratch, log_scratch
+from apiserver.store.sets import CHUNK, UP_TO_DATE
 from apiserver.store.statements import run
 from resources import summary
 
@@ -48,7 +49,7 @@ def mark(tx: Transaction, attempt: Attempt, after: str = "") -> Marked:
         " THEN 'UpToDate' ELSE d.updated_status END"
     )
     wrong = f"{OURS} AND d.behind <> {is_behind}"
-    parameters: dict[str, Any] = names_of(attempt) | {"after": after, "chunk": CHUNK}
+    parameters: dict[str, Any] = names_of(attempt) | {"after": after}
     unseen = run(
         tx.connection,
         "UPDATE device SET behind = 1 - behind WHERE "
@@ -60,30 +61,23 @@ def mark(tx: Transaction, attempt: Attempt, after: str = "") -> Marked:
         parameters | {"unseen": UNSEEN},
     ).rowcount
     tx.writes += unseen
-    tx.dialect.scratch(tx.connection, "bound")
-    taken = run(
-        tx.connection,
-        "INSERT INTO bound (n, uid, namespace, name, labels, owner, old_owner, alias, fleet,"
-        " old_fleet, summary_status, updated_status, old_updated_status, applications_status,"
-        " lifecycle_status, os_mode, connected, render_needed, old_render_needed)"
-        " SELECT row_number() OVER (ORDER BY d.name), d.uid, d.namespace, d.name, d.labels,"
-        f" d.owner, d.owner, d.alias, d.fleet, d.fleet, d.summary_status, {updated},"
-        " d.updated_status, d.applications_status, d.lifecycle_status, d.os_mode, d.connected,"
-        f" d.render_needed, d.render_needed FROM device d WHERE {wrong}"
-        f" AND {updated} <> d.updated_status AND d.name > :after ORDER BY d.name LIMIT :chunk",
-        parameters,
-    ).rowcount
+    taken = scratch.fill(
+        tx,
+        f"device d WHERE {wrong} AND {updated} <> d.updated_status AND d.name > :after",
+        parameters | {"limit": CHUNK},
+        updated_status=updated,
+    )
     if not taken:
         return Marked(after, unseen == UNSEEN)
     first = tx.next_version(taken)
-    log_scratch(tx, first)
-    *_, last = count_scratch(tx)
+    scratch.log(tx, first)
+    last = scratch.count(tx).last
     run(
         tx.connection,
         "UPDATE device SET resource_version = :first + b.n - 1, behind = 1 - device.behind,"
         " updated_status = b.updated_status, updated_info ="
         " CASE b.updated_status WHEN 'OutOfDate' THEN :waits ELSE :up_to_date END"
-        f" FROM bound b WHERE device.uid = b.uid AND {in_scratch(tx.dialect)}",
+        f" FROM bound b WHERE device.uid = b.uid AND {scratch.holds(tx.dialect)}",
         {"first": first, "waits": summary.NOT_SCHEDULED, "up_to_date": UP_TO_DATE},
     )
     return Marked(last, taken == CHUNK or unseen == UNSEEN)

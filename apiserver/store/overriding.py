@@ -17,7 +17,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select
 from apiserver.store import devices
 from apiserver.store.objects import dumps
 from apiserver.store.prepared import Prepared
-from apiserver.store.sets import CHUNK, in_scratch
+from apiserver.store.sets import CHUNK
 from apiserver.store.statements import run
 from apiserver.store.tables import DEVICE, FLEET_OVERRIDE
 from resources import overrides
@@ -83,9 +83,7 @@ def prune_bound(tx: Transaction, applications: Collection[str]) -> None:
     version, since what they are given is another thing anyway."""
     found = run(
         tx.connection,
-        "SELECT device.uid, device.overrides FROM bound b JOIN device ON device.uid = b.uid"
-        " WHERE b.respecified = 1 AND device.overrides IS NOT NULL"
-        f" AND {in_scratch(tx.dialect)}",
+        "SELECT uid, overrides FROM bound WHERE respecified = 1 AND overrides IS NOT NULL",
         {},
     )
     rows = []

@@ -11,15 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from apiserver.store import wants
-from apiserver.store.sets import (
-    CHUNK,
-    OUT_OF_DATE,
-    UP_TO_DATE,
-    count_scratch,
-    in_scratch,
-    log_scratch,
-)
+from apiserver.store import scratch, wants
+from apiserver.store.sets import CHUNK, OUT_OF_DATE, UP_TO_DATE
 from apiserver.store.statements import run
 from resources import rollout_plan
 from resources.kind import Json
@@ -89,11 +82,13 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """How many rows a call took, how many of those got a new version, and the last one's name."""
+    """How many rows a call took, how many of those got a new version, the last one's name, and for
+    how many with another specification people ask something of single applications."""
 
     rows: int
     rendered: int
     last: str
+    wishing: int = 0
 
 
 def bind(
@@ -444,20 +439,17 @@ def _take(
 ) -> int:
     """Fill the scratch table from `source`, whose `d` is the device; how many rows there are."""
     respecified = tx.dialect.distinct_from("d.spec_digest", to.spec)
-    tx.dialect.scratch(tx.connection, "bound")
-    return run(
-        tx.connection,
-        "INSERT INTO bound (n, uid, namespace, name, labels, owner, old_owner, alias, fleet,"
-        " old_fleet, summary_status, updated_status, old_updated_status, applications_status,"
-        " lifecycle_status, os_mode, connected, render_needed, old_render_needed,"
-        " rendered_version, rerendered, retried, respecified)"
-        " SELECT row_number() OVER (ORDER BY d.name), d.uid, d.namespace, d.name, d.labels,"
-        f" d.owner, d.owner, d.alias, d.fleet, d.fleet, d.summary_status, {new.updated},"
-        " d.updated_status, d.applications_status, d.lifecycle_status, d.os_mode, d.connected,"
-        f" {new.render_needed}, d.render_needed, {new.version}, {new.rerendered}, {new.retried},"
-        f" CASE WHEN {respecified} THEN 1 ELSE 0 END FROM {source} ORDER BY d.name LIMIT :limit",
+    return scratch.fill(
+        tx,
+        source,
         dict(parameters) | {"limit": limit},
-    ).rowcount
+        updated_status=new.updated,
+        render_needed=new.render_needed,
+        rendered_version=new.version,
+        rerendered=new.rerendered,
+        retried=new.retried,
+        respecified=f"CASE WHEN {respecified} THEN 1 ELSE 0 END",
+    )
 
 
 def _move(
@@ -471,8 +463,8 @@ def _move(
     """Log the rows of the scratch table, and update the devices from it."""
     to = _EACH if target.is_given else _ONE
     first = tx.next_version(taken)
-    log_scratch(tx, first)
-    rendered, waited, waits, last = count_scratch(tx)
+    scratch.log(tx, first)
+    counted = scratch.count(tx)
     template = ":template"
     if new.gives:
         columns.append(
@@ -494,14 +486,14 @@ def _move(
         " render_needed = b.render_needed, updated_status = b.updated_status,"
         " updated_info = CASE b.updated_status WHEN 'OutOfDate' THEN :out_of_date"
         " WHEN 'UpToDate' THEN :up_to_date ELSE device.updated_info END"
-        f" FROM bound b{to.b} WHERE device.uid = b.uid AND {in_scratch(tx.dialect)}",
+        f" FROM bound b{to.b} WHERE device.uid = b.uid AND {scratch.holds(tx.dialect)}",
         dict(parameters) | {"first": first, "now": tx.now.timestamp()},
     )
-    if rendered:
+    if counted.rendered:
         _history(tx, target, to)
-    if waited or waits:
+    if counted.waited or counted.waits:
         tx.backlog_moved(target.namespace)
-    return Bound(taken, rendered, last)
+    return Bound(taken, counted.rendered, counted.last, counted.wishing)
 
 
 def _history(tx: Transaction, target: Target, to: _To) -> None:

@@ -8,16 +8,14 @@ new. Python never loops over devices here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from apiserver.store import devices
+from apiserver.store import scratch
 from apiserver.store.statements import run
 from apiserver.store.stirring import Stir
 from resources import summary
 
 if TYPE_CHECKING:
-    from apiserver.store.dialect import Dialect
     from apiserver.store.snapshot import Snapshot, Transaction
 
 CHUNK = 1_000
@@ -31,7 +29,6 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
     """Decide again who owns the devices whose uid is as the SQL `uids_of` says; one match owns,
     several own nothing new and are listed, none leaves the device without owner (contract 7.4).
     They are of this namespace, which is no condition: it would make its indexes look useful."""
-    tx.dialect.scratch(tx.connection, "bound")
     differs = tx.dialect.distinct_from
     concat = "group_concat(m.fleet, ',')" if tx.dialect.is_sqlite else "string_agg(m.fleet, ',')"
     matches = (
@@ -57,21 +54,18 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
         " AND d.render_error IS NULL THEN 'UpToDate' ELSE d.updated_status END"
     )
     owner = "CASE WHEN x.n > 1 THEN d.owner WHEN x.n = 1 THEN 'Fleet/' || x.fleet END"
-    taken = run(
-        tx.connection,
-        "INSERT INTO bound (n, uid, namespace, name, labels, owner, old_owner, alias, fleet,"
-        " old_fleet, candidates, summary_status, updated_status, old_updated_status,"
-        " applications_status, lifecycle_status, os_mode, connected, render_needed,"
-        " old_render_needed)"
-        f" SELECT row_number() OVER (ORDER BY d.name), d.uid, d.namespace, d.name, d.labels,"
-        f" {owner}, d.owner, d.alias, {fleet}, d.fleet, {several}, d.summary_status,"
-        f" {updated}, d.updated_status, d.applications_status, d.lifecycle_status,"
-        f" d.os_mode, d.connected, {needs}, d.render_needed"
-        f" FROM device d LEFT JOIN ({decided}) x ON x.uid = d.uid"
+    taken = scratch.fill(
+        tx,
+        f"device d LEFT JOIN ({decided}) x ON x.uid = d.uid"
         f" WHERE d.uid {uids_of} AND d.decommissioning = 0"
         f" AND (d.owner IS NULL OR d.fleet <> '') AND {moved}",
         dict(parameters) | {"namespace": namespace},
-    ).rowcount
+        owner=owner,
+        fleet=fleet,
+        candidates=several,
+        updated_status=updated,
+        render_needed=needs,
+    )
     if not taken:
         return 0
     # What its fleet asks of its applications. Who has no fleet any more stays as it is, and who is
@@ -89,7 +83,7 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
         f" THEN {following} ELSE device.rendered_version END"
     )
     first = tx.next_version(taken)
-    log_scratch(tx, first)
+    scratch.log(tx, first)
     run(
         tx.connection,
         "UPDATE device SET resource_version = :first + b.n - 1, owner = b.owner,"
@@ -100,10 +94,10 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
         " behind = CASE WHEN b.fleet <> b.old_fleet THEN 0 ELSE device.behind END,"
         f" fleet_overrides = {wishes}, rendered_version = {version},"
         " inputs_version = device.inputs_version + 1"
-        f" FROM bound b WHERE device.uid = b.uid AND {in_scratch(tx.dialect)}",
+        f" FROM bound b WHERE device.uid = b.uid AND {scratch.holds(tx.dialect)}",
         {"first": first, "info": OUT_OF_DATE, "up_to_date": UP_TO_DATE},
     )
-    count_scratch(tx)
+    scratch.count(tx)
     tx.backlog_moved(namespace)
     _stir_those_left(tx, namespace)
     return int(taken)
@@ -160,58 +154,3 @@ def unbound_by_fleet(snapshot: Snapshot, namespace: str) -> dict[str, int]:
         {"namespace": namespace},
     )
     return {row.fleet: row.n for row in rows}
-
-
-def in_scratch(dialect: Dialect) -> str:
-    return dialect.among("device.uid", "SELECT uid FROM bound")
-
-
-def log_scratch(tx: Transaction, first: int) -> None:
-    """One change row for each scratch row. Labels are there too, unchanged: a watcher's selector
-    is matched on labels and fields together."""
-    parameters = {"first": first, "at": tx.now_s}
-    run(tx.connection, _log_statement(tx.dialect), parameters)
-
-
-@cache
-def _log_statement(dialect: Dialect) -> str:
-    def fields(prefix: str) -> str:
-        named = {path: f"b.{column}" for path, column in devices.FIELDS.items()}
-        for column in ("owner", "updated_status", "render_needed"):
-            path = next(path for path, name in devices.FIELDS.items() if name == column)
-            named[path] = f"b.{prefix}{column}"
-        for path, sql in named.items():
-            if devices.FIELDS[path] in ("render_needed", "connected"):
-                named[path] = f"CASE WHEN {sql} = 1 THEN 'true' ELSE 'false' END"
-        return dialect.json_object(named)
-
-    return (
-        "INSERT INTO change (resource_version, kind, namespace, name, uid, type, old_labels,"
-        " new_labels, old_fields, new_fields, at)"
-        " SELECT :first + b.n - 1, 'Device', b.namespace, b.name, b.uid, 'MODIFIED', b.labels,"
-        f" b.labels, {fields('old_')}, {fields('')}, :at FROM bound b"
-    )
-
-
-def count_scratch(tx: Transaction) -> tuple[int, int, int, str]:
-    """Counter deltas of the scratch rows, grouped by old and new. Returns how many rows got a new
-    version, how many had waited to be rendered and how many do now, and the last name."""
-    groups = run(
-        tx.connection,
-        "SELECT namespace, fleet, old_fleet, summary_status, applications_status, os_mode,"
-        " updated_status, old_updated_status, count(*) AS n, sum(rerendered) AS rerendered,"
-        " sum(old_render_needed) AS waited, sum(render_needed) AS waits, max(name) AS last"
-        " FROM bound"
-        " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
-        {},
-    )
-    rendered, waited, waits, last = 0, 0, 0, ""
-    for row in groups.mappings():
-        last = max(last, row["last"])
-        rendered += row["rerendered"] or 0
-        waited, waits = waited + row["waited"], waits + row["waits"]
-        for dimension, column in devices.COUNTED.items():
-            old = row["old_updated_status"] if column == "updated_status" else row[column]
-            tx.tally((row["namespace"], row["old_fleet"], dimension, old), -row["n"])
-            tx.tally((row["namespace"], row["fleet"], dimension, row[column]), row["n"])
-    return int(rendered), int(waited), int(waits), last

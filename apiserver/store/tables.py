@@ -452,7 +452,7 @@ SCRATCH = {
     owner TEXT, alias TEXT, old_owner TEXT, fleet TEXT, old_fleet TEXT, candidates TEXT,
     summary_status TEXT, updated_status TEXT, old_updated_status TEXT, updated_info TEXT,
     applications_status TEXT, lifecycle_status TEXT, os_mode TEXT, connected BIGINT,
-    render_needed BIGINT, old_render_needed BIGINT, rendered_version BIGINT,
+    render_needed BIGINT, old_render_needed BIGINT, rendered_version BIGINT, overrides TEXT,
     rerendered BIGINT, retried BIGINT, respecified BIGINT""",
     "given": """uid TEXT PRIMARY KEY, inputs_version BIGINT, spec_digest TEXT, rendered_digest TEXT,
     os_image TEXT, render_error TEXT, waits_for TEXT""",

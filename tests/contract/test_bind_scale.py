@@ -149,8 +149,7 @@ async def test_the_number_of_files_does_not_change_the_number_of_statements(tmp_
     finally:
         statements.close()
     print(f"statements for 1000 devices, by number of files: {took}")
-    # Two for the files, one for what was asked of applications that are not there any more.
-    assert took[50] == took[2] <= BEFORE + STATEMENTS_PER_1000 + 3
+    assert took[50] == took[2] <= BEFORE + STATEMENTS_PER_1000 + 2
     await service.stop()
 
 
