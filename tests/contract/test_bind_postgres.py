@@ -21,7 +21,7 @@ async def counted(cluster: Cluster, url: str) -> tuple[int, int, int]:
     index entry, and rows that were read. A session has said all when it is gone."""
     database = url.rpartition("/")[2]
     async with asyncio.timeout(20):
-        while cluster.execute(f"SELECT FROM pg_stat_activity WHERE datname = '{database}'"):
+        while cluster.execute(f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}'"):
             await asyncio.sleep(0.05)
     found = cluster.execute(
         "SELECT n_tup_upd, n_tup_hot_upd, seq_tup_read + idx_tup_fetch"

@@ -82,7 +82,7 @@ class Cluster:
         return self.url(name)
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """As the superuser, through the socket; the rows of its answer."""
+        """As the superuser, through the socket; the rows of its answer, if those have columns."""
         with psycopg.connect(
             host=str(self.directory), port=self.port, user="postgres", dbname=database,
             autocommit=True,
