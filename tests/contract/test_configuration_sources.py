@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,34 +26,13 @@ from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
 from controllers.settings import Settings
 from resources import registry
-from tests.fakes import file_server, git_server, host_cluster, sources_rig
+from tests.fakes import sources_rig
 from tests.fakes.file_server import FileServer
 from tests.fakes.git_server import GitServer
-from tests.fakes.git_worktree import WorkTree
 from tests.fakes.host_cluster import Cluster
-from tests.fakes.sources_rig import Rig
+from tests.fakes.sources_rig import PASSWORD, SECRET, Rig
 
 Json = dict[str, Any]
-
-PASSWORD, SECRET = "open-sesame-1", b"hunter2-of-the-cluster"
-
-
-@pytest.fixture(scope="module")
-def git(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitServer]:
-    with git_server.running(tmp_path_factory.mktemp("git") / "server") as server:
-        yield server
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Iterator[FileServer]:
-    with file_server.running(tmp_path, password=PASSWORD) as server:
-        yield server
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with host_cluster.running(tmp_path) as found:
-        yield found
 
 
 @pytest.fixture
@@ -61,18 +40,6 @@ async def rig(tmp_path: Path, cluster: Cluster) -> AsyncIterator[Rig]:
     host = HostCluster(cluster.kubeconfig, environment={})
     async with sources_rig.over("", tmp_path, host) as found:
         yield found
-
-
-_TREES = iter(range(1000))
-
-
-async def repository(rig: Rig, git: GitServer, **files: str) -> WorkTree:
-    """A Repository `demo` with these files, on a fresh repository of the server."""
-    name = f"demo-{next(_TREES)}"
-    tree = git.repository(name)
-    tree.push(**files)
-    await rig.create("Repository", "demo", git.https_spec(name))
-    return tree
 
 
 def from_git(path: str = "/device", name: str = "base", revision: str = "main") -> Json:
@@ -101,8 +68,8 @@ def inline(path: str, content: str) -> Json:
 
 async def test_a_tree_lands_on_the_device_and_follows_its_branch(rig: Rig, git: GitServer) -> None:
     """A, B and A again are three versions; what touches other files is none."""
-    tree = await repository(
-        rig, git, **{"device/etc/app.conf": "one", "device/bin/run": "#!", "README": "x"}
+    tree = await rig.repository(
+        git, **{"device/etc/app.conf": "one", "device/bin/run": "#!", "README": "x"}
     )
     (tree.path / "device/bin/run").chmod(0o755)
     (tree.path / "device/etc/link").symlink_to("../etc/app.conf")
@@ -145,7 +112,7 @@ async def test_a_tree_lands_on_the_device_and_follows_its_branch(rig: Rig, git: 
 
 
 async def test_a_commit_stays_and_a_file_lands_under_its_own_name(rig: Rig, git: GitServer) -> None:
-    tree = await repository(rig, git, **{"device/etc/motd": "one"})
+    tree = await rig.repository(git, **{"device/etc/motd": "one"})
     commit = tree.git("rev-parse", "HEAD")
     await rig.fleet(from_git("device/etc/motd", revision=commit))
     await rig.look()
@@ -156,7 +123,7 @@ async def test_a_commit_stays_and_a_file_lands_under_its_own_name(rig: Rig, git:
 
 
 async def test_what_cannot_be_frozen_says_where_and_why(rig: Rig, git: GitServer) -> None:
-    tree = await repository(rig, git, **{"device/a": "a", "agent/etc/flightctl/config.yaml": "x"})
+    tree = await rig.repository(git, **{"device/a": "a", "agent/etc/flightctl/config.yaml": "x"})
     (tree.path / "links").mkdir()
     (tree.path / "links/out").symlink_to("/etc/passwd")
     tree.push()
@@ -197,7 +164,7 @@ async def test_what_cannot_be_frozen_says_where_and_why(rig: Rig, git: GitServer
 async def test_it_is_mended_without_anybody_touching_the_fleet(rig: Rig, git: GitServer) -> None:
     await rig.fleet(from_git())
     assert await rig.look() == {}
-    await repository(rig, git, **{"device/a": "a"})
+    await rig.repository(git, **{"device/a": "a"})
     rig.changed("demo")
     await rig.look(0.1)
     assert await rig.contents() == {"/a": b"a"}
@@ -205,7 +172,7 @@ async def test_it_is_mended_without_anybody_touching_the_fleet(rig: Rig, git: Gi
 
 
 async def test_what_fails_is_asked_ever_more_rarely(rig: Rig, git: GitServer) -> None:
-    await repository(rig, git, **{"device/a": "a"})
+    await rig.repository(git, **{"device/a": "a"})
     await rig.fleet(from_git(revision="nowhere"))
     asked = []
     for _ in range(60):
@@ -221,7 +188,7 @@ async def test_what_fails_is_asked_ever_more_rarely(rig: Rig, git: GitServer) ->
 async def test_while_a_source_does_not_answer_devices_keep_what_they_have(
     rig: Rig, git: GitServer, files: FileServer
 ) -> None:
-    await repository(rig, git, **{"device/a": "a"})
+    await rig.repository(git, **{"device/a": "a"})
     await rig.create("Repository", "files", files.spec())
     files.files["/motd"] = b"hello"
     await rig.fleet(from_git(), from_http())
@@ -298,7 +265,7 @@ async def test_a_server_that_refuses_is_not_trusted_gives_too_much_or_sends_away
 async def test_a_secret_is_followed_and_later_sources_override_earlier_ones(
     rig: Rig, git: GitServer, cluster: Cluster
 ) -> None:
-    await repository(rig, git, **{"device/etc/creds/user": "nobody", "device/etc/z": "z"})
+    await rig.repository(git, **{"device/etc/creds/user": "nobody", "device/etc/z": "z"})
     first = cluster.put("devices", "creds", user=b"me", password=SECRET)
     await rig.fleet(from_git(), from_secret(), inline("/etc/z", "last word"))
     version = await rig.look()
@@ -323,7 +290,7 @@ async def test_secrets_show_nowhere(
 ) -> None:
     """Neither what sources hold nor what opens them: in no object, event or line of the log, in
     good days and in bad ones."""
-    await repository(rig, git, **{"device/a": "a"})
+    await rig.repository(git, **{"device/a": "a"})
     await rig.create("Repository", "files", files.spec())
     files.files["/motd"] = b"hello"
     cluster.put("devices", "creds", password=SECRET)
@@ -352,7 +319,7 @@ async def test_what_takes_credentials_to_read_is_encrypted_in_the_database(
 ) -> None:
     """Frozen and rendered. What a fleet says itself stands there for everybody to read."""
     hidden = (b"only-by-git-credentials", b"only-by-http-credentials")
-    await repository(rig, git, **{"device/a": hidden[0].decode()})
+    await rig.repository(git, **{"device/a": hidden[0].decode()})
     await rig.create("Repository", "files", files.spec())
     files.files["/motd"] = hidden[1]
     await rig.fleet(from_git(), from_http(), inline("/etc/z", "said-to-everybody"))
@@ -466,7 +433,7 @@ async def test_a_device_without_fleet_follows_by_itself(rig: Rig, git: GitServer
     valid = await rig.condition("SpecValid", "Device", "alone")
     assert valid["status"] == "False"
     assert "1 invalid configuration: base. Error: spec.config[0].gitRef.repo" in valid["message"]
-    tree = await repository(rig, git, **{"device/a": "one"})
+    tree = await rig.repository(git, **{"device/a": "one"})
     tree.git("checkout", "--quiet", "-b", "prod")
     tree.push()
     await follow(400)
@@ -517,7 +484,7 @@ async def test_the_controllers_follow_by_themselves(rig: Rig, git: GitServer) ->
     try:
         await rig.fleet(from_git())
         await rig.create("Device", "alone", {"config": [from_git()]})
-        tree = await repository(rig, git, **{"device/a": "one"})
+        tree = await rig.repository(git, **{"device/a": "one"})
         await asyncio.gather(until("d1", b"one"), until("alone", b"one"))
         tree.push(**{"device/a": "two"})
         await asyncio.gather(until("d1", b"two"), until("alone", b"two"))

@@ -24,7 +24,6 @@ from controllers.giterrors import (
 from controllers.gitmirror import Mirrors
 from controllers.gitprogram import Git
 from controllers.gitremote import Remote, remote_of
-from tests.fakes import git_server
 from tests.fakes.git_server import GitServer
 from tests.fakes.git_worktree import WorkTree
 
@@ -32,14 +31,8 @@ Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitServer]:
-    with git_server.running(tmp_path_factory.mktemp("git") / "server") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def tree(server: GitServer) -> WorkTree:
-    tree = server.repository("fleets")
+def tree(git: GitServer) -> WorkTree:
+    tree = git.repository("fleets")
     tree.push(**{"web.yaml": "kind: Fleet\n"})
     return tree
 
@@ -55,9 +48,9 @@ def remote(spec: Json) -> Remote:
 
 @pytest.mark.parametrize("way", ["https", "ssh"])
 async def test_who_has_the_credentials_reads(
-    server: GitServer, tree: WorkTree, mirrors: Mirrors, way: str
+    git: GitServer, tree: WorkTree, mirrors: Mirrors, way: str
 ) -> None:
-    source = remote(getattr(server, f"{way}_spec")("fleets"))
+    source = remote(getattr(git, f"{way}_spec")("fleets"))
     commit = await mirrors.resolve(source, "main")
     assert commit == tree.git("rev-parse", "main")
     entries = await mirrors.entries(source, commit)
@@ -86,7 +79,7 @@ async def test_who_has_the_credentials_reads(
     ],
 )  # fmt: skip
 async def test_who_is_refused_is_told_why_and_what_to_do(
-    server: GitServer,
+    git: GitServer,
     tree: WorkTree,
     mirrors: Mirrors,
     way: str,
@@ -94,47 +87,47 @@ async def test_who_is_refused_is_told_why_and_what_to_do(
     kind: type[GitError],
     says: str,
 ) -> None:
-    source = remote(getattr(server, f"{way}_spec")("fleets", **changes))
+    source = remote(getattr(git, f"{way}_spec")("fleets", **changes))
     with pytest.raises(kind, match=says) as refused:
         await mirrors.resolve(source, "main")
-    for secret in (*source.secrets(), server.passphrase):
+    for secret in (*source.secrets(), git.passphrase):
         assert secret not in str(refused.value)
 
 
 async def test_a_host_whose_key_has_changed_is_refused(
-    server: GitServer, tree: WorkTree, mirrors: Mirrors
+    git: GitServer, tree: WorkTree, mirrors: Mirrors
 ) -> None:
-    other = server.known_hosts.rpartition(" ")[0]
-    key = (server.folder / "ssh" / "user.pub").read_text().split()[1]
-    source = remote(server.ssh_spec("fleets", knownHosts=f"{other} {key}\n"))
+    other = git.known_hosts.rpartition(" ")[0]
+    key = (git.folder / "ssh" / "user.pub").read_text().split()[1]
+    source = remote(git.ssh_spec("fleets", knownHosts=f"{other} {key}\n"))
     with pytest.raises(HostKeyUnknown, match="another host key than the known one"):
         await mirrors.resolve(source, "main")
 
 
 @pytest.mark.parametrize("way", ["https", "ssh"])
 async def test_servers_are_believed_blindly_only_where_that_is_asked_for(
-    server: GitServer, tree: WorkTree, mirrors: Mirrors, way: str
+    git: GitServer, tree: WorkTree, mirrors: Mirrors, way: str
 ) -> None:
     changes: Json = {"skipServerVerification": True, "ca.crt": None, "knownHosts": None}
     changes.pop("knownHosts" if way == "https" else "ca.crt")
-    source = remote(getattr(server, f"{way}_spec")("fleets", **changes))
+    source = remote(getattr(git, f"{way}_spec")("fleets", **changes))
     assert await mirrors.resolve(source, "main")
 
 
 async def test_the_known_hosts_of_the_service_are_for_repositories_without_their_own(
-    server: GitServer, tree: WorkTree, tmp_path: Path
+    git: GitServer, tree: WorkTree, tmp_path: Path
 ) -> None:
-    (tmp_path / "known hosts").write_text(server.known_hosts)
+    (tmp_path / "known hosts").write_text(git.known_hosts)
     mirrors = Mirrors(tmp_path / "mirrors", Git(tmp_path / "known hosts"))
-    assert await mirrors.resolve(remote(server.ssh_spec("fleets", knownHosts=None)), "main")
+    assert await mirrors.resolve(remote(git.ssh_spec("fleets", knownHosts=None)), "main")
 
 
 @pytest.mark.parametrize("way", ["https", "ssh"])
 async def test_a_repository_that_is_not_there_is_told_apart(
-    server: GitServer, tree: WorkTree, mirrors: Mirrors, way: str
+    git: GitServer, tree: WorkTree, mirrors: Mirrors, way: str
 ) -> None:
     with pytest.raises(RepositoryNotFound, match="has no Git repository at"):
-        await mirrors.refs(remote(getattr(server, f"{way}_spec")("others")))
+        await mirrors.refs(remote(getattr(git, f"{way}_spec")("others")))
 
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1:1/x", "ssh://git@127.0.0.1:1/x"])
@@ -172,10 +165,10 @@ def _visible() -> Iterator[str]:
 
 @pytest.mark.parametrize("way", ["https", "ssh"])
 async def test_no_credential_is_in_a_process_list_an_environment_or_a_file(
-    server: GitServer, tree: WorkTree, mirrors: Mirrors, tmp_path: Path, way: str
+    git: GitServer, tree: WorkTree, mirrors: Mirrors, tmp_path: Path, way: str
 ) -> None:
-    source = remote(getattr(server, f"{way}_spec")("fleets"))
-    secrets = [*source.secrets(), base64.b64encode(server.private_key.encode()).decode()]
+    source = remote(getattr(git, f"{way}_spec")("fleets"))
+    secrets = [*source.secrets(), base64.b64encode(git.private_key.encode()).decode()]
     looking = asyncio.create_task(mirrors.resolve(source, "main"))
     seen_git = 0
     while not looking.done():

@@ -37,7 +37,6 @@ from controllers.session import Endpoint
 from resources import conditions, registry
 from tests.e2e import processes
 from tests.e2e.service import Service
-from tests.fakes import git_server
 from tests.fakes.git_server import GitServer
 from tests.fakes.git_worktree import WorkTree
 
@@ -45,12 +44,6 @@ Json = dict[str, Any]
 
 POLL_S = 60.0
 _TREES = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def git(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitServer]:
-    with git_server.running(tmp_path_factory.mktemp("git") / "server") as server:
-        yield server
 
 
 class Failing(Client):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,37 +24,16 @@ from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
 from controllers.settings import Settings
 from resources import digest, registry
-from tests.fakes import file_server, git_server, host_cluster, sources_rig
+from tests.fakes import sources_rig
 from tests.fakes.file_server import FileServer
 from tests.fakes.git_server import GitServer
-from tests.fakes.git_worktree import WorkTree
 from tests.fakes.host_cluster import Cluster
-from tests.fakes.sources_rig import Rig
+from tests.fakes.sources_rig import SECRET, Rig
 
 Json = dict[str, Any]
 
-PASSWORD, SECRET = "open-sesame-1", b"hunter2-of-the-cluster"
 # A dozen devices are then several transactions.
 CHUNK = 10
-_TREES = iter(range(1000))
-
-
-@pytest.fixture(scope="module")
-def git(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitServer]:
-    with git_server.running(tmp_path_factory.mktemp("git") / "server") as server:
-        yield server
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Iterator[FileServer]:
-    with file_server.running(tmp_path, password=PASSWORD) as server:
-        yield server
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with host_cluster.running(tmp_path) as found:
-        yield found
 
 
 @pytest.fixture
@@ -81,15 +60,6 @@ async def stored(
 
 def _host(cluster: Cluster) -> HostCluster:
     return HostCluster(cluster.kubeconfig, environment={})
-
-
-async def repository(rig: Rig, git: GitServer, **content: str) -> WorkTree:
-    """A Repository `demo` with these files, on a fresh repository of the server."""
-    name = f"values-{next(_TREES)}"
-    tree = git.repository(name)
-    tree.push(**content)
-    await rig.create("Repository", "demo", git.https_spec(name))
-    return tree
 
 
 def from_git(path: str = "/sites/{{ .metadata.labels.site }}", revision: str = "main") -> Json:
@@ -153,7 +123,7 @@ async def test_devices_get_what_their_labels_say_and_each_value_is_fetched_once(
     rig = stored
     sites = ["a", "b", "c"]
     content = {f"sites/{s}/etc/site": f"of {s}" for s in sites}
-    await repository(rig, git, **content, **{"sites/a/etc/more": "x"})
+    await rig.repository(git, **content, **{"sites/a/etc/more": "x"})
     await fill(rig, [sites[n % 3] for n in range(25)], config=[from_git()])
     version = await rig.look()
     assert version["status"].get("inputs") is None, "nothing is the same for all"
@@ -191,7 +161,7 @@ async def test_another_label_takes_what_is_frozen_and_a_new_value_is_frozen_firs
     stored: Rig, git: GitServer
 ) -> None:
     rig = stored
-    tree = await repository(rig, git, **{f"sites/{s}/etc/site": f"of {s}" for s in "abc"})
+    tree = await rig.repository(git, **{f"sites/{s}/etc/site": f"of {s}" for s in "abc"})
     await fill(rig, ["a", "b"], config=[from_git()])
     await settled(rig)
     asked = len(git.requests)
@@ -223,7 +193,7 @@ async def test_what_cannot_be_had_is_told_by_those_who_need_it_and_mended_by_its
     stored: Rig, git: GitServer
 ) -> None:
     rig = stored
-    tree = await repository(rig, git, **{"sites/a/etc/site": "of a"})
+    tree = await rig.repository(git, **{"sites/a/etc/site": "of a"})
     await fill(rig, ["a", "x", "a", "x", ""], config=[from_git()])
     version = await settled(rig)
     for name in ("d00", "d02"):
@@ -292,7 +262,7 @@ async def test_one_that_never_answers_is_not_asked_for_each_value(
 async def test_a_source_that_changes_makes_a_version_and_a_version_never_changes(
     rig: Rig, git: GitServer, files: FileServer
 ) -> None:
-    tree = await repository(rig, git, **{f"sites/{s}/etc/site": f"of {s}" for s in "ab"})
+    tree = await rig.repository(git, **{f"sites/{s}/etc/site": f"of {s}" for s in "ab"})
     await rig.create("Repository", "files", files.spec())
     files.files |= {"/a": b"one", "/b": b"one"}
     await fill(rig, ["a", "b"], config=[from_git(), from_http()])
@@ -360,7 +330,7 @@ async def test_many_values_are_asked_for_once_and_followed_in_turns(
 async def test_a_fleet_that_is_kept_in_git_takes_the_commit_that_it_was_read_from(
     rig: Rig, git: GitServer
 ) -> None:
-    tree = await repository(rig, git, **{f"sites/{s}/etc/site": "one" for s in "ab"})
+    tree = await rig.repository(git, **{f"sites/{s}/etc/site": "one" for s in "ab"})
     one = tree.git("rev-parse", "HEAD")
     two = tree.push(**{"sites/a/etc/site": "two", "sites/c/etc/site": "two"})
     await fill(rig, ["a", "c"], config=[from_git()])
@@ -392,7 +362,7 @@ async def test_a_fleet_that_is_kept_in_git_takes_the_commit_that_it_was_read_fro
 
 
 async def test_devices_of_one_version_get_one_commit(rig: Rig, git: GitServer) -> None:
-    tree = await repository(rig, git, **{f"sites/{s}/etc/site": "one" for s in "ab"})
+    tree = await rig.repository(git, **{f"sites/{s}/etc/site": "one" for s in "ab"})
     fixed = {"name": "base", "gitRef": from_git("/sites/a")["gitRef"]}
     await fill(rig, ["a"], config=[fixed | {"name": "base"}, from_git()])
     version = await settled(rig)
@@ -409,7 +379,7 @@ async def test_devices_of_one_version_get_one_commit(rig: Rig, git: GitServer) -
 
 
 async def test_branches_and_tags_may_be_named_by_labels(rig: Rig, git: GitServer) -> None:
-    tree = await repository(rig, git, **{"device/etc/ring": "main"})
+    tree = await rig.repository(git, **{"device/etc/ring": "main"})
     tree.git("tag", "stable")
     tree.push(**{"device/etc/ring": "newer"})
     tree.git("push", "--quiet", "origin", "stable")
@@ -506,7 +476,7 @@ async def test_where_files_go_may_be_any_template(rig: Rig, files: FileServer) -
 async def test_controllers_that_die_between_a_fetch_and_its_naming_lose_nothing(
     rig: Rig, git: GitServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await repository(rig, git, **{f"sites/{s}/etc/site": f"of {s}" for s in "ab"})
+    await rig.repository(git, **{f"sites/{s}/etc/site": f"of {s}" for s in "ab"})
     await fill(rig, ["a", "b"], config=[from_git()])
     await rig.look()
 

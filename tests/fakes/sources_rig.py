@@ -4,6 +4,7 @@ state after each look is what a test looks at, and time is a number that it move
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,8 +25,14 @@ from controllers.remotes import Remotes
 from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
 from resources import attempts, backlog, conditions, registry
+from tests.fakes.git_server import GitServer
+from tests.fakes.git_worktree import WorkTree
 
 Json = dict[str, Any]
+
+# What nobody may read who may not.
+PASSWORD, SECRET = "open-sesame-1", b"hunter2-of-the-cluster"
+_TREES = itertools.count()
 
 
 @asynccontextmanager
@@ -86,6 +93,14 @@ class Rig:
         found = registry.by_kind(kind)
         document = {"metadata": {"name": name, "labels": labels}, "spec": spec}
         await self.server.operations.create(ADMIN, found, "default", document, PLAIN)
+
+    async def repository(self, git: GitServer, **files: str) -> WorkTree:
+        """A Repository `demo` with these files, on a fresh repository of the server."""
+        name = f"demo-{next(_TREES)}"
+        tree = git.repository(name)
+        tree.push(**files)
+        await self.create("Repository", "demo", git.https_spec(name))
+        return tree
 
     async def replace(self, kind: str, name: str, spec: Json) -> None:
         found = registry.by_kind(kind)
