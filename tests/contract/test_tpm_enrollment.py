@@ -123,6 +123,18 @@ async def challenge(service: AgentService, name: str, answer: Answer, **grant: A
             return str(error.code().name)
 
 
+async def admitted(service: AgentService, tpm: SoftwareTpm) -> tuple[agent_client.Agent, str]:
+    """A device that has proved its TPM and was approved, and its certificate."""
+    agent = service.agent()
+    agent.key, agent.name = tpm.key, tpm.name
+    async with service.connection() as factory:
+        assert (await agent.enrol(factory, csr=tpm.bundle())).code == 201
+        assert await challenge(service, tpm.name, tpm.activate) == "success"
+        await service.approve(agent.name)
+        certificate = await agent.wait_for_certificate(factory)
+    return agent, certificate
+
+
 # --- the four cases ------------------------------------------------------------------------------
 
 
@@ -307,13 +319,7 @@ async def test_an_enrolled_device_asks_with_its_tpm_again(
     outcome: str,
     form: str,
 ) -> None:
-    agent = service.agent()
-    agent.key, agent.name = tpm.key, tpm.name
-    async with service.connection() as factory:
-        assert (await agent.enrol(factory, csr=tpm.bundle())).code == 201
-        assert await challenge(service, tpm.name, tpm.activate) == "success"
-        await service.approve(agent.name)
-        certificate = await agent.wait_for_certificate(factory)
+    agent, certificate = await admitted(service, tpm)
     text = bundle(tpm)
     request = text if form == "bytes" else base64.b64encode(text.encode()).decode()
     body = agent.renewal_body(request=request)
@@ -368,13 +374,7 @@ async def test_challenges_are_in_the_audit_and_so_is_who_was_refused(
 async def test_who_enrolled_by_a_tpm_renews_with_the_key_in_it_and_no_other(
     service: AgentService, tpm: SoftwareTpm
 ) -> None:
-    agent = service.agent()
-    agent.key, agent.name = tpm.key, tpm.name
-    async with service.connection() as factory:
-        assert (await agent.enrol(factory, csr=tpm.bundle())).code == 201
-        assert await challenge(service, tpm.name, tpm.activate) == "success"
-        await service.approve(agent.name)
-        certificate = await agent.wait_for_certificate(factory)
+    agent, certificate = await admitted(service, tpm)
     async with agent.connection(certificate) as connection:
         for key, is_signed in ((software_tpm.new_key(), False), (tpm.key, True)):
             body = agent.renewal_body(key)

@@ -24,7 +24,8 @@ from tests.e2e.devices import Ran
 # As systemd has it in the agent's unit.
 RESTART_S = 5.0
 
-CONTAINERS_CONF = """[containers]
+# What podman needs where there is no systemd and little may be had.
+CONFINED_CONF = """[containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 keyring = false
 pids_limit = 0
@@ -33,10 +34,15 @@ netns = "none"
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+"""
+CONTAINERS_CONF = (
+    CONFINED_CONF
+    + """\
 tmp_dir = "{folder}/libpod"
 static_dir = "{folder}/storage/libpod"
 volume_path = "{folder}/storage/volumes"
 """
+)
 STORAGE_CONF = """[storage]
 driver = "{driver}"
 runroot = "{folder}/run"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,16 +34,6 @@ begun = time.perf_counter()
 import agent.process
 print((time.perf_counter() - begun) * 1000, len(sys.modules))
 """
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    service = Service(tmp_path / "service")
-    try:
-        service.start()
-        yield service
-    finally:
-        service.stop()
 
 
 def spent(device: Device, pid: int) -> tuple[float, float]:

@@ -27,16 +27,6 @@ CREDENTIALS = [f"/var/lib/flightctl/certs/client-enrollment.{end}" for end in ("
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    service = Service(tmp_path / "service")
-    try:
-        service.start()
-        yield service
-    finally:
-        service.stop()
-
-
-@pytest.fixture
 def device(service: Service, tmp_path: Path) -> Iterator[Device]:
     """With an agent that nobody has enabled, and no configuration of it: not booted yet."""
     disk = disks.Layered(rootfs.make(("cloud-init",)))

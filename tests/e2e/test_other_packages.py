@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import devices, osimages, rootfs
+from tests.e2e import devices, osimages, rootfs, standins
 from tests.e2e.checkout import CHECKOUT
 
 PACKAGING = CHECKOUT / "agent/packaging"
@@ -142,16 +142,6 @@ def test_the_policy_compiles_and_knows_its_files(tmp_path: Path) -> None:
     }
 
 
-CONTAINERS_CONF = """[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-keyring = false
-pids_limit = 0
-netns = "none"
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-"""
 STORAGE_CONF = """[storage]
 driver = "overlay"
 runroot = "{folder}/run"
@@ -163,7 +153,7 @@ additionalimagestores = ["{base}"]
 
 @needs_root
 def test_the_agent_is_added_to_an_image_that_has_what_it_needs(tmp_path: Path) -> None:
-    (tmp_path / "containers.conf").write_text(CONTAINERS_CONF)
+    (tmp_path / "containers.conf").write_text(standins.CONFINED_CONF)
     storage = STORAGE_CONF.format(folder=tmp_path, base=osimages.base().store)
     (tmp_path / "storage.conf").write_text(storage)
     environ = {

@@ -80,16 +80,6 @@ def built(folder: Path, revision: int) -> str:
     return done.stdout.strip()
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    service = Service(tmp_path / "service")
-    try:
-        service.start()
-        yield service
-    finally:
-        service.stop()
-
-
 @contextlib.contextmanager
 def packaged(service: Service, folder: Path) -> Iterator[Device]:
     """A device without an agent, not booted yet, and a registry beside it."""

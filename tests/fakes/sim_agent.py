@@ -27,7 +27,7 @@ from agent import (
 from agent.mailbox import Mailbox
 from tests.fakes.sim_device import DATA, TIMES, Device
 from tests.fakes.sim_service import ENROLMENT_CN, SimService, answer
-from tests.fakes.sim_world import Crash, SimWorld
+from tests.fakes.sim_world import SimWorld
 from tests.fakes.staging import Stage
 
 Json = dict[str, Any]
@@ -214,18 +214,7 @@ class SimAgent(Device):
 
     def live_through_crashes(self, until_s: float = FOREVER, *, power: bool) -> int:
         """How many there were."""
-        crashes = 0
-        while True:
-            try:
-                self.live(until_s)
-            except Crash:
-                crashes += 1
-                if power:
-                    self.world.power_cut()
-                elif self.world.is_going_down:
-                    self.world.restart()
-            else:
-                return crashes
+        return self.world.through_crashes(lambda: self.live(until_s), power=power)
 
     def is_settled(self) -> bool:
         """On what the service says, or having refused it; and the service knows that."""

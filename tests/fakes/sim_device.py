@@ -12,7 +12,7 @@ from typing import Any
 
 from agent import loop, podman, settings, specs, states, world
 from agent.mailbox import Mailbox
-from tests.fakes.sim_world import Crash, SimWorld
+from tests.fakes.sim_world import SimWorld
 
 Json = dict[str, Any]
 Picture = tuple[Any, ...]
@@ -106,18 +106,7 @@ class Device:
 
     def run_through_crashes(self, *, power: bool) -> int:
         """As `run`, with a restart after each crash; how many there were."""
-        crashes = 0
-        while True:
-            try:
-                self.run()
-            except Crash:
-                crashes += 1
-                if power:
-                    self.world.power_cut()
-                elif self.world.is_going_down:
-                    self.world.restart()
-            else:
-                return crashes
+        return self.world.through_crashes(self.run, power=power)
 
     def _poll(self) -> None:
         if self.latest is None:

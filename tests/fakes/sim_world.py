@@ -90,6 +90,22 @@ class SimWorld:
         """The reboot that was ordered, in order."""
         self._boot(is_clean=True)
 
+    def through_crashes(self, live: Callable[[], object], *, power: bool) -> int:
+        """`live` again after each crash, until one gets through; how many there were. With `power`
+        each is a power cut, else of the agent, or the end of a reboot that was ordered."""
+        crashes = 0
+        while True:
+            try:
+                live()
+            except Crash:
+                crashes += 1
+                if power:
+                    self.power_cut()
+                elif self.is_going_down:
+                    self.restart()
+            else:
+                return crashes
+
     def _boot(self, *, is_clean: bool) -> None:
         self.is_going_down = False
         boots = 1

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent import config, contact, enrolling, identity, polling, reporting
 from tests.fakes import agent_rig, service
-from tests.fakes.clocked_world import START
 
 Json = dict[str, Any]
 ENROLLED_SETTINGS = {"spec-fetch-error-base-delay": "2s"}
@@ -68,14 +66,6 @@ class Subject:
         finally:
             self.contact.client.close()
             self.enrolment.client.close()
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[agent_rig.Rig]:
-    with agent_rig.rigged(tmp_path) as made:
-        made.world.offset_s = (datetime.now(UTC) - START).total_seconds()
-        made.service.hold_s = 0.05
-        yield made
 
 
 @pytest.fixture

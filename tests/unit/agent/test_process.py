@@ -44,6 +44,13 @@ class Agent:
                 },
             )
 
+    def asks(self) -> str:
+        """Start it, and wait for its request to be let in, which has this name."""
+        self.start()
+        self.until(lambda: self.rig.service.enrollments)
+        (name,) = self.rig.service.enrollments
+        return name
+
     def signal(self, number: int) -> None:
         assert self.child is not None
         self.child.send_signal(number)
@@ -93,9 +100,7 @@ def reported(agent: Agent, version: str) -> Callable[[], bool]:
 
 def test_a_device_enrols_reports_and_stops_within_five_seconds(agent: Agent) -> None:
     service = agent.rig.service
-    agent.start()
-    agent.until(lambda: service.enrollments)
-    (name,) = service.enrollments
+    name = agent.asks()
     service.approve(name)
     agent.until(reported(agent, "1"))
     (body, *_) = service.statuses
@@ -115,9 +120,7 @@ def test_a_device_enrols_reports_and_stops_within_five_seconds(agent: Agent) -> 
 
 def test_a_person_beside_it_sees_how_the_running_agent_gets_on(agent: Agent) -> None:
     service = agent.rig.service
-    agent.start()
-    agent.until(lambda: service.enrollments)
-    (name,) = service.enrollments
+    name = agent.asks()
     agent.until(lambda: "not enrolled" in agent.told("status"))
     service.approve(name)
     agent.until(lambda: "connected, last answer" in agent.told("status"))
@@ -139,9 +142,7 @@ def test_only_one_agent_runs_on_a_data_directory(agent: Agent, tmp_path: Path) -
 
 def test_a_denial_ends_the_process_with_1_and_the_reason(agent: Agent) -> None:
     service = agent.rig.service
-    agent.start()
-    agent.until(lambda: service.enrollments)
-    (name,) = service.enrollments
+    name = agent.asks()
     condition = {"type": "Denied", "status": "True", "reason": "R", "message": "stolen goods"}
     service.enrollments[name]["status"]["conditions"] = [condition]
     assert agent.wait() == 1
@@ -152,9 +153,7 @@ def test_hangup_reads_the_configuration_again_and_a_bad_one_changes_nothing(
     agent: Agent,
 ) -> None:
     service = agent.rig.service
-    agent.start()
-    agent.until(lambda: service.enrollments)
-    (name,) = service.enrollments
+    name = agent.asks()
     service.approve(name)
     agent.until(lambda: service.statuses)
     assert "kernel" in service.statuses[-1]["status"]["systemInfo"]
@@ -178,9 +177,7 @@ def test_a_configuration_that_leads_nowhere_does_not_lose_the_device(
     service = agent.rig.service
     config = agent.rig.world.path("/etc/flightctl/config.yaml")
     good = config.read_text()
-    agent.start()
-    agent.until(lambda: service.enrollments)
-    (name,) = service.enrollments
+    name = agent.asks()
     service.approve(name)
     agent.until(reported(agent, "1"))
     agent.signal(signal.SIGTERM)
@@ -212,9 +209,7 @@ def test_a_metered_device_asks_once_an_interval_and_when_its_configuration_is_re
     service = agent.rig.service
     service.hold_s = 0.2
     agent.rig.settings(**{"network-profile": "metered", "enrollment-verify-interval": "2s"})
-    agent.start()
-    agent.until(lambda: service.enrollments)
-    (name,) = service.enrollments
+    name = agent.asks()
     service.approve(name)
     current = agent.rig.world.path("/var/lib/flightctl/current.json")
     agent.until(lambda: '"device-controller/renderedVersion":"1"' in current.read_text())
@@ -242,9 +237,7 @@ def test_systemd_hears_that_the_agent_does_not_hang(agent: Agent, tmp_path: Path
 
 def test_an_agent_that_dies_again_and_again_says_so(agent: Agent) -> None:
     service = agent.rig.service
-    agent.start()
-    agent.until(lambda: service.enrollments)
-    (name,) = service.enrollments
+    name = agent.asks()
     service.approve(name)
     agent.until(reported(agent, "1"))
     lives = agent.rig.world.path("/var/lib/flightctl/homeport/lives.json")

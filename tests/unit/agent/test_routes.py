@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from agent import config, contact, enrolling, identity, reporting, routes, transport
 from tests.fakes import agent_rig, service
-from tests.fakes.clocked_world import START
 
 PATH = "/devices/one/rendered"
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[agent_rig.Rig]:
-    with agent_rig.rigged(tmp_path) as made:
-        made.world.offset_s = (datetime.now(UTC) - START).total_seconds()
-        made.service.hold_s = 0.05
-        yield made
 
 
 @pytest.fixture
