@@ -35,7 +35,6 @@ KUBECONFIGS = (
     "/root/.kube/config",
 )
 AUTH_FILES = ("/root/.config/helm/registry/config.json", "/root/.config/containers/auth.json")
-CRI_CONFIG = "/etc/crictl.yaml"
 RELEASE_CHARS_MAX = 53
 # 3.8 is the first that pulls from registries without an experiment.
 OLDEST = (3, 8)

@@ -28,12 +28,9 @@ SERVER_SVC = "flightctl.io/server-svc"
 ALL = (ENROLLMENT, DEVICE_ENROLLMENT, RENEWAL, SVC_CLIENT, SERVER_SVC)
 # Whose certificates identify a device.
 MANAGEMENT = frozenset({DEVICE_ENROLLMENT, RENEWAL})
-# What a device may ask for by itself, and gets without a person.
-AGENT_SIGNERS = frozenset({RENEWAL, SVC_CLIENT})
 
 DEVICE_PREFIX = "device:"
 ENROLLMENT_PREFIX = "client-enrollment-"
-SERVICE_PREFIX = "svc-"
 NAME_LENGTH_MIN = 16
 LIFETIME = timedelta(days=365)
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any
-from uuid import uuid4
 
 import orjson
 from sqlalchemy import Connection, Text, cast, func, insert, literal_column, select, update
@@ -424,10 +423,6 @@ def add_counts(connection: Connection, moved: dict[CounterKey, int]) -> None:
     names = ("namespace", "fleet", "dimension", "state")
     rows = (dict(zip(names, key, strict=True)) | {"n": by} for key, by in moved.items())
     _ADD_COUNTS.run_many(connection, rows)
-
-
-def new_uid() -> str:
-    return str(uuid4())
 
 
 def _key(values: dict[str, Any]) -> ChangeKey:

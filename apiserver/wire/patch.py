@@ -26,7 +26,6 @@ Change = Callable[[Json], Json]
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
-STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 SERVED = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
 # Of those, what is a change of a document; an apply is more than that (`wire.ownership`).
 CHANGES = (JSON_PATCH, MERGE_PATCH)
