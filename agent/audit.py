@@ -18,6 +18,7 @@ import zlib
 from typing import Any
 
 from agent import version, world
+from resources import timestamps
 
 log = logging.getLogger("agent.audit")
 
@@ -52,7 +53,7 @@ class Audit:
         if not self._device:
             return
         record = {
-            "ts": self._world.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "ts": timestamps.of(self._world.now()),
             "device": self._device,
             "old_version": before,
             "new_version": after,

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from agent import world
+from resources import timestamps
 
 log = logging.getLogger("agent.bulletin")
 
@@ -25,10 +26,6 @@ PATH = "/run/flightctl-agent/status.json"
 ENROLLING, ASKING, CONNECTED, FAILING = "enrolling", "asking", "connected", "failing"
 
 
-def rfc3339(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 class Bulletin:
     """`heard` and `tell` are called by the reporter, the rest by the contact thread."""
 
@@ -36,7 +33,7 @@ class Bulletin:
         self._world = where
         self._path = path
         self._lock = threading.Lock()
-        self._about = {"startedAt": rfc3339(where.now()), "pid": where.pid(), **about}
+        self._about = {"startedAt": timestamps.of(where.now()), "pid": where.pid(), **about}
         self._contact: Json = {"state": ENROLLING}
         self._told: Json = {}
         self._is_well = True
@@ -47,12 +44,14 @@ class Bulletin:
 
     def heard(self) -> None:
         """The service has taken a report: it is there, whatever becomes of the poll."""
-        self._set(state=CONNECTED, lastAnswerAt=rfc3339(self._world.now()), why="")
+        self._set(state=CONNECTED, lastAnswerAt=timestamps.of(self._world.now()), why="")
 
     def answered(self, next_s: float) -> None:
         """The service has answered a poll; the next one begins in `next_s`."""
         now = self._world.now()
-        self._set(state=CONNECTED, lastAnswerAt=rfc3339(now), why="", nextAt=_after(now, next_s))
+        self._set(
+            state=CONNECTED, lastAnswerAt=timestamps.of(now), why="", nextAt=_after(now, next_s)
+        )
 
     def failed(self, why: str, next_s: float) -> None:
         """It has not."""
@@ -68,7 +67,7 @@ class Bulletin:
             document = {**self._about, **facts, "contact": dict(self._contact), "status": status}
         if document == self._told:
             return
-        written = {"at": rfc3339(self._world.now()), **document}
+        written = {"at": timestamps.of(self._world.now()), **document}
         try:
             self._world.mkdir(posixpath.dirname(self._path), mode=0o700)
             self._world.write(self._path, json.dumps(written).encode(), mode=0o600, uid=0, gid=0)
@@ -94,4 +93,4 @@ def read(where: world.World, path: str = PATH) -> Json:
 
 
 def _after(now: datetime, seconds: float) -> str:
-    return rfc3339(now + timedelta(seconds=seconds))
+    return timestamps.of(now + timedelta(seconds=seconds))

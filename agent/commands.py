@@ -17,12 +17,12 @@ from agent import (
     config,
     durations,
     health,
-    reporting,
     sources,
     starting,
     version,
 )
 from agent.linux import LinuxWorld
+from resources import timestamps
 
 
 class _Parser(argparse.ArgumentParser):
@@ -135,7 +135,7 @@ def _system_info(arguments: argparse.Namespace) -> int:
     machine = sources.Machine(where)
     names = where.listdir(collectors.CUSTOM_DIR)
     custom = collectors.run_all(where, names, real_path=lambda p: str(where.path(p)))
-    now = reporting.rfc3339(where.now())
+    now = timestamps.of(where.now())
     print(json.dumps(inventory.report(machine, custom, now=now), separators=(",", ":")))
     return 0
 

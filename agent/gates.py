@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 from agent import errors, machine, monitors, schedule, specs, world
 from agent.holding import Holds
+from resources import timestamps
 
 ZONES = "/usr/share/zoneinfo"
 LOCALTIME = "/etc/localtime"
@@ -82,7 +83,7 @@ class Gates:
         if not holds:
             return None
         first = holds[0]
-        words = f"held by {first.owner} until {first.until.strftime('%Y-%m-%dT%H:%M:%SZ')}"
+        words = f"held by {first.owner} until {timestamps.of(first.until)}"
         words += f": {first.reason}" if first.reason else ""
         words += f" (and by {len(holds) - 1} more)" if len(holds) > 1 else ""
         left = first.until - self._world.now() + timedelta(seconds=1)

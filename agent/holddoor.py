@@ -15,11 +15,11 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
 from agent import durations
 from agent.holding import Hold, Holds
+from resources import timestamps
 
 log = logging.getLogger("agent.holddoor")
 
@@ -44,7 +44,7 @@ def answer(holds: Holds, line: str) -> str:
                 if seconds <= 0:
                     return "error: a hold lasts longer than nothing"
                 hold = holds.put(owner, " ".join(reason), seconds)
-                return f"ok held until {_time(hold.until)}"
+                return f"ok held until {timestamps.of(hold.until)}"
             case ["release", owner]:
                 holds.release(owner)
                 return "ok"
@@ -127,8 +127,4 @@ def _read_line(caller: socket.socket) -> str:
 
 
 def _line(hold: Hold) -> str:
-    return f"{hold.owner} until {_time(hold.until)} {hold.reason}".rstrip()
-
-
-def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{hold.owner} until {timestamps.of(hold.until)} {hold.reason}".rstrip()

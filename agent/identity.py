@@ -16,10 +16,11 @@ import logging
 import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from agent import authorities, child, config, errors, routes, tpmkeys, transport, world
+from resources import timestamps
 
 log = logging.getLogger("agent.identity")
 
@@ -54,7 +55,7 @@ class Certificate:
 
     @property
     def not_after_text(self) -> str:
-        return datetime.fromtimestamp(self.not_after, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return timestamps.of_seconds(self.not_after)
 
 
 class Identity:

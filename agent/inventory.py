@@ -6,10 +6,10 @@ knows (features of graphics cards, block devices) is left out.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from agent import collectors, sources, version
+from resources import timestamps
 
 Json = dict[str, Any]
 
@@ -115,6 +115,4 @@ def _gpu(index: int, name: str) -> Json:
 
 
 def _moment(seconds: int) -> str:
-    if not seconds:
-        return ""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return timestamps.of_seconds(seconds) if seconds else ""

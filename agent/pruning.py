@@ -18,6 +18,7 @@ from typing import Any
 
 from agent import errors, podman, specs, world
 from agent.images import ARTIFACT, Images
+from resources import timestamps
 
 log = logging.getLogger("agent.pruning")
 
@@ -122,7 +123,7 @@ class Pruning:
     def _write(self, found: dict[str, str]) -> None:
         newest = list(found.items())[-REFERENCES_MAX:]
         document: Json = {
-            "timestamp": self._world.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "timestamp": timestamps.of(self._world.now()),
             "references": [{"image": r, "owner": "", "type": kind} for r, kind in newest],
         }
         data = json.dumps(document, indent=2).encode()

@@ -33,6 +33,7 @@ from agent import (
     units,
     world,
 )
+from resources import timestamps
 
 log = logging.getLogger("agent.reporting")
 
@@ -62,10 +63,6 @@ class Sections(Protocol):
     def pushed(self, status: Mapping[str, Any]) -> None: ...
 
 
-def rfc3339(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def neutral(now: datetime) -> Json:
     """A status with every member that the contract requires, and nothing claimed."""
     return {
@@ -75,7 +72,7 @@ def neutral(now: datetime) -> Json:
                 "status": "Unknown",
                 "reason": "",
                 "message": "",
-                "lastTransitionTime": rfc3339(now),
+                "lastTransitionTime": timestamps.of(now),
             }
         ],
         "systemInfo": {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from agent import (
@@ -28,6 +28,7 @@ from agent import (
     version,
     world,
 )
+from resources import ages, timestamps
 
 Json = dict[str, Any]
 
@@ -132,7 +133,7 @@ def _unit(where: world.World) -> Json:
 def _holds(where: world.World) -> list[Json]:
     found, trouble = holding.Holds(where).current()
     holds = [
-        {"owner": one.owner, "reason": one.reason, "until": bulletin.rfc3339(one.until)}
+        {"owner": one.owner, "reason": one.reason, "until": timestamps.of(one.until)}
         for one in found
     ]
     return [*holds, {"trouble": trouble}] if trouble else holds
@@ -298,9 +299,8 @@ def _of_status(standing: Json) -> Iterable[str]:
 
 def _ago(text: str, now: datetime) -> str:
     """`12 s ago`, `in 3 min`; the text itself where it is no time."""
-    try:
-        moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    except ValueError:
+    moment = ages.moment(text)
+    if moment is None:
         return errors.one_line(text)
     seconds = int((moment - now).total_seconds())
     size = abs(seconds)

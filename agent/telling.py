@@ -11,16 +11,13 @@ from typing import Any
 
 from agent import errors, planner, specs, states, workloads
 from agent.mailbox import Mailbox
+from resources import timestamps
 
 Json = dict[str, Any]
 
 NAMES_MAX = 3
 UPDATING = "Updating"
 DECOMMISSIONING = "DeviceDecommissioning"
-
-
-def rfc3339(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def local(moment: datetime) -> str:
@@ -156,7 +153,7 @@ class Teller:
     def _condition(self, kind: str, status: str, reason: str, message: str, now: datetime) -> None:
         before = self._conditions.get(kind, {})
         message = errors.shortened(errors.one_line(message), errors.MESSAGE_CHARS_MAX)
-        moved = rfc3339(now)
+        moved = timestamps.of(now)
         if before.get("status") == status:
             moved = before["lastTransitionTime"]
         self._conditions[kind] = {

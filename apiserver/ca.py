@@ -19,6 +19,7 @@ from pathlib import Path
 from apiserver.pki import generations, rotation
 from apiserver.pki.generations import AuthorityDamaged, Generation
 from apiserver.pki.rotation import Asked
+from resources import timestamps
 
 WORD = "ca"
 # A server looks every two seconds.
@@ -125,15 +126,12 @@ def show(known: Sequence[Generation]) -> None:
             state = "ended"
         elif each.number > signing:
             state = "to come"
-        begins = "always" if each.signs_from == generations.ALWAYS else _text(each.signs_from)
-        rows.append((str(each.number), begins, _text(each.ends_at), state, each.root.key_id[:16]))
+        since, until = timestamps.of(each.signs_from), timestamps.of(each.ends_at)
+        begins = "always" if each.signs_from == generations.ALWAYS else since
+        rows.append((str(each.number), begins, until, state, each.root.key_id[:16]))
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
     for row in rows:
         print("   ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)))
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _now() -> datetime:

@@ -20,7 +20,7 @@ from apiserver.builtins.events import STORED as EVENT
 from apiserver.errors import NotFound
 from apiserver.operations import ListOptions, Operations
 from apiserver.store import auditlog, compaction, recount, retiring
-from resources import revocation
+from resources import revocation, timestamps
 from resources.kind import Json, Kind
 from resources.registry import CERTIFICATE_REVOCATION as REVOCATION
 from resources.registry import CERTIFICATE_SIGNING_REQUEST as SIGNING_REQUEST
@@ -75,7 +75,7 @@ async def tidy(operations: Operations, now: datetime) -> None:
 async def forget_renewals(operations: Operations, before: datetime) -> int:
     """Deletes requests that devices made before that moment; how many those were. A fleet that
     renewed in one hour is worked off in some rounds."""
-    border = _text(before)
+    border = timestamps.of(before)
     old = await operations.store.read(lambda s: retiring.renewals(s, border, RENEWALS_A_ROUND))
     return sum([await _forget(operations, SIGNING_REQUEST, *place) for place in old])
 
@@ -97,7 +97,7 @@ async def forget_audit(operations: Operations, before: datetime) -> int:
 
 async def forget_rollouts(operations: Operations, before: datetime) -> int:
     """Deletes the records of rollouts that ended before that moment; how many those were."""
-    border = _text(before)
+    border = timestamps.of(before)
     old = await operations.store.read(lambda snapshot: retiring.rollouts(snapshot, border))
     return sum([await _forget(operations, ROLLOUT, *place) for place in old])
 
@@ -123,7 +123,7 @@ async def recount_some(operations: Operations, after: recount.Place) -> recount.
 
 async def forget_events(operations: Operations, before: datetime) -> int:
     """Deletes core/v1 events that happened last before that moment; how many those were."""
-    border = _text(before)
+    border = timestamps.of(before)
     after: tuple[str, str] | None = None
     gone = 0
     while True:
@@ -136,11 +136,6 @@ async def forget_events(operations: Operations, before: datetime) -> int:
         if page.after is None:
             return gone
         after = page.after
-
-
-def _text(moment: datetime) -> str:
-    """RFC 3339 in UTC, which sorts as text."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _last(event: Json) -> str:

@@ -7,13 +7,11 @@ one subresource that says so.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from apiserver import bindings, errors
 from apiserver.store import Snapshot, presence, watchrule
-from apiserver.store.snapshot import timestamp
 from apiserver.verbs import ListOptions, Page, WriteOptions, Written
-from resources import masking
+from resources import masking, timestamps
 from resources.errors import Invalid
 from resources.kind import Json, Kind
 
@@ -81,7 +79,7 @@ def last_seen(snapshot: Snapshot, kind: Kind, namespace: str, name: str) -> str 
     if found is None:
         raise errors.not_found(kind, name)
     seen = presence.last_seen(snapshot, found["metadata"]["uid"])
-    return None if seen is None else timestamp(datetime.fromtimestamp(seen, UTC))
+    return None if seen is None else timestamps.of_seconds(seen)
 
 
 def revealed(kind: Kind, document: Json, old: Json | None) -> Json:

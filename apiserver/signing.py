@@ -41,7 +41,7 @@ from apiserver.pki.orders import (
 from apiserver.pki.pacing import Pace
 from apiserver.pki.requests import Refused
 from apiserver.store import Snapshot, Transaction, unissued
-from apiserver.store.snapshot import timestamp
+from resources import timestamps
 from resources.kind import Json, Kind
 
 KINDS = (ENROLLMENT_REQUEST, SIGNING_REQUEST)
@@ -343,7 +343,7 @@ class Signing:
             return  # several were under way when it went down; it was told by the first
         self._down[title] = pace = self._later(answer, before)
         since = self._down_since.setdefault(
-            title, waiting.unavailable_since(document) or timestamp(self._now())
+            title, waiting.unavailable_since(document) or timestamps.of(self._now())
         )
         log.warning("signer out of reach", signer=title, since=since, why=answer.why)
         message = f"{title} can't be asked since {since}: {answer.why}; next at {self._at(pace)}."
@@ -373,7 +373,7 @@ class Signing:
         return pacing.after(answer, pace, now=self._monotonic(), chance=self._chance())
 
     def _at(self, pace: Pace) -> str:
-        return timestamp(self._now() + timedelta(seconds=pace.next_at - self._monotonic()))
+        return timestamps.of(self._now() + timedelta(seconds=pace.next_at - self._monotonic()))
 
 
 def _is_the_same(document: Json, each: _Waiting) -> bool:

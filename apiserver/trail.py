@@ -14,7 +14,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
@@ -22,8 +22,8 @@ from apiserver import errors, showing
 from apiserver.auth.identity import Caller
 from apiserver.store import Snapshot, Store, auditlog
 from apiserver.store.auditlog import Row, Wanted
-from apiserver.store.snapshot import timestamp
 from apiserver.verbs import ListOptions, Page, WatchBatch, WatchEvent, WatchOptions
+from resources import timestamps
 from resources.kind import Json, Kind
 from resources.objectpath import get_path
 from resources.registry import AUDIT_EVENT, ORGANIZATION
@@ -133,7 +133,7 @@ def shown(snapshot: Snapshot, row: Row) -> Json:
             "uid": str(uuid.uuid5(uuid.UUID(snapshot.store_uid), f"audit {row.id}")),
             "resourceVersion": str(row.id),
             "generation": 1,
-            "creationTimestamp": timestamp(datetime.fromtimestamp(row.at, UTC)),
+            "creationTimestamp": timestamps.of_seconds(row.at),
         },
         "spec": row.spec,
     }

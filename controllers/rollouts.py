@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import structlog
 
 from controllers import versions
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client
-from resources import attempts, conditions, rollout_plan
+from resources import attempts, conditions, rollout_plan, timestamps
 from resources.rollout_plan import Bind, Finish, Note, Wait
 
 Json = dict[str, Any]
@@ -42,7 +41,7 @@ async def reconcile(
         decision = rollout_plan.plan(
             current,
             progress,
-            now=_moment(now()),
+            now=timestamps.read(now()),
             superseded=superseded,
             overdue=overdue,
             spent=spent,
@@ -124,7 +123,7 @@ def ages(rollout: Json, now: str) -> tuple[float, bool]:
     if progressing is None or progressing.get("status") != conditions.TRUE:
         return 0.0, False
     limit_s = rollout_plan.timeout_s(rollout["spec"]["target"].get("policy"))
-    age = _moment(now) - _moment(progressing["lastTransitionTime"])
+    age = timestamps.read(now) - timestamps.read(progressing["lastTransitionTime"])
     return age.total_seconds(), age.total_seconds() > limit_s
 
 
@@ -135,10 +134,6 @@ def _batches(known: list[Json], progress: Json) -> list[Json]:
         batch | ({"counts": counted[batch["number"]]} if batch["number"] in counted else {})
         for batch in known
     ]
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 async def _tell(

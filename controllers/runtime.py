@@ -41,7 +41,7 @@ from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
 from controllers.settings import Settings
 from controllers.watching import Watching
-from resources import backlog
+from resources import backlog, timestamps
 
 RESYNC_S = 300.0
 START_S = 30.0
@@ -69,7 +69,7 @@ log = structlog.get_logger()
 
 
 def utc_now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return timestamps.of(datetime.now(UTC))
 
 
 @dataclass(frozen=True, slots=True)

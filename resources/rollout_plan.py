@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from resources import attempts, formats
+from resources import attempts, formats, timestamps
 from resources.kind import Json
 
 LIMIT = 10_000
@@ -335,7 +335,9 @@ class _Look:
         """Between two batches."""
         bake = self._sequence()[batch].get("bakeTime") or self.policy.get("bakeTime")
         if bake and record.get("successPercentage") is not None:
-            until = _moment(record["finishedAt"]) + timedelta(seconds=formats.seconds(bake) or 0)
+            until = timestamps.read(record["finishedAt"]) + timedelta(
+                seconds=formats.seconds(bake) or 0
+            )
             left_s = (until - self.now).total_seconds()
             if left_s > 0:
                 name = name_of(batch, self._sequence(), capital=True)
@@ -438,7 +440,3 @@ def _is_too_many(most: int | str | None, lost: int, wanted: int) -> bool:
     if isinstance(most, str):
         return lost * 100 > int(most.removesuffix("%")) * wanted
     return lost > most
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))

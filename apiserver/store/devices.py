@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ from apiserver.store.contents import Documents
 from apiserver.store.objects import dumps
 from apiserver.store.prepared import Prepared, among, texts
 from apiserver.store.tables import DEVICE, DEVICE_LABEL, PRESENCE
-from resources import conditions, overrides, pause, summary
+from resources import conditions, overrides, pause, summary, timestamps
 from resources.kind import Json, Kind
 from resources.selectors import FieldSelector, LabelSelector
 
@@ -221,7 +220,7 @@ def _own_conditions(row: Row) -> list[Json]:
     own: list[Json] = orjson.loads(row["conditions"])
     if not (row["render_error"] and row["waits_for"]):
         return own
-    since = datetime.fromtimestamp(row["bound_at"] or 0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    since = timestamps.of_seconds(row["bound_at"] or 0)
     return conditions.set_condition(
         own, "SpecValid", conditions.FALSE, "Invalid", row["render_error"], since
     )

@@ -34,7 +34,7 @@ from apiserver.store.prepared import Prepared
 from apiserver.store.sealing import Keyring
 from apiserver.store.stirring import Witnesses
 from apiserver.store.tables import CHANGE, COUNTER, DEVICE, META, OBJECT
-from resources import digest, masking
+from resources import digest, masking, timestamps
 from resources.kind import Json, Kind
 from resources.selectors import EVERYTHING, FieldSelector, LabelSelector
 
@@ -70,11 +70,6 @@ ChangeKey = tuple[str, str, str, str]
 
 def is_device(kind: Kind) -> bool:
     return kind.kind == "Device"
-
-
-def timestamp(moment: datetime) -> str:
-    """RFC 3339, whole seconds, UTC, as metadata carries it."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Snapshot:
@@ -239,7 +234,7 @@ class Transaction(Snapshot):
 
     @cached_property
     def timestamp(self) -> str:
-        return timestamp(self.now)
+        return timestamps.of(self.now)
 
     def next_version(self, number: int = 1) -> int:
         """The first of `number` consecutive versions, ours alone."""

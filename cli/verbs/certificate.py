@@ -11,6 +11,7 @@ import typer
 from cli import completing
 from cli.options import Timeout
 from cli.reaching import Site, Verbs, at_a_site
+from resources import timestamps
 
 # What cli.provisioning knows; reading that module takes longer than most verbs.
 FORMATS = ("config", "cloud-init", "ignition", "kickstart")
@@ -72,7 +73,7 @@ def request(
         private.write(Path(output), text)
     else:
         typer.echo(text, nl=False)
-    until = issued.until.strftime("%Y-%m-%dT%H:%M:%SZ")
+    until = timestamps.of(issued.until)
     typer.echo(f"certificatesigningrequest/{issued.name} issued, until {until}", err=True)
 
 

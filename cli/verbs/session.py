@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.reaching import Site, at_a_site
+from resources import timestamps
 
 if TYPE_CHECKING:
     from cli.client import Client
@@ -108,7 +109,7 @@ def credential(
     status = {"token": session.token}
     if session.ends_at is not None:
         ends = datetime.fromtimestamp(session.ends_at - sessions.LEFT_LEAST_S, UTC)
-        status["expirationTimestamp"] = ends.strftime("%Y-%m-%dT%H:%M:%SZ")
+        status["expirationTimestamp"] = timestamps.of(ends)
     typer.echo(json.dumps({"apiVersion": EXEC_VERSION, "kind": "ExecCredential", "status": status}))
 
 
