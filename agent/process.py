@@ -22,7 +22,6 @@ import logging
 import os
 import posixpath
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,32 +29,17 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 
 from agent import (
+    assembly,
     banner,
-    bulletin,
-    collectors,
     config,
-    contact,
     enrolling,
     errors,
     holddoor,
-    identity,
-    instruments,
-    lives,
-    monitors,
     notify,
-    osimage,
-    polling,
-    remembering,
-    reporting,
-    sources,
-    system,
     version,
 )
 from agent.holding import Holds
 from agent.linux import LinuxWorld
-from agent.loop import Reconciler
-from agent.mailbox import Mailbox
-from agent.settings import LoopSettings
 
 log = logging.getLogger("agent")
 
@@ -65,9 +49,6 @@ LOOK_S = 5.0
 # Writing a system may take an hour, a report by nine addresses nine minutes; twice that is a hang.
 LOOP_PATIENCE_S = 7200.0
 REPORT_PATIENCE_S = 1200.0
-# A loop that cannot read its disk must not keep the device from being seen.
-HEAD_START_S = 3.0
-HEAD_START_STEP_S = 0.05
 STOP, RELOAD = "stop", "reload"
 BANNER_OFF = ("1", "true")
 LEVELS = {
@@ -94,28 +75,11 @@ class Process:
         self._stop = threading.Event()
         self._nudge = threading.Event()
         self._notifier = notify.Notifier()
-        self._mailbox = Mailbox()
-        self._lives = lives.Lives(where, f"{settings.data_dir}/homeport")
-        self._memory = remembering.Memory(where, settings)
-        self._identity = identity.Identity(where, settings, remembered=self._memory.service)
-        self._identity.routes.on_other = self._warn
-        self._os_mode = system.mode_of(where)
-        self._is_image_mode = self._os_mode != osimage.PACKAGE
-        machine = sources.Machine(where)
-        self._system_info = collectors.SystemInfo(
-            where, machine, runtime=self._runtime_fact, real_path=self._real_path
+        outside = assembly.Outside(
+            tell=self._notifier.status, show=_show, real_path=self._real_path
         )
-        self._system_info.configure(settings)
-        resources = monitors.Monitors(machine, real_path=self._real_path)
-        self._facts = reporting.Facts(
-            where,
-            settings.data_dir,
-            self._system_info,
-            resources,
-            is_image_mode=self._is_image_mode,
-        )
-        self._warn()
-        self._bulletin = bulletin.Bulletin(where, {"agentVersion": version.VERSION})
+        self._agent = assembly.Agent(where, settings, outside)
+        self._door = holddoor.Door(Holds(where), self._real_path, where.wake)
 
     def run(self) -> int:
         log.info(
@@ -123,19 +87,12 @@ class Process:
         )
         self._world.mkdir(self._settings.data_dir)
         with self._only_one():
-            self._lives.begin()
-            self._warn()
-            try:
-                self._identity.open()
-            except errors.Fatal as error:
-                self._lives.end(str(error))
-                raise
-            self._compose()
+            self._agent.begin()
             self._notifier.tell(notify.READY, "STATUS=Starting")
             self._catch_signals()
             threads = [self._thread(*pair) for pair in self._bodies()]
             failure = self._wait()
-            self._lives.end(failure)
+            self._agent.lives.end(failure)
             self._end(threads)
         if failure:
             log.critical("agent ends: %s", failure)
@@ -143,84 +100,11 @@ class Process:
         log.info("agent stopped")
         return 0
 
-    def _compose(self) -> None:
-        settings = self._settings
-        self._probe = contact.Probe(self._identity)
-        self._loop = Reconciler(
-            self._world,
-            LoopSettings(
-                data_dir=settings.data_dir,
-                pull_timeout_s=settings.pull_timeout_s,
-                repair_interval_s=settings.repair_interval_s,
-                start_grace_s=settings.start_grace_s,
-                stability_s=settings.stability_s,
-                reach_s=settings.reach_grace_s,
-                boot_reach_s=settings.boot_reach_grace_s,
-                kubeconfig=os.environ.get("KUBECONFIG", ""),
-                program=str(Path(sys.argv[0]).resolve()),
-                download_rate=settings.download_rate,
-                is_pruning=settings.image_pruning_enabled,
-                repairs_files=settings.drift_repair,
-                audited_as=self._identity.name if settings.audit_enabled else "",
-            ),
-            self._mailbox,
-            self._probe,
-            self._os_mode,
-        )
-        self._door = holddoor.Door(Holds(self._world), self._real_path, self._world.wake)
-        self._report = reporting.Reporting(
-            self._world, settings, self._identity, self._mailbox, self._facts
-        )
-        enrolment = enrolling.Enrolling(
-            self._world,
-            settings,
-            self._identity,
-            facts=self._report.status,
-            known_version=self._mailbox.known_version,
-            is_image_mode=self._is_image_mode,
-        )
-        self._contact = contact.Contact(
-            self._world,
-            settings,
-            self._identity,
-            enrolment,
-            self._mailbox,
-            self._mailbox.known_version,
-        )
-        self._introduce(enrolment)
-
-    def _introduce(self, enrolment: enrolling.Enrolling) -> None:
-        """Who tells whom, and who counts."""
-        settings = self._settings
-        self._contact.on_enrolled = self._enrolled
-        self._contact.on_conflict = self._report.forget
-        self._contact.on_contact = self._report.tell_by
-        self._contact.on_connected = self._connected
-        self._contact.on_polled = self._polled
-        enrolment.on_asked = self._asked
-        enrolment.on_waiting = self._bulletin.waiting
-        self._report.on_look = self._looked
-        self._report.on_told = self._bulletin.heard
-        gauges = instruments.Instruments(settings, self._identity, self._mailbox.status)
-        gauges.watch(self._contact.client, enrolment.client, self._report.client)
-        gauges.watch_renewal(self._contact.renewing)
-        gauges.serve()
-
     def _bodies(self) -> list[tuple[str, Callable[[], None]]]:
         return [
-            ("loop", lambda: self._loop.run(self._stop)),
-            ("contact", self._keep_contact),
-            ("report", lambda: self._report.run(self._stop.is_set, self._stop.wait)),
+            *self._agent.bodies(self._stop, self._pause),
             ("holds", lambda: self._door.run(self._stop.wait)),
         ]
-
-    def _keep_contact(self) -> None:
-        """Once the loop has read its journal, so that nothing is sent to us that we have."""
-        deadline = self._world.monotonic() + HEAD_START_S
-        while not self._mailbox.known_version() and self._world.monotonic() < deadline:
-            if self._stop.wait(HEAD_START_STEP_S):
-                return
-        self._contact.run(self._pause)
 
     def _pause(self, seconds: float) -> bool:
         """Of the contact: ended early by a reload, which may ask for another pace."""
@@ -278,8 +162,8 @@ class Process:
         stuck = [
             name
             for name, moved_at, patience_s in (
-                ("loop", self._loop.moved_at, LOOP_PATIENCE_S),
-                ("report", self._report.looked_at, REPORT_PATIENCE_S),
+                ("loop", self._agent.loop.moved_at, LOOP_PATIENCE_S),
+                ("report", self._agent.report.looked_at, REPORT_PATIENCE_S),
             )
             if now - moved_at > patience_s
         ]
@@ -287,7 +171,7 @@ class Process:
             log.critical("threads hang: %s", ", ".join(stuck))
         else:
             self._notifier.tell(notify.ALIVE)
-        self._warn()
+        self._agent.warn()
 
     def _reload(self) -> None:
         """Log level, system information, pace, warnings; the rest waits for a restart."""
@@ -297,12 +181,8 @@ class Process:
             log.error("configuration not reloaded: %s", error)
             return
         set_up_logging(settings)
-        self._system_info.configure(settings)
         self._settings = settings
-        self._warn()
-        self._report.configure(settings)
-        self._report.refresh_soon()
-        self._contact.configure(settings)
+        self._agent.configure(settings)
         self._nudge.set()
         log.info("configuration reloaded")
 
@@ -311,77 +191,12 @@ class Process:
         self._stop.set()
         self._nudge.set()
         self._world.wake()
-        self._contact.abort()
-        self._report.client.abort()
-        self._probe.abort()
+        self._agent.abort()
         deadline = self._world.monotonic() + STOP_S
         for thread in threads:
             thread.join(max(0.0, deadline - self._world.monotonic()))
             if thread.is_alive():
                 log.warning("thread left behind thread=%s", thread.name)
-
-    def _polled(self, outcome: polling.Outcome, rest_s: float) -> None:
-        if isinstance(outcome, polling.Failed):
-            self._bulletin.failed(outcome.why, rest_s)
-        else:
-            self._bulletin.answered(rest_s)
-
-    def _looked(self, status: reporting.Json) -> None:
-        self._mailbox.set_levels(status["resources"])
-        certificate = self._identity.certificate
-        until = certificate.not_after_text if certificate is not None else ""
-        server = self._identity.routes.current.server
-        facts = {"device": self._identity.name, "certificateUntil": until, "server": server}
-        self._bulletin.tell(status, facts)
-
-    def _asked(self) -> None:
-        self._notifier.status("Waiting for approval")
-        self._show_banner(is_enrolled=False)
-
-    def _connected(self) -> None:
-        self._notifier.status("Connected")
-        ways = self._identity.routes
-        if not ways.is_astray:
-            self._memory.keep(ways.current)
-
-    def _warn(self) -> None:
-        """Told in the summary for as long as it is so."""
-        warnings = list(self._settings.warnings)
-        if words := self._lives.trouble():
-            warnings.append(words)
-        ways = self._identity.routes
-        if ways.is_astray:
-            warnings.append(
-                f"{ways.configured[0].server} is out of reach; the service was found at "
-                f"{ways.current.server}, as it was configured before"
-            )
-        for words in warnings:
-            if words not in self._facts.warnings:
-                log.warning("%s", words)
-        self._facts.warnings = tuple(warnings)
-
-    def _enrolled(self) -> None:
-        self._bulletin.asking()
-        self._report.forget()
-        self._report.refresh_soon()
-        self._show_banner(is_enrolled=True)
-
-    def _show_banner(self, *, is_enrolled: bool) -> None:
-        text = banner.write(
-            self._world, self._settings.enrollment_ui, self._identity.name, is_enrolled=is_enrolled
-        )
-        if os.environ.get(banner.DISABLED, "").lower() not in BANNER_OFF:
-            print(text, flush=True)
-
-    def _runtime_fact(self, key: str) -> str | None:
-        certificate = self._identity.certificate
-        if certificate is None:
-            return None
-        known = {
-            "managementCertNotAfter": certificate.not_after_text,
-            "managementCertSerial": certificate.serial,
-        }
-        return known.get(key)
 
     def _real_path(self, path: str) -> str:
         return str(self._world.path(path))
@@ -405,6 +220,11 @@ class Process:
             yield
         finally:
             os.close(handle)
+
+
+def _show(text: str) -> None:
+    if os.environ.get(banner.DISABLED, "").lower() not in BANNER_OFF:
+        print(text, flush=True)
 
 
 def set_up_logging(settings: config.Settings) -> None:

@@ -1,5 +1,5 @@
-"""[simulated] The whole agent on a device of the mind: loop, contact and report, as the process
-makes them, on one stage; with the service and the network of `sim_service`.
+"""[simulated] The whole agent on a device of the mind, put together as the process does it, on one
+stage; with the service and the network of `sim_service`.
 
 `live` is one life: it ends when enough has happened, when the time is over, when the device goes
 down, or with a crash. What is checked at every moment of it: what the service is told is true.
@@ -12,18 +12,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from agent import (
-    config,
-    contact,
-    enrolling,
-    identity,
-    loop,
-    reporting,
-    routes,
-    settings,
-    specs,
-    states,
-)
+from agent import assembly, config, routes, settings, sources, specs, states
 from agent.mailbox import Mailbox
 from tests.fakes.sim_device import DATA, TIMES, Device
 from tests.fakes.sim_service import ENROLMENT_CN, SimService, answer
@@ -58,25 +47,22 @@ class StagedMailbox(Mailbox):
             self._awaited -= 1
 
 
-class Facts:
-    """What is measured: nothing that moves by itself but the certificate."""
+class SimMachine(sources.Machine):
+    """What the kernel would say: nothing that moves by itself. `address` is for the test to move;
+    the rest is as long as what a real device tells."""
 
-    def __init__(self, where: SimWorld, who: identity.Identity) -> None:
-        self._world, self._identity = where, who
-        self.extra: Json = {}
+    def __init__(self, where: SimWorld) -> None:
+        super().__init__(where, real=lambda path: None, architecture="sim")
+        self.own_address = "10.0.0.1/24"
 
-    def refresh(self) -> Json:
-        certificate = self._identity.certificate
-        info = {
-            "architecture": "sim",
-            "bootID": self._world.boot_id(),
-            "operatingSystem": "linux",
-            "agentVersion": "0",
-            "managementCertSerial": certificate.serial if certificate else "",
-            # As long as what a real device tells.
-            "customInfo": {"more": "x" * 700},
-        }
-        return {"systemInfo": {**info, **self.extra}, "summary": {"status": "Online"}}
+    def default_interface(self) -> str:
+        return "eth0"
+
+    def address(self, interface: str) -> str:
+        return self.own_address
+
+    def os_release(self) -> dict[str, str]:
+        return {"NAME": "sim", "VERSION": "x" * 400, "ID": "sim"}
 
 
 def configuration(**more: Any) -> config.Settings:
@@ -99,7 +85,7 @@ def configuration(**more: Any) -> config.Settings:
 
 
 class Life:
-    """One process, from its start to its end."""
+    """One process, from its start to its end. The door for holds is left out: it is a socket."""
 
     def __init__(
         self,
@@ -112,53 +98,35 @@ class Life:
         self.stage = Stage(where)
         where.stage_wait = self.stage.wait
         service.wait = self.stage.wait
+        self.machine = SimMachine(where)
         connect: routes.Connect = service.connect  # type: ignore[assignment]
-        self.who = identity.Identity(where, made, answer, connect=connect)
-        self.mailbox = StagedMailbox(self.stage)
-        self.probe = contact.Probe(self.who)
-        self.loop = loop.Reconciler(where, times, self.mailbox, self.probe)
-        self.facts = Facts(where, self.who)
-        self.report = reporting.Reporting(
-            where,
-            made,
-            self.who,
-            self.mailbox,
-            self.facts,  # type: ignore[arg-type]
-            nap_s=NAP_S,
-        )
-        enrolment = enrolling.Enrolling(
-            where,
-            made,
-            self.who,
-            facts=self.report.status,
-            known_version=self.mailbox.known_version,
+        outside = assembly.Outside(
+            tell=lambda words: None,
+            show=lambda text: None,
+            real_path=str,
             connect=connect,
+            ask=answer,
+            machine=self.machine,
+            disk_usage=lambda path: 10.0,
+            times=times,
+            nap_s=NAP_S,
+            mailbox=StagedMailbox(self.stage),
         )
-        self.contact = contact.Contact(
-            where, made, self.who, enrolment, self.mailbox, self.mailbox.known_version
-        )
-        self.contact.on_enrolled = self.report.forget
-        self.contact.on_conflict = self.report.forget
-        self.contact.on_contact = self.report.tell_by
+        self.agent = assembly.Agent(where, made, outside)
 
     def play(self, until_s: float, is_enough: Callable[[], bool]) -> None:
-        self.who.open()
-        self.stage.add("loop", lambda: self.loop.run(self))
-        self.stage.add("contact", self._keep_contact)
-        self.stage.add("report", lambda: self.report.run(self.is_set, self._pause))
+        self.agent.begin()
+        for name, body in self.agent.bodies(self, self.wait):
+            self.stage.add(name, body)
         self.stage.play(until_s, is_enough)
-
-    def _keep_contact(self) -> None:
-        self.stage.wait(3.0, lambda: bool(self.mailbox.known_version()))
-        self.contact.run(self._pause)
-
-    def _pause(self, seconds: float) -> bool:
-        self.stage.wait(seconds)
-        return False
 
     def is_set(self) -> bool:
         """The device never asks its agent to stop: it is cut off."""
         return self.world.is_going_down
+
+    def wait(self, seconds: float) -> bool:
+        self.stage.wait(seconds)
+        return False
 
 
 class SimAgent(Device):
@@ -204,7 +172,7 @@ class SimAgent(Device):
         while self.world.elapsed_s < until_s:
             self.lives += 1
             self.life = Life(self.world, self.service, self.settings, self.times)
-            self.mailbox = self.life.mailbox
+            self.mailbox = self.life.agent.mailbox
             self.life.play(
                 until_s, lambda: self._checked() and (self.world.is_going_down or enough())
             )
@@ -220,7 +188,7 @@ class SimAgent(Device):
         """On what the service says, or having refused it; and the service knows that."""
         assert self.life is not None
         latest = self.service.version_of(self.name) if self.service.devices else ""
-        match self.life.loop.state:
+        match self.life.agent.loop.state:
             case states.Idle():
                 is_quiet = self.version() == latest
             case states.Refused() as state:

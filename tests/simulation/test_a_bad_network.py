@@ -87,7 +87,7 @@ def a_day(device: SimAgent, *, updates: int) -> None:
             device.publish(version(events.pop(0)[1]))
         if news and at_s >= news[0]:
             assert device.life is not None
-            device.life.facts.extra = {"netIpDefault": f"10.0.0.{len(news)}"}
+            device.life.machine.own_address = f"10.0.0.{len(news)}/24"
             news.pop(0)
         return False
 
@@ -127,6 +127,7 @@ async def costs(folder: Path) -> Costs:
             client.close()
 
 
+@pytest.mark.timeout(300)
 async def test_what_a_day_costs_on_either_profile(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
