@@ -144,7 +144,7 @@ class SimAgent(Device):
         self.service = service
         self.settings = made or configuration()
         self.life: Life | None = None
-        self.checked = 0
+        self.judged = 0
         # What a service gives to a device that it has just let in.
         self.known["1"] = specs.empty("1")
 
@@ -154,7 +154,7 @@ class SimAgent(Device):
         service = self.service.twin(where)
         other = SimAgent(where, service, made=self.settings, times=times or self.times)
         other.known, other.originals = dict(self.known), self.originals
-        other.checked = len(service.statuses)
+        other.systems = self.systems
         return other
 
     @property
@@ -166,6 +166,18 @@ class SimAgent(Device):
         self.offer(device)
         self.service.offer(self.name, device)
 
+    def lose_network(self, *, at: int, seconds: float) -> None:
+        """The service and the registries are out of reach from the `at`-th effect on."""
+        since: list[float] = []
+
+        def is_up(moment: float) -> bool:
+            if not since and len(self.world.effects) > at:
+                since.append(moment)
+            return not since or moment >= since[0] + seconds
+
+        self.service.is_up = is_up
+        self.world.has_network = self.service.is_reachable
+
     def live(self, until_s: float = FOREVER, is_enough: Callable[[], bool] | None = None) -> None:
         """One life, or several where the device reboots itself; raises Crash."""
         enough = is_enough or self.is_settled
@@ -173,12 +185,17 @@ class SimAgent(Device):
             self.lives += 1
             self.life = Life(self.world, self.service, self.settings, self.times)
             self.mailbox = self.life.agent.mailbox
-            self.life.play(
-                until_s, lambda: self._checked() and (self.world.is_going_down or enough())
-            )
+            self.service.on_sent = self._judge
+            self.life.play(until_s, lambda: self._is_over() or enough())
             if not self.world.is_going_down:
                 return
             self.world.restart()
+
+    def _is_over(self) -> bool:
+        """Of this life: looked at between any two turns, as somebody at the device could."""
+        self.world.look()
+        self._check_claims()
+        return self.world.is_going_down
 
     def live_through_crashes(self, until_s: float = FOREVER, *, power: bool) -> int:
         """How many there were."""
@@ -200,17 +217,20 @@ class SimAgent(Device):
         )
         return is_quiet and bool(latest) and is_told
 
-    def _checked(self) -> bool:
-        """Whatever the service was told of an end is what the device is."""
-        self._check_claims()
-        for _, status in self.service.statuses[self.checked :]:
-            found = {one["type"]: one for one in status["conditions"]}
-            version = status["config"]["renderedVersion"]
-            updating = found.get("Updating", {})
-            if updating.get("reason") == "Updated":
-                assert updating["message"].endswith(f": {version}"), status
-        self.checked = len(self.service.statuses)
-        return True
+    def _judge(self, status: Json) -> None:
+        """What is told at this moment is compared with the disk, the containers and the system."""
+        self.judged += 1
+        version = status["config"]["renderedVersion"]
+        found = {one["type"]: one for one in status["conditions"]}
+        updating = found.get("Updating", {})
+        system = self.world.system
+        if system is not None and status["os"]["imageDigest"]:
+            assert status["os"]["imageDigest"] == system.booted.digest, status["os"]
+        if self.is_tampered or updating.get("reason") not in ("Updated", "Error"):
+            return
+        self.check_whole(version, updating, status["summary"])
+        if updating["reason"] == "Updated":
+            assert updating["message"].endswith(f": {version}"), status
 
     def keys(self) -> list[str]:
         return self.world.listdir(f"{DATA}/certs")

@@ -69,6 +69,8 @@ class SimService:
         self.serial = 0
         self.refused: Callable[[Json], bool] = lambda certificate: False
         self.is_up: Callable[[float], bool] = lambda at_s: True
+        # Called with each status at the moment when it is sent, whether it arrives or not.
+        self.on_sent: Callable[[Json], None] = lambda status: None
         # Set by the life of the agent that is being lived.
         self.wait: Wait = lambda seconds, is_ready: False
 
@@ -206,6 +208,8 @@ class SimClient:
         want_body: bool = True,
     ) -> transport.Answer:
         service = self._service
+        if method == "PUT":
+            service.on_sent(body["status"])
         certificate = self._connected()
         self._arrive(timeout_s or transport.REQUEST_TIMEOUT_S)
         kind = "" if method == "GET" else service.world._effect(f"{method} {path[:24]}")

@@ -27,6 +27,8 @@ from tests.fakes.sim_systemd import SimSystemd, compose_up
 START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 KINDS = ("before", "unsynced", "after")
 USERS = {"root": 0, "web": 1001}
+# What the agent leaves below /run does not outlive a boot.
+VOLATILE = ("/run/flightctl",)
 
 
 class Crash(BaseException):
@@ -65,6 +67,9 @@ class SimWorld:
         self.is_woken = False
         self.wake_after: list[float] = []
         self.is_full: Callable[[], bool] = lambda: False
+        # What the wall clock is wrong by, and what each command takes longer than it should.
+        self.clock_off_s = 0.0
+        self.slowness_s = 0.0
         # Where podman shares the network of the agent.
         self.has_network: Callable[[], bool] | None = None
         # Where the agent is one of several threads: how it gives the floor.
@@ -76,12 +81,18 @@ class SimWorld:
         other.nodes = dict(self.nodes)
         other.elapsed_s, other.booted_s, other.boots = self.elapsed_s, self.booted_s, self.boots
         other.podman = self.podman.copy(lambda: other.elapsed_s)
-        other.controllers = self.controllers
+        other.controllers, other.clock_off_s = self.controllers, self.clock_off_s
         other.hooks = dict(self.hooks)
         other.system = self.system.copy() if self.system is not None else None
         if self.systemd is not None:
             other.systemd = self.systemd.copy(other.podman)
         return other
+
+    def look(self) -> None:
+        """What the machine does by itself as time passes."""
+        red_s = self.system.red_after_s() if self.system is not None else None
+        if red_s is not None and self.monotonic() >= red_s:
+            self.is_going_down = True
 
     def power_cut(self) -> None:
         self._boot(is_clean=False)
@@ -108,6 +119,7 @@ class SimWorld:
 
     def _boot(self, *, is_clean: bool) -> None:
         self.is_going_down = False
+        self.nodes = {p: n for p, n in self.nodes.items() if not p.startswith(VOLATILE)}
         boots = 1
         if self.system is not None:
             mine = {p: n for p, n in self.nodes.items() if p.startswith("/etc/")}
@@ -123,7 +135,7 @@ class SimWorld:
     # Clock.
 
     def now(self) -> datetime:
-        return START + timedelta(seconds=self.elapsed_s)
+        return START + timedelta(seconds=self.elapsed_s + self.clock_off_s)
 
     def monotonic(self) -> float:
         return self.elapsed_s - self.booted_s
@@ -235,9 +247,13 @@ class SimWorld:
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
     ) -> world.Completed:
-        self.elapsed_s += 0.05
+        self.elapsed_s += 0.05 + self.slowness_s
+        is_cut_off = self.has_network is not None and not self.has_network()
+        if self.slowness_s > timeout_s:
+            self.elapsed_s += timeout_s - self.slowness_s
+            return world.Completed(tuple(argv), world.TIMED_OUT, "", "context deadline exceeded")
         if self.system is not None and self.system.knows(argv):
-            return self._run_system(self.system, argv)
+            return self._run_system(self.system, argv, is_cut_off=is_cut_off)
         if argv[0] in ("systemctl", "journalctl") and self.systemd is not None:
             return self._systemd(argv, self.systemd)
         if argv[:2] == ["podman", "compose"] and self.systemd is not None:
@@ -249,7 +265,7 @@ class SimWorld:
             self._die(kind)
             return world.Completed(tuple(argv), self.hooks[argv[0]], "", "said no")
         if self.has_network is not None:
-            self.podman.is_registry_down = not self.has_network()
+            self.podman.is_registry_down = is_cut_off
         if argv[0] != "podman":
             return world.Completed(tuple(argv), world.NOT_STARTED, "", "No such file or directory")
         if not self.podman.is_effect(argv):
@@ -262,7 +278,10 @@ class SimWorld:
         self._die(kind)
         return answer
 
-    def _run_system(self, system: SimBootc, argv: Sequence[str]) -> world.Completed:
+    def _run_system(
+        self, system: SimBootc, argv: Sequence[str], *, is_cut_off: bool
+    ) -> world.Completed:
+        system.is_cut_off = is_cut_off
         if not system.is_effect(argv):
             return system.run(argv)
         kind = self._effect(" ".join(argv[:2]))

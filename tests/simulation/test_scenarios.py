@@ -31,6 +31,8 @@ from tests.fakes.sim_world import KINDS, Crash, Node, SimWorld
 
 Json = dict[str, Any]
 
+pytestmark = pytest.mark.timeout(300)
+
 SEED = int(os.environ.get("SIM_SEED", "1"))
 IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 SAMPLES = 1000 if IS_SOAK else 40
@@ -213,19 +215,6 @@ def test_the_first_life_ever_may_be_cut_off_from_its_key_to_its_first_applicatio
         print(f"\n[simulated] first life: cut off at {count} effects, {3 * count} points")
 
 
-def gone(device: SimAgent, at: int, seconds: float) -> None:
-    """The network, for the device and its podman, from its `at`-th effect on."""
-    since: list[float] = []
-
-    def is_up(moment: float) -> bool:
-        if not since and len(device.world.effects) > at:
-            since.append(moment)
-        return not since or moment >= since[0] + seconds
-
-    device.service.is_up = is_up
-    device.world.has_network = device.service.is_reachable
-
-
 @pytest.mark.parametrize(
     ("seconds", "every"), [(HOUR_S, 1), (DAY_S, 1 if IS_SOAK else 30)], ids=["hour", "day"]
 )
@@ -239,7 +228,7 @@ def test_a_network_that_goes_at_any_step_holds_an_update_up_and_nothing_more(
     steps = range(0, len(whole.world.effects), every)
     for k in steps:
         device = again(base, scenario, SEED * 1000 + k)
-        gone(device, k, seconds)
+        device.lose_network(at=k, seconds=seconds)
         with naming(k, whole.world.effects[k]):
             device.live(device.world.elapsed_s + 2 * DAY_S)
             check_end(device, scenario)
