@@ -19,6 +19,7 @@ from apiserver.store import (
     following,
     objects,
     overriding,
+    reports,
     sets,
 )
 from resources import (
@@ -88,7 +89,7 @@ def insert_device(tx: Transaction, document: Json) -> dict[str, Any]:
     }
     row |= _label_columns(metadata) | _spec_columns(tx, spec)
     status = document.get("status") or empty_status()
-    row |= devices.reported_changes(row | {"agent_status": "{}"}, status)
+    row |= reports.changes(row | {"agent_status": "{}"}, status)
     row |= {"connected": 0, "seen": 0, "reported_since_delivery": 0}
     # What is above the last version that was rendered here was rendered by a service that is lost.
     row["pause"] = pause.AWAITING if row["reported_version"] else pause.FREE
@@ -209,8 +210,8 @@ def update_device(tx: Transaction, row: Mapping[str, Any], old: Json, new: Json)
     if relabelled and resolving.looks_at(tx, row, was, metadata):
         changes |= {"render_needed": 1, "waits_for": None}
     if new.get("status") != old.get("status"):
-        said = devices.with_integrity(row, _agent_part(new.get("status") or {}), is_own_word=False)
-        changes |= devices.reported_changes(row, said)
+        said = reports.with_integrity(row, _agent_part(new.get("status") or {}), is_own_word=False)
+        changes |= reports.changes(row, said)
         changes |= {key: row[key] for key in ("connected", "seen", "pause")}
     saved = devices.save(tx, row, changes)
     if not (respecified or relabelled):

@@ -85,7 +85,7 @@ def _resume_some(
         fleet: overriding.of_fleet(tx, wanted.namespace, fleet)
         for fleet in {row["fleet"] for row in rows} - {""}
     }
-    saved = devices.save_all(tx, [(row, _resumed(tx, row, wishes)) for row in rows])
+    saved = devices.save_all(tx, [devices.Change(row, _resumed(tx, row, wishes)) for row in rows])
     shown = devices.documents_of(tx.connection, tx.documents, DEVICE, saved)
     for number, document in enumerate(shown):
         name = document["metadata"]["name"]

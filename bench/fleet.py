@@ -9,7 +9,7 @@ from typing import Any
 from apiserver import bindings
 from apiserver.auth.identity import Caller
 from apiserver.operations import ListOptions, Operations, Page, WriteOptions
-from apiserver.store import Store, Transaction, devices
+from apiserver.store import Store, Transaction, reports
 from resources import registry
 from resources.kind import Json
 
@@ -83,7 +83,7 @@ class Service:
         facts = _STATUS["systemInfo"] | (more or {}) | {"bootID": str(number)}
         status = _STATUS | {"systemInfo": facts}
         await self.operations.store.write(
-            lambda tx: devices.put_agent_status(tx, DEVICE, "default", name, status)
+            lambda tx: reports.put(tx, reports.Report("default", name, status))
         )
 
 

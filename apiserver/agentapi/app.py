@@ -100,6 +100,7 @@ def create_agent_app(
         async with (
             tasks.running(deliveries.follow(), "deliveries"),
             tasks.running(deliveries.write_marks(), "marks"),
+            tasks.running(reporting.write_reports(), "reports"),
             tasks.running(presence.keep_flushing(), "heartbeats"),
             tasks.running(presence.keep_sweeping(), "sweep"),
         ):

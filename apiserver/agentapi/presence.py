@@ -11,7 +11,7 @@ last-seen in the report's own transaction.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -46,13 +46,11 @@ class Presence:
         if not is_connected:
             self._urgent.set()
 
-    def is_durable(self, uid: str) -> bool:
-        """Whether this process has written a last-seen of that device."""
-        return uid in self._durable
-
-    def record_first(self, tx: Transaction, uid: str) -> None:
-        """Write last-seen within the transaction of a report."""
-        presence.record(tx, {uid: self._now()})
+    def record_first(self, tx: Transaction, uids: Iterable[str]) -> None:
+        """Write last-seen of those devices of which this process has not, within the transaction of
+        their reports."""
+        if new := [uid for uid in uids if uid not in self._durable]:
+            presence.record(tx, dict.fromkeys(new, self._now()))
 
     def recorded(self, uid: str) -> None:
         """`record_first` was committed."""

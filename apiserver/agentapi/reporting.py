@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
@@ -12,10 +13,15 @@ from apiserver.agentapi import answers, bodies
 from apiserver.agentapi.deliveries import DEVICE
 from apiserver.agentapi.peers import Peer
 from apiserver.agentapi.presence import Presence
-from apiserver.store import Store, Transaction, devices
+from apiserver.store import Store, Transaction, devices, reports
+from apiserver.store.gathering import Gathering
+from apiserver.store.reports import Report
 from apiserver.wire import patch
 from resources.kind import Json
 
+# A set takes some 50 ms, which others wait for; all that may wait is written in some five seconds.
+CHUNK = 256
+WAITING_MAX = 16_384
 _PATCH_VERBS: Final = frozenset({"add", "replace", "remove", "test"})
 _PATCH_MEMBERS: Final = frozenset({"op", "path", "value"})
 # Parts of a status that the service concludes; a patch sees them, and what it leaves alone is not
@@ -28,6 +34,10 @@ class Reporting:
     def __init__(self, store: Store, presence: Presence) -> None:
         self._store = store
         self._presence = presence
+        self._reports = Gathering(store, self._put, chunk=CHUNK, limit=WAITING_MAX)
+
+    async def write_reports(self) -> None:
+        await self._reports.run()
 
     async def put(self, request: web.Request, peer: Peer) -> web.StreamResponse:
         body = await bodies.read_object(request)
@@ -37,12 +47,8 @@ class Reporting:
             raise errors.BadRequest("device status is required")
         status = bodies.object_at(body, "status")
         bodies.check_status(status, "status")
-
-        def put(tx: Transaction) -> Json | None:
-            stored = devices.put_agent_status(tx, DEVICE, peer.namespace, peer.device, status)
-            return self._noted(tx, stored)
-
-        return self._answer(request, peer, await self._store.write(put))
+        report = Report(peer.namespace, peer.device, status)
+        return self._answer(request, peer, await self._reports.put(report))
 
     async def patch(self, request: web.Request, peer: Peer) -> web.StreamResponse:
         operations = await bodies.read(request, patch.JSON_PATCH)
@@ -56,14 +62,14 @@ class Reporting:
                 return None
             after = change(before)
             status = _said(before, after, orjson.loads(row["agent_status"]))
-            stored = devices.put_agent_status(tx, DEVICE, peer.namespace, peer.device, status)
-            return self._noted(tx, stored)
+            return self._put(tx, [Report(peer.namespace, peer.device, status)])[0]
 
         return self._answer(request, peer, await self._store.write(apply))
 
-    def _noted(self, tx: Transaction, stored: Json | None) -> Json | None:
-        if stored is not None and not self._presence.is_durable(stored["metadata"]["uid"]):
-            self._presence.record_first(tx, stored["metadata"]["uid"])
+    def _put(self, tx: Transaction, said: Sequence[Report]) -> list[Json | None]:
+        stored = reports.put_all(tx, said)
+        uids = [device["metadata"]["uid"] for device in stored if device is not None]
+        self._presence.record_first(tx, uids)
         return stored
 
     def _answer(self, request: web.Request, peer: Peer, stored: Json | None) -> web.StreamResponse:

@@ -7,10 +7,9 @@ keeps to the same rules in SQL.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from sqlalchemy import (
@@ -94,6 +93,11 @@ _BY_NAME = Prepared(
         DEVICE.c.namespace == bindparam("namespace"), DEVICE.c.name == bindparam("name")
     )
 )
+_BY_NAMES = Prepared(
+    lambda dialect: select(DEVICE).where(
+        DEVICE.c.namespace == bindparam("namespace"), among(dialect, DEVICE.c.name, "names")
+    )
+)
 _BY_UIDS = Prepared(lambda dialect: select(DEVICE).where(among(dialect, DEVICE.c.uid, "uids")))
 _BY_UID = Prepared(select(DEVICE).where(DEVICE.c.uid == bindparam("uid")))
 _INSERT = Prepared(insert(DEVICE))
@@ -102,7 +106,6 @@ _DELETE_LABELS, _DELETE_PRESENCE, _DELETE = (
     Prepared(delete(table).where(table.c.uid == bindparam("of_uid")))
     for table in (DEVICE_LABEL, PRESENCE, DEVICE)
 )
-_NAMED_VERSION = re.compile(r"renderedVersion: (\d+)")
 
 
 def fields_of(row: Row) -> dict[str, str | None]:
@@ -266,6 +269,14 @@ def row_by_uid(connection: Connection, uid: str) -> Row:
     return found
 
 
+def rows_by_name(connection: Connection, namespace: str, names: Sequence[str]) -> Sequence[Row]:
+    """Of those devices that there are."""
+    if len(names) == 1:
+        return _BY_NAME.rows(connection, {"namespace": namespace, "name": names[0]})
+    wanted = {"namespace": namespace, "names": texts(connection, names)}
+    return _BY_NAMES.rows(connection, wanted)
+
+
 def rows_by_uid(connection: Connection, uids: Iterable[str]) -> dict[str, Row]:
     found = _BY_UIDS.rows(connection, {"uids": texts(connection, uids)})
     return {row["uid"]: row for row in found}
@@ -377,24 +388,34 @@ def save(
     return row
 
 
-def save_all(tx: Transaction, changed: Iterable[tuple[Row, Mapping[str, Any]]]) -> list[Row]:
-    """`save` of many, in a statement for each set of columns that moved; labels are none of them.
-    Returns the rows that were written."""
+class Change(NamedTuple):
+    """One device, and what it is to be changed to; `said` as `save` has it."""
+
+    old: Row
+    changes: Mapping[str, Any]
+    said: Json | None = None
+
+
+def save_all(tx: Transaction, changed: Iterable[Change]) -> list[Row]:
+    """`save` of many, each once, in a statement for each set of columns that moved; labels are none
+    of them. Returns the rows as they are then."""
     by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    written: list[Row] = []
-    for old, changes in changed:
-        row, moved = _drawn(old, changes, None)
+    rows: list[Row] = []
+    for old, changes, said in changed:
+        row, moved = _drawn(old, changes, said)
+        rows.append(row)
         if not moved:
             continue
         assert "labels" not in moved, "they have rows of their own"
         row["resource_version"] = tx.next_version()
         by_columns.setdefault(moved, []).append(row)
         _tell(tx, old, row, moved)
-        written.append(row)
-    for moved, rows in by_columns.items():
-        columns = (*moved, "resource_version")
-        rewriting.rewrite(tx.connection, tx.dialect, columns, rows)
-    return written
+    for moved, alike in by_columns.items():
+        if len(alike) == 1:
+            _update_of(moved).run(tx.connection, alike[0] | {"of_uid": alike[0]["uid"]})
+        else:
+            rewriting.rewrite(tx.connection, tx.dialect, (*moved, "resource_version"), alike)
+    return rows
 
 
 def _drawn(
@@ -483,84 +504,3 @@ def _count(tx: Transaction, old: Row | None, new: Row | None) -> None:
             tx.tally(was, -1)
         if is_ is not None:
             tx.tally(is_, 1)
-
-
-# --- what an agent says ---------------------------------------------------------------------
-
-
-def put_agent_status(
-    tx: Transaction, kind: Kind, namespace: str, name: str, status: Json
-) -> Json | None:
-    """Store what an agent reports, as it came, and draw the conclusions. None: no such device."""
-    row = row_by_name(tx.connection, namespace, name)
-    if row is None:
-        return None
-    said = _with_applications(row, with_integrity(row, status, is_own_word=True))
-    saved = save(tx, row, reported_changes(row, said), said=said)
-    specs = tx.documents.fetch(tx.connection, [saved["spec_digest"]])
-    return document_of(kind, saved, specs[saved["spec_digest"]], said=said)
-
-
-def with_integrity(row: Row, status: Json, *, is_own_word: bool) -> Json:
-    """A status to be stored. Unknown integrity keeps the stored one (contract 7.6), and so does any
-    that is the device's own word, where the service has judged: it can't vouch for itself."""
-    said, kept = status.get("integrity"), orjson.loads(row["agent_status"]).get("integrity")
-    if kept is None or (_is_known(said) and not (is_own_word and _is_known(kept))):
-        return status
-    return status | {"integrity": kept}
-
-
-def _with_applications(row: Row, status: Json) -> Json:
-    """What an agent does not know of its applications (it has just started) it has said before."""
-    if _is_known(status.get("applicationsSummary")):
-        return status
-    kept = orjson.loads(row["agent_status"]).get("applicationsSummary")
-    return status | {"applicationsSummary": kept} if _is_known(kept) else status
-
-
-def _is_known(part: Any) -> bool:
-    found = part.get("status") if isinstance(part, dict) else None
-    return found not in (None, "", "Unknown")
-
-
-def reported_changes(row: Row, status: Json) -> dict[str, Any]:
-    """What a report changes."""
-    config = status.get("config")
-    version = _integer(config.get("renderedVersion")) if isinstance(config, dict) else 0
-    changes: dict[str, Any] = {
-        "agent_status": dumps(status),
-        "reported_version": version,
-        "connected": 1,
-        "seen": 1,
-        "pause": pause.after_report(row["pause"]),
-    }
-    if row["failed_digest"] == row["rendered_digest"] and version == row["rendered_version"]:
-        changes["failed_digest"] = None
-    updating = summary.condition(status, "Updating")
-    message = str(updating.get("message") or "")
-    if updating.get("reason") != "Error":
-        changes["reported_since_delivery"] = 1
-    elif _counts(row, message):
-        changes["failed_version"] = row["rendered_version"]
-        changes["failed_reason"] = message
-        changes["failed_digest"] = row["rendered_digest"]
-    return changes
-
-
-def _counts(row: Row, message: str) -> bool:
-    """A reported error is about the current version only if that was delivered, and the message
-    names it or something else was reported since: a late repeat of an old error counts for
-    nothing."""
-    if not row["rendered_version"] or row["delivered_version"] != row["rendered_version"]:
-        return False
-    named = _NAMED_VERSION.search(message)
-    if named:
-        return int(named[1]) == int(row["rendered_version"])
-    return bool(row["reported_since_delivery"])
-
-
-def _integer(text: Any) -> int:
-    try:
-        return max(0, int(text))
-    except (TypeError, ValueError):
-        return 0

@@ -113,7 +113,7 @@ def hand_down(tx: Transaction, namespace: str, fleet: str) -> int:
         .limit(CHUNK)
     )
     rows = list(tx.connection.execute(behind).mappings())
-    devices.save_all(tx, ((row, columns(row, fleet_overrides=text)) for row in rows))
+    devices.save_all(tx, (devices.Change(row, columns(row, fleet_overrides=text)) for row in rows))
     return len(rows)
 
 

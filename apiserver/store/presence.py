@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, literal_column, select
 
 from apiserver.store import devices
+from apiserver.store.devices import Change
 from apiserver.store.dialect import Dialect
 from apiserver.store.prepared import Prepared, among, texts
 from apiserver.store.tables import DEVICE, PRESENCE
@@ -50,7 +51,7 @@ def record(tx: Transaction, seen: Mapping[str, float]) -> None:
     for start in range(0, len(uids), 500):
         part = uids[start : start + 500]
         back = _AWAY.rows(tx.connection, {"uids": texts(tx.connection, part)})
-        devices.save_all(tx, ((row, {"connected": 1, "seen": 1}) for row in back))
+        devices.save_all(tx, (Change(row, {"connected": 1, "seen": 1}) for row in back))
 
 
 def sweep(tx: Transaction, older_than: float) -> int:
@@ -65,7 +66,7 @@ def sweep(tx: Transaction, older_than: float) -> int:
         .limit(SWEEP_LIMIT)
     )
     rows = list(tx.connection.execute(gone).mappings())
-    devices.save_all(tx, ((row, {"connected": 0}) for row in rows))
+    devices.save_all(tx, (Change(row, {"connected": 0}) for row in rows))
     return len(rows)
 
 

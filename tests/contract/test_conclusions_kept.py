@@ -19,7 +19,7 @@ from apiserver.agentapi import reconnecting
 from apiserver.auth.identity import ADMIN, Caller
 from apiserver.errors import StatusError
 from apiserver.operations import Operations, WriteOptions
-from apiserver.store import Snapshot, Store, devices, overriding, presence, recount
+from apiserver.store import Snapshot, Store, devices, overriding, presence, recount, reports
 from apiserver.store.tables import DEVICE as ROWS
 from resources import registry, summary
 from tests.fakes.agent_client import device_status
@@ -156,9 +156,7 @@ async def report(world: World, dice: random.Random) -> None:
         applicationsSummary={"status": dice.choice(["Healthy", "Error", "Unknown"])},
         capabilities=dice.choice([{}, {"osMode": "image"}, {"osMode": "package"}]),
     )
-    await world.store.write(
-        lambda tx: devices.put_agent_status(tx, DEVICE, "default", name, status)
-    )
+    await world.store.write(lambda tx: reports.put(tx, reports.Report("default", name, status)))
 
 
 async def call(world: World, dice: random.Random) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from apiserver.store import Snapshot, devices, recount
+from apiserver.store import Snapshot, devices, recount, reports
 from resources import registry, summary
 from tests.fakes.rollout_model import Device, Model
 from tests.fakes.rollout_rig import ADMIN, PLAIN, ROLLOUT, Rolling, Site, opened
@@ -76,7 +76,7 @@ async def test_what_it_reports_meanwhile_does_not_make_it_up_to_date(site: Site)
         row = devices.row_by_name(tx.connection, "default", "web-d5")
         assert row is not None
         status = {"config": {"renderedVersion": str(row["rendered_version"])}, "said": "again"}
-        devices.put_agent_status(tx, DEVICE, "default", "web-d5", status)
+        reports.put(tx, reports.Report("default", "web-d5", status))
 
     await site.write(report)
     assert (await states(rolling))["d5"] == ("OutOfDate", summary.NOT_SCHEDULED)

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from apiserver.store import Transaction, delivering, devices
+from apiserver.store import Transaction, delivering, reports
 from apiserver.store.tables import DEVICE as ROWS
-from bench.fleet import ADMIN, DEVICE, PLAIN, ROLLOUT
+from bench.fleet import ADMIN, PLAIN, ROLLOUT
 from controllers import worklist
 from controllers.runtime import Controllers
 from controllers.secretfiles import HostCluster
@@ -93,7 +93,7 @@ async def report(rig: Rig, fails: Fails) -> None:
             }
             shown = row["reported_version"] if failed else version
             status = {"config": {"renderedVersion": str(shown)}, "conditions": [updating]}
-            devices.put_agent_status(tx, DEVICE, "default", row["name"], status)
+            reports.put(tx, reports.Report("default", row["name"], status))
 
     await rig.server.operations.store.write(put)
 

@@ -107,7 +107,8 @@ async def restore_and_resume(operations: Operations) -> None:
     def all_ahead(tx: Transaction) -> None:
         rows = list(tx.connection.execute(select(ROWS)).mappings())
         devices.save_all(
-            tx, ((row, {"pause": pause.AHEAD, "reported_version": 40}) for row in rows)
+            tx,
+            (devices.Change(row, {"pause": pause.AHEAD, "reported_version": 40}) for row in rows),
         )
 
     await operations.store.write(all_ahead)

@@ -13,7 +13,7 @@ from apiserver.agentapi.presence import Presence
 from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.auth.identity import Caller
 from apiserver.operations import Operations
-from apiserver.store import Store, StoreBusy, Transaction, delivering, devices, presence
+from apiserver.store import Store, StoreBusy, Transaction, delivering, presence, reports
 from resources import registry
 
 DEVICE = registry.by_kind("Device")
@@ -123,8 +123,8 @@ async def test_a_first_report_leaves_a_last_seen_behind_even_if_the_process_dies
     uid = await house.add("a")
 
     def report(tx: Transaction) -> None:
-        devices.put_agent_status(tx, DEVICE, "default", "a", {})
-        house.presence.record_first(tx, uid)
+        reports.put(tx, reports.Report("default", "a", {}))
+        house.presence.record_first(tx, [uid])
 
     await house.store.write(report)
     successor = Presence(house.store, AgentApiSettings(), now=lambda: house.time + 301)

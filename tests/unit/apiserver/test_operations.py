@@ -11,7 +11,7 @@ import pytest
 from apiserver import errors
 from apiserver.auth.identity import Caller
 from apiserver.operations import ListOptions, Operations, WatchOptions, WriteOptions
-from apiserver.store import Store, devices
+from apiserver.store import Store, devices, reports
 from resources import registry
 from resources.kind import Json
 from resources.selectors import parse_fields, parse_labels
@@ -161,7 +161,7 @@ async def test_a_report_is_stored_as_it_came_and_concluded_from(operations: Oper
         "systemInfo": {"architecture": "amd64"},
     }
     stored = await operations.store.write(
-        lambda tx: devices.put_agent_status(tx, DEVICE, "default", "d1", status)
+        lambda tx: reports.put(tx, reports.Report("default", "d1", status))
     )
     assert stored is not None
     assert stored["status"]["unheard"] == {"of": [1]}
@@ -176,7 +176,7 @@ async def test_a_device_kept_up_by_packages_is_refused_an_image(operations: Oper
     await create(operations, DEVICE, device("d1"))
     status = {"capabilities": {"osMode": "package"}, "config": {"renderedVersion": "1"}}
     await operations.store.write(
-        lambda tx: devices.put_agent_status(tx, DEVICE, "default", "d1", status)
+        lambda tx: reports.put(tx, reports.Report("default", "d1", status))
     )
 
     def with_image(old: Json) -> Json:

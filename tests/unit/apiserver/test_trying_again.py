@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apiserver.store import delivering, devices
+from apiserver.store import delivering, devices, reports
 from bench.fleet import ADMIN, DEVICE, PLAIN, Service
 
 NAME = "d000000"
@@ -44,7 +44,7 @@ async def report(service: Service, *, good: bool) -> None:
         said["message"] = "" if good else f"it broke (renderedVersion: {version})"
         running = version if good else version - 1
         status = {"conditions": [said], "config": {"renderedVersion": str(running)}}
-        devices.put_agent_status(tx, DEVICE, "default", NAME, status)
+        reports.put(tx, reports.Report("default", NAME, status))
 
     await service.operations.store.write(say)
 
