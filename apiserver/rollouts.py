@@ -65,14 +65,20 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
     if request.get("mark"):
         return await _mark(store, namespace, fleet, str(request.get("rollout") or ""))
     work = await store.read(lambda s: _work(s, namespace, fleet, request))
-    if work.resolver is not None:
-        return await _bind_each(store, work, work.resolver, limit)
+    with store.hub.bulk():
+        if work.resolver is not None:
+            return await _bind_each(store, work, work.resolver, limit)
+        return await _bind_alike(store, work, limit)
+
+
+async def _bind_alike(store: Store, work: _Work, limit: int) -> Json:
+    """`bind`, where all devices are given the same."""
     bound = rendered = remaining = 0
     after = ""
     while bound < limit:
         size = min(limit - bound, sets.CHUNK)
         how: Json = {"limit": size, "after": after, "is_last": bound + size == limit}
-        taken, remaining = await store.write(partial(_bind_some, work=work, **how))
+        taken, remaining = await store.write(partial(_bind_some, work=work, **how), is_urgent=True)
         # Stored once is enough: no sweep takes what was touched within the hour.
         work = replace(work, blobs={})
         bound, rendered = bound + taken.rows, rendered + taken.rendered
@@ -86,7 +92,7 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
     given = 0 if work.is_held else limit
     while given < limit:
         size = min(limit - given, sets.CHUNK)
-        taken = await store.write(partial(_give_some, work=work, limit=size))
+        taken = await store.write(partial(_give_some, work=work, limit=size), is_urgent=True)
         given, rendered = given + taken.rows, rendered + taken.rendered
         if taken.rows < size:
             break
@@ -117,7 +123,9 @@ async def _bind_each(store: Store, work: _Work, resolver: Resolver, limit: int) 
         find = partial(rolling.to_bind, target=work.target, choice=work.choice, **how)
         chunk = await store.read(partial(resolver.resolve, find=find))
         if chunk.devices:
-            taken, left = await store.write(partial(_bind_chunk, work=work, chunk=chunk))
+            taken, left = await store.write(
+                partial(_bind_chunk, work=work, chunk=chunk), is_urgent=True
+            )
             bound, rendered = bound + taken.rows, rendered + taken.rendered
             failed, waiting = failed + left.refused, waiting + left.waiting
         if chunk.asked == size or len(chunk.devices) < chunk.asked:
@@ -133,7 +141,9 @@ async def _bind_each(store: Store, work: _Work, resolver: Resolver, limit: int) 
         chunk = await store.read(partial(resolver.resolve, find=find))
         if not chunk.devices:
             break
-        taken, left = await store.write(partial(_give_chunk, work=work, chunk=chunk))
+        taken, left = await store.write(
+            partial(_give_chunk, work=work, chunk=chunk), is_urgent=True
+        )
         given, rendered = given + len(chunk.devices), rendered + taken.rendered
         failed, waiting = failed + left.refused, waiting + left.waiting
     remaining = await store.read(lambda s: _remaining(s, work, store.now()))

@@ -20,16 +20,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import orjson
 import structlog
 
 from apiserver import errors
 from apiserver.agentapi.settings import AgentApiSettings
-from apiserver.store import Snapshot, Store, delivering, devices
+from apiserver.store import Snapshot, Store, Transaction, delivering, devices
 from apiserver.store.delivering import Delivery
+from apiserver.store.gathering import Gathering
 from resources import registry
 
 Key = tuple[str, str]  # namespace, name
@@ -37,7 +39,13 @@ Key = tuple[str, str]  # namespace, name
 DEVICE = registry.by_kind("Device")
 # Bodies of so many devices are built while nothing else is answered: about 50 ms.
 WAKE_CHUNK = 500
+# Marks of single polls.
 MARK_CHUNK = 500
+MARKS_MAX = 16_384
+# So many at once, or each waits for three turns of a busy loop in which only one is served.
+WAKES = 4
+# Thousands who are told, and report, take the processor from a bind that is under way.
+BULK_S = 1.0
 _LOOK_AGAIN_S = 30.0
 
 log = structlog.get_logger()
@@ -96,7 +104,7 @@ class Deliveries:
         self._waiters: dict[Key, list[Waiter]] = {}
         # Changed and waited for, but not looked up yet: survives a round that failed.
         self._due: set[Key] = set()
-        self._marks = Marks(store)
+        self._marks = Gathering(store, _mark, chunk=MARK_CHUNK, limit=MARKS_MAX)
         self._closed = False
 
     # --- polls --------------------------------------------------------------------------------
@@ -145,7 +153,7 @@ class Deliveries:
             raise errors.Conflict("no rendered version for device", kind=DEVICE, name=key[1])
         delivery = found.delivery
         if delivery.delivered_version < delivery.rendered_version:
-            await self._marks.mark(delivery.uid, delivery.rendered_version)
+            await self._marks.put((delivery.uid, delivery.rendered_version))
             self._note_delivered(key, delivery)
         return found.body
 
@@ -166,6 +174,7 @@ class Deliveries:
             try:
                 if not self._due:  # left over by a round that failed
                     await self._store.hub.wait(self._seen, _LOOK_AGAIN_S)
+                    await self._store.hub.settled(BULK_S)
                 await self._catch_up()
                 await asyncio.sleep(self._settings.coalesce_s)
             except Exception:
@@ -198,9 +207,10 @@ class Deliveries:
             self._due |= moved & self._waiters.keys()
             self._seen = version
         while self._due:
-            chunk = [key for _, key in zip(range(WAKE_CHUNK), self._due, strict=False)]
-            await self._wake(chunk)
-            self._due.difference_update(chunk)
+            due = list(islice(self._due, WAKES * WAKE_CHUNK))
+            async with asyncio.TaskGroup() as wakes:
+                for start in range(0, len(due), WAKE_CHUNK):
+                    wakes.create_task(self._wake(due[start : start + WAKE_CHUNK]))
 
     def _changed(self, snapshot: Snapshot) -> tuple[int, Iterable[Key] | None]:
         if self._seen < snapshot.compacted:
@@ -218,13 +228,13 @@ class Deliveries:
             if key in looked.bodies and found.delivered_version < found.rendered_version
         ]
         if marks:
-            # Before the reports of those that were told already.
-            await self._store.write(lambda tx: delivering.mark_delivered(tx, marks), is_urgent=True)
+            await self._store.write(lambda tx: delivering.mark_delivered(tx, marks))
         for key in looked.bodies:
             looked.found[key] = _as_delivered(looked.found[key])
         self._remember(looked)
         for key in chunk:
             self._tell(key, looked)
+        self._due.difference_update(chunk)
 
     def _tell(self, key: Key, looked: _Looked) -> None:
         delivery = looked.found.get(key)
@@ -264,6 +274,11 @@ class Deliveries:
             self._known[key] = _as_delivered(delivery)
 
 
+def _mark(tx: Transaction, marks: Sequence[tuple[str, int]]) -> list[None]:
+    delivering.mark_delivered(tx, marks)
+    return [None] * len(marks)
+
+
 def _as_delivered(delivery: Delivery) -> Delivery:
     return replace(delivery, delivered_version=delivery.rendered_version)
 
@@ -289,45 +304,3 @@ def _look(snapshot: Snapshot, wanted: dict[Key, set[str | None]]) -> _Looked:
         for uid, row in rows.items()
     }
     return _Looked(snapshot.version, found, bodies)
-
-
-class Marks:
-    """Marks of single polls, gathered while the last ones are being made durable."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._waiting: dict[str, tuple[int, list[asyncio.Future[None]]]] = {}
-        self._work = asyncio.Event()
-
-    async def mark(self, uid: str, version: int) -> None:
-        done = asyncio.get_running_loop().create_future()
-        highest, others = self._waiting.get(uid, (0, []))
-        self._waiting[uid] = max(version, highest), [*others, done]
-        self._work.set()
-        await done
-
-    async def run(self) -> None:
-        while True:
-            await self._work.wait()
-            taken = dict(list(self._waiting.items())[:MARK_CHUNK])
-            for uid in taken:
-                del self._waiting[uid]
-            if not self._waiting:
-                self._work.clear()
-            await self._write(taken)
-
-    async def _write(self, taken: dict[str, tuple[int, list[asyncio.Future[None]]]]) -> None:
-        marks = [(uid, version) for uid, (version, _) in taken.items()]
-        problem: Exception | None = None
-        try:
-            await self._store.write(lambda tx: delivering.mark_delivered(tx, marks))
-        except Exception as error:  # belongs to the polls that wait for it, which answer with it
-            problem = error
-        for _, futures in taken.values():
-            for future in futures:
-                if future.done():  # the poll went away
-                    continue
-                if problem is None:
-                    future.set_result(None)
-                else:
-                    future.set_exception(problem)

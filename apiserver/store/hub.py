@@ -7,6 +7,8 @@ returns at its timeout too.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 
 class Hub:
@@ -16,6 +18,9 @@ class Hub:
         self.version = version
         self._waiting: set[asyncio.Future[None]] = set()
         self._closed = False
+        self._bulks = 0
+        self._settled = asyncio.Event()
+        self._settled.set()
 
     @property
     def closed(self) -> bool:
@@ -26,6 +31,25 @@ class Hub:
         if version > self.version:
             self.version = version
             self._wake()
+
+    @contextmanager
+    def bulk(self) -> Iterator[None]:
+        """Around commits that make one change together: who tells thousands of it tells them better
+        of the whole (`settled`)."""
+        self._bulks += 1
+        self._settled.clear()
+        try:
+            yield
+        finally:
+            self._bulks -= 1
+            if not self._bulks:
+                self._settled.set()
+
+    async def settled(self, timeout_s: float) -> None:
+        """As soon as no bulk goes on, at the latest after `timeout_s`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._settled.wait()
 
     def close(self) -> None:
         """Ends every wait: the process drains."""
