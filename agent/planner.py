@@ -211,9 +211,12 @@ def plan(wanted: Wanted, observed: Observed, *, revives: bool = True) -> tuple[S
         files = () if system.is_back else tuple(_files(wanted, observed))
         return (*system.steps, *files, system.reboot)
     keep = _kept(wanted.containers, observed.containers)
+    # Giving back forgets what was there. Where it is not known which system runs it may be another
+    # one, with an /etc of its own; the wanted one would then keep what it should have given back.
+    is_blind = wanted.os is not None and observed.os is None
     return (
         *system.steps,
-        *_files(wanted, observed),
+        *_files(wanted, observed, gives_back=not is_blind),
         *_unwanted(wanted.containers, observed.containers, keep),
         *appplan.removals(wanted.apps, observed.apps, observed.volumes),
         *(
@@ -240,9 +243,9 @@ def drift(wanted: Wanted, observed: Observed) -> tuple[str, ...]:
     return (*paths, *apps)
 
 
-def _files(wanted: Wanted, observed: Observed) -> Iterable[Step]:
+def _files(wanted: Wanted, observed: Observed, *, gives_back: bool = True) -> Iterable[Step]:
     paths = {one.path for one in wanted.files}
-    for path in sorted(observed.originals - paths):
+    for path in sorted(observed.originals - paths) if gives_back else ():
         yield Restore(path)
     for one in wanted.files:
         if one.path not in observed.originals:

@@ -380,6 +380,28 @@ def test_a_tool_that_does_not_answer_keeps_no_file_from_being_repaired() -> None
     assert "bootc status" in refused(device, 3)
 
 
+@pytest.mark.parametrize("tool_is_back_s", [600.0, 3000.0])
+def test_what_a_failed_version_brought_is_given_back_in_the_system_that_it_was_brought_to(
+    tool_is_back_s: float,
+) -> None:
+    """Its tool hangs until going back was given up. `/etc` of the new system is not that of the
+    old one: what is given back there is forgotten here. (Found by seed 55 of days of faults.)"""
+    device, system = settled_device(SEED)
+    device.offer(next_version(2, "r/os:2", app="r/bad"))
+    until(device, states.Verifying, reboots=1)
+    whole, since = SimBootc.status, device.world.elapsed_s
+
+    def status() -> object:
+        is_back = device.world.elapsed_s > since + tool_is_back_s
+        return whole(system) if is_back else ["Fetching layers"]
+
+    system.status = status  # type: ignore[assignment,method-assign]
+    device.is_tampered = True
+    device.run(settle_s=4000)
+    assert refused(device, 2)
+    assert_settled(device, "1")
+
+
 @pytest.mark.parametrize("reorders", [True, False], ids=["made-lasting", "counted-down-only"])
 def test_a_system_that_the_boot_loader_gives_up_is_refused_and_not_booted_again(
     reorders: bool,

@@ -285,6 +285,14 @@ def test_on_the_way_back_files_wait_for_the_old_system_too() -> None:
     assert steps == (osimage.QueueRollback("os:1"), osimage.Reboot("os:1", "a.0"))
 
 
+def test_nothing_is_given_back_where_it_is_not_known_which_system_runs() -> None:
+    """It may be the failed one, with an `/etc` of its own; the old one has its file still."""
+    found = Observed({"/etc/b": STATE}, frozenset({"/etc/b"}), os=None)
+    steps = planner.plan(Wanted((FILE,), (), OS_1), found)
+    assert steps == (BackUp("/etc/a"), WriteFile("/etc/a", "d1"))
+    assert Restore("/etc/b") in planner.plan(Wanted((FILE,), (), None), found)
+
+
 def test_every_step_of_the_system_has_words_for_the_journal() -> None:
     assert planner.words(osimage.Reboot("os:2", "a.0")) == {
         "do": "Reboot",
