@@ -99,7 +99,7 @@ def create_agent_app(
         # None of them ends by itself but when the store closes.
         async with (
             tasks.running(deliveries.follow(), "deliveries"),
-            tasks.running(deliveries.write_marks(), "marks"),
+            tasks.running(deliveries.serve_polls(), "polls"),
             tasks.running(reporting.write_reports(), "reports"),
             tasks.running(presence.keep_flushing(), "heartbeats"),
             tasks.running(presence.keep_sweeping(), "sweep"),

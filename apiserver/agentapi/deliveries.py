@@ -29,7 +29,7 @@ import structlog
 
 from apiserver import errors
 from apiserver.agentapi.settings import AgentApiSettings
-from apiserver.store import Snapshot, Store, Transaction, delivering, devices
+from apiserver.store import Snapshot, Store, delivering, devices
 from apiserver.store.delivering import Delivery
 from apiserver.store.gathering import Gathering
 from resources import registry
@@ -39,9 +39,9 @@ Key = tuple[str, str]  # namespace, name
 DEVICE = registry.by_kind("Device")
 # Bodies of so many devices are built while nothing else is answered: about 50 ms.
 WAKE_CHUNK = 500
-# Marks of single polls.
-MARK_CHUNK = 500
-MARKS_MAX = 16_384
+# Single polls, which look and mark in sets.
+CHUNK = 500
+WAITING_MAX = 16_384
 # So many at once, or each waits for three turns of a busy loop in which only one is served.
 WAKES = 4
 # Thousands who are told, and report, take the processor from a bind that is under way.
@@ -90,6 +90,11 @@ class _Looked:
     found: dict[Key, Delivery]
     bodies: dict[Key, bytes]
 
+    def told(self, key: Key) -> Found | None:
+        """What there is for a device; None where it is gone."""
+        delivery = self.found.get(key)
+        return None if delivery is None else Found(delivery, self.bodies.get(key))
+
 
 class Deliveries:
     """The waiters and the memory of one process."""
@@ -104,7 +109,8 @@ class Deliveries:
         self._waiters: dict[Key, list[Waiter]] = {}
         # Changed and waited for, but not looked up yet: survives a round that failed.
         self._due: set[Key] = set()
-        self._marks = Gathering(store, _mark, chunk=MARK_CHUNK, limit=MARKS_MAX)
+        self._marks = Gathering(self._mark_all, chunk=CHUNK, limit=WAITING_MAX)
+        self._looks = Gathering(self._look_all, chunk=CHUNK, limit=WAITING_MAX)
         self._closed = False
 
     # --- polls --------------------------------------------------------------------------------
@@ -159,11 +165,22 @@ class Deliveries:
 
     async def look_again(self, key: Key, known: str | None) -> Found:
         """What the store says now, whatever is remembered. Raises NotFound."""
-        looked = await self._store.read(lambda s: _look(s, {key: {known}}))
-        self._remember(looked)
-        if key not in looked.found:
+        found = await self._looks.put((key, known))
+        if found is None:
             raise errors.not_found(DEVICE, key[1])
-        return Found(looked.found[key], looked.bodies.get(key))
+        return found
+
+    async def _look_all(self, polls: Sequence[tuple[Key, str | None]]) -> list[Found | None]:
+        knowns: dict[Key, set[str | None]] = {}
+        for key, known in polls:
+            knowns.setdefault(key, set()).add(known)
+        looked = await self._store.read(lambda s: _look(s, knowns))
+        self._remember(looked)
+        return [looked.told(key) for key, _ in polls]
+
+    async def _mark_all(self, marks: Sequence[tuple[str, int]]) -> list[None]:
+        await self._store.write(lambda tx: delivering.mark_delivered(tx, marks))
+        return [None] * len(marks)
 
     # --- the tail -----------------------------------------------------------------------------
 
@@ -189,8 +206,11 @@ class Deliveries:
             for waiter in polls:
                 waiter.tell(None)
 
-    async def write_marks(self) -> None:
-        await self._marks.run()
+    async def serve_polls(self) -> None:
+        """Until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._marks.run())
+            group.create_task(self._looks.run())
 
     async def _catch_up(self) -> None:
         if self._store.hub.version > self._seen:
@@ -272,11 +292,6 @@ class Deliveries:
     def _note_delivered(self, key: Key, delivery: Delivery) -> None:
         if self._known.get(key) == delivery:
             self._known[key] = _as_delivered(delivery)
-
-
-def _mark(tx: Transaction, marks: Sequence[tuple[str, int]]) -> list[None]:
-    delivering.mark_delivered(tx, marks)
-    return [None] * len(marks)
 
 
 def _as_delivered(delivery: Delivery) -> Delivery:

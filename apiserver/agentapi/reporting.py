@@ -34,7 +34,7 @@ class Reporting:
     def __init__(self, store: Store, presence: Presence) -> None:
         self._store = store
         self._presence = presence
-        self._reports = Gathering(store, self._put, chunk=CHUNK, limit=WAITING_MAX)
+        self._reports = Gathering(self._put_all, chunk=CHUNK, limit=WAITING_MAX)
 
     async def write_reports(self) -> None:
         await self._reports.run()
@@ -65,6 +65,9 @@ class Reporting:
             return self._put(tx, [Report(peer.namespace, peer.device, status)])[0]
 
         return self._answer(request, peer, await self._store.write(apply))
+
+    async def _put_all(self, said: Sequence[Report]) -> list[Json | None]:
+        return await self._store.write(lambda tx: self._put(tx, said))
 
     def _put(self, tx: Transaction, said: Sequence[Report]) -> list[Json | None]:
         stored = reports.put_all(tx, said)

@@ -1,9 +1,9 @@
-"""Writes of one kind that come by the thousand, written in sets.
+"""Calls of the store of one kind that come by the thousand, done in sets.
 
-Theory of operation. What waits is taken together and written by one mutation over all of it, and
-each of those who wait is answered with its own part; meanwhile the next ones gather. So at most one
-mutation of a kind is in the sequencer's queue, and ten thousand devices that report at once hold up
-a person's write, or the next thousand of a rollout, for no longer than one set takes.
+Theory of operation. What waits is taken together and done at once, and each of those who wait is
+answered with its own part; meanwhile the next ones gather. So at most one mutation of a kind is in
+the sequencer's queue, and ten thousand devices that report at once hold up a person's write, or the
+next thousand of a rollout, for no longer than one set takes.
 
 A set that fails for a reason of its own is tried again one by one, so that a stranger's fault costs
 nobody else anything. Faults of the database are everybody's.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -21,8 +21,6 @@ import structlog
 
 from apiserver.store.database import StoreUnavailable
 from apiserver.store.sequencer import StoreBusy
-from apiserver.store.snapshot import Transaction
-from apiserver.store.store import Store
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,28 +35,22 @@ class _Waiting(Generic[T, R]):
 
 
 class Gathering(Generic[T, R]):
-    """`write` gives an answer for each of its items, in order; like every mutation it may run
-    twice. `chunk` items are written at most in one transaction, and `limit` may wait."""
+    """`do` gives an answer for each of its items, in order, of which there are `chunk` at most;
+    `limit` may wait."""
 
     def __init__(
-        self,
-        store: Store,
-        write: Callable[[Transaction, Sequence[T]], Sequence[R]],
-        *,
-        chunk: int,
-        limit: int,
+        self, do: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, chunk: int, limit: int
     ) -> None:
-        self._store = store
-        self._write = write
+        self._do = do
         self._chunk = chunk
         self._limit = limit
         self._waiting: deque[_Waiting[T, R]] = deque()
         self._work = asyncio.Event()
 
     async def put(self, item: T) -> R:
-        """The answer, after the commit. Raises StoreBusy, or what `write` or the store raised."""
+        """The answer. Raises StoreBusy, or what `do` raised."""
         if len(self._waiting) >= self._limit:
-            raise StoreBusy("too many writes are waiting")
+            raise StoreBusy("too many calls are waiting")
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(item, answer))
         self._work.set()
@@ -78,10 +70,10 @@ class Gathering(Generic[T, R]):
         taken = [each for each in taken if not each.answer.done()]
         items = [each.item for each in taken]
         try:
-            answers = await self._store.write(lambda tx: self._write(tx, items)) if items else ()
+            answers = await self._do(items) if items else ()
         except Exception as error:  # belongs to those who wait for it, who answer with it
             if len(taken) > 1 and not isinstance(error, StoreUnavailable | StoreBusy):
-                log.warning("set written one by one", size=len(taken), error=str(error))
+                log.warning("set done one by one", size=len(taken), error=str(error))
                 for each in taken:
                     await self._put([each])
                 return

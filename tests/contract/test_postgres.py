@@ -416,7 +416,8 @@ async def test_a_poll_at_one_server_is_woken_by_a_bind_at_another(url: str, open
     await service.change("one")
     key = ("default", "d000001")
     deliveries = Deliveries(other, AgentApiSettings())
-    following = asyncio.create_task(deliveries.follow())
+    tasks = [asyncio.create_task(deliveries.follow())]
+    tasks.append(asyncio.create_task(deliveries.serve_polls()))
     waiter = deliveries.enter(key, "1")
     found = await deliveries.look(key, "1")
     assert not found.is_news("1")
@@ -425,8 +426,9 @@ async def test_a_poll_at_one_server_is_woken_by_a_bind_at_another(url: str, open
         news = await waiter.news
     assert isinstance(news, Found)
     assert news.delivery.rendered_version == 2
-    following.cancel()
-    await asyncio.wait([following])
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 async def test_a_lease_has_one_holder_until_it_ends(url: str, opened: Open) -> None:

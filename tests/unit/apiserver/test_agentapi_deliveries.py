@@ -60,7 +60,7 @@ class House:
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
-        for work in (self.deliveries.follow(), self.deliveries.write_marks()):
+        for work in (self.deliveries.follow(), self.deliveries.serve_polls()):
             self.tasks.append(loop.create_task(work))
 
     async def stop(self) -> None:

@@ -23,8 +23,11 @@ class House:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.sets: list[list[str]] = []
-        self.gathering = Gathering(store, self.write, chunk=10, limit=25)
+        self.gathering = Gathering(self.write_all, chunk=10, limit=25)
         self.full = False
+
+    async def write_all(self, texts: Sequence[str]) -> list[str]:
+        return await self.store.write(lambda tx: self.write(tx, texts))
 
     def write(self, tx: Transaction, texts: Sequence[str]) -> list[str]:
         self.sets.append(list(texts))
