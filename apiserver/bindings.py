@@ -210,7 +210,11 @@ def update_device(tx: Transaction, row: Mapping[str, Any], old: Json, new: Json)
     if relabelled and resolving.looks_at(tx, row, was, metadata):
         changes |= {"render_needed": 1, "waits_for": None}
     if new.get("status") != old.get("status"):
-        said = reports.with_integrity(row, _agent_part(new.get("status") or {}), is_own_word=False)
+        said = reports.with_integrity(
+            orjson.loads(row["agent_status"]),
+            _agent_part(new.get("status") or {}),
+            is_own_word=False,
+        )
         changes |= reports.changes(row, said)
         changes |= {key: row[key] for key in ("connected", "seen", "pause")}
     saved = devices.save(tx, row, changes)

@@ -57,14 +57,16 @@ def _put(tx: Transaction, reports: Sequence[Report]) -> list[Json | None]:
     rows: dict[tuple[str, str], Row] = {}
     for namespace in {report.namespace for report in reports}:
         names = [report.name for report in reports if report.namespace == namespace]
-        for row in devices.rows_by_name(tx.connection, namespace, names):
-            rows[namespace, row["name"]] = row
+        found = devices.rows_by_name(tx.connection, namespace, names)
+        rows |= {(namespace, row["name"]): row for row in found}
     changed: list[Change] = []
     for report in reports:
-        if (row_ := rows.get((report.namespace, report.name))) is not None:
-            status = with_integrity(row_, report.status, is_own_word=True)
-            said = _with_applications(row_, status)
-            changed.append(Change(row_, changes(row_, said), said))
+        old = rows.get((report.namespace, report.name))
+        if old is not None:
+            before = orjson.loads(old["agent_status"])
+            status = with_integrity(before, report.status, is_own_word=True)
+            said = _with_applications(before, status)
+            changed.append(Change(old, changes(old, said), said))
     saved = devices.save_all(tx, changed)
     specs = tx.documents.fetch(tx.connection, {row["spec_digest"] for row in saved})
     stored = {
@@ -76,20 +78,21 @@ def _put(tx: Transaction, reports: Sequence[Report]) -> list[Json | None]:
     return [stored.get((report.namespace, report.name)) for report in reports]
 
 
-def with_integrity(row: Row, status: Json, *, is_own_word: bool) -> Json:
-    """A status to be stored. Unknown integrity keeps the stored one (contract 7.6), and so does any
-    that is the device's own word, where the service has judged: it can't vouch for itself."""
-    said, kept = status.get("integrity"), orjson.loads(row["agent_status"]).get("integrity")
+def with_integrity(before: Json, status: Json, *, is_own_word: bool) -> Json:
+    """A status to be stored after the one `before`. Unknown integrity keeps that (contract 7.6),
+    and so does any that is the device's own word, where the service has judged: it can't vouch for
+    itself."""
+    said, kept = status.get("integrity"), before.get("integrity")
     if kept is None or (_is_known(said) and not (is_own_word and _is_known(kept))):
         return status
     return status | {"integrity": kept}
 
 
-def _with_applications(row: Row, status: Json) -> Json:
+def _with_applications(before: Json, status: Json) -> Json:
     """What an agent does not know of its applications (it has just started) it has said before."""
     if _is_known(status.get("applicationsSummary")):
         return status
-    kept = orjson.loads(row["agent_status"]).get("applicationsSummary")
+    kept = before.get("applicationsSummary")
     return status | {"applicationsSummary": kept} if _is_known(kept) else status
 
 
