@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from apiserver import tasks
 from bench import stores, wire
 from bench.figures import Figure
 from bench.line import Line
@@ -235,17 +236,19 @@ async def _at_rest(site: Service, number: int) -> None:
 
 
 async def _changed(site: Service, simulator: Simulator, what: str, content: str) -> None:
-    """A fleet change until every device has said that it has it."""
+    """A fleet change until every device has said that it has it, and how a person fares who looks
+    at the fleet meanwhile."""
     number = len(simulator.devices)
     unique = "each" in what
     before, began = site.cpu_s(), time.monotonic()
-    rollout = await site.change(content)
-    await site.bound(rollout, number)
-    bound_s = time.monotonic() - began
-    await _until(lambda: all(_began(device) > began for device in simulator.devices))
-    has = site.cpu_s()
-    await _until(lambda: all(device.told_at > began for device in simulator.devices))
-    said_s = time.monotonic() - began
+    async with _looking(site) as looks:
+        rollout = await site.change(content)
+        await site.bound(rollout, number)
+        bound_s = time.monotonic() - began
+        await _until(lambda: all(_began(device) > began for device in simulator.devices))
+        has = site.cpu_s()
+        await _until(lambda: all(device.told_at > began for device in simulator.devices))
+        said_s = time.monotonic() - began
     taken = sorted(_began(device) - began for device in simulator.devices)
     change = f"fleet change, {what}"
     site.note(f"{change}: all bound", bound_s, "s", "< 3 s" if unique else "< 1 s", "150 devices/s")
@@ -256,7 +259,28 @@ async def _changed(site: Service, simulator: Simulator, what: str, content: str)
     used = sum(has[name] - before[name] for name in has) / number * 1000
     site.note(f"{change}: CPU a device till then", used, "ms", "≤ 1 ms")
     site.note(f"{change}: all have reported it", said_s, "s")
+    site.note(f"{change}: a person's GET meanwhile, p50", statistics.median(looks) * 1000, "ms")
+    site.note(f"{change}: a person's GET meanwhile, longest", max(looks) * 1000, "ms")
     site.note_cpu(before, number, reference="21-23 ms")
+
+
+@asynccontextmanager
+async def _looking(site: Service) -> AsyncIterator[list[float]]:
+    """How many seconds each look took so far, of a person who looks ten times a second."""
+    took: list[float] = []
+    line = Line(site.server.url, kubeconfig.load(site.server.kubeconfig).context)
+
+    async def look() -> None:
+        while True:
+            began = time.monotonic()
+            reply = await line.ask("GET", f"{FLIGHTCTL}/fleets/web")
+            assert reply.code == 200, reply
+            took.append(time.monotonic() - began)
+            await asyncio.sleep(LOOK_S)
+
+    async with tasks.running(look(), "looks"):
+        yield took
+    line.close()
 
 
 def _began(device: SimulatedDevice) -> float:
