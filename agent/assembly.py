@@ -18,6 +18,7 @@ from typing import Protocol
 from agent import (
     banner,
     bulletin,
+    child,
     collectors,
     config,
     contact,
@@ -94,6 +95,8 @@ class Agent:
         self.identity.routes.on_other = self.warn
         self._os_mode = system.mode_of(where)
         self._is_image_mode = self._os_mode != osimage.PACKAGE
+        # What is wrong with certificates for others.
+        self._further: Callable[[], tuple[str, ...]] = lambda: ()
         machine = outside.machine or sources.Machine(where)
         self._system_info = collectors.SystemInfo(
             where, machine, runtime=self._runtime_fact, real_path=outside.real_path
@@ -157,6 +160,7 @@ class Agent:
             enrolment,
             self.mailbox,
             self.mailbox.known_version,
+            ask=self._outside.ask or child.ask,
         )
         self._introduce(enrolment)
 
@@ -180,6 +184,7 @@ class Agent:
 
     def _introduce(self, enrolment: enrolling.Enrolling) -> None:
         """Who tells whom, and who counts."""
+        self._further = self.contact.provisioning.troubles
         self.contact.on_enrolled = self._enrolled
         self.contact.on_conflict = self.report.forget
         self.contact.on_contact = self.report.tell_by
@@ -232,6 +237,7 @@ class Agent:
         warnings = list(self._settings.warnings)
         if words := self.lives.trouble():
             warnings.append(words)
+        warnings += self._further()
         ways = self.identity.routes
         if ways.is_astray:
             warnings.append(

@@ -87,7 +87,7 @@ class Renewing:
                 self._again(certificate, "not signed yet")
                 return metrics.PENDING
             facts = self._identity.renew(pem)
-        except (_Denied, identity.Unusable) as error:
+        except (Denied, identity.Unusable) as error:
             log.error("certificate not renewed: %s", error)
             self._pending = ""
             self._next_at = self._world.monotonic() + self._shortest(certificate, REFUSED_S)
@@ -137,8 +137,8 @@ class Renewing:
         return max(RETRY_S_MIN, min(seconds, certificate.lifetime_s / RETRIES_IN_A_LIFE))
 
 
-class _Denied(Exception):
-    pass
+class Denied(Exception):
+    """A person or a signer said no."""
 
 
 def judged(document: Any) -> str | None:
@@ -151,7 +151,7 @@ def judged(document: Any) -> str | None:
         if not isinstance(condition, dict) or condition.get("status") != "True":
             continue
         if condition.get("type") in ("Denied", "Failed"):
-            raise _Denied(f"{condition['type']}: {condition.get('message') or 'no reason given'}")
+            raise Denied(f"{condition['type']}: {condition.get('message') or 'no reason given'}")
         is_approved = is_approved or condition.get("type") == "Approved"
     raw = status.get("certificate")
     if not is_approved or not isinstance(raw, str) or not raw:

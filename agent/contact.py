@@ -18,7 +18,19 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from agent import certificates, config, enrolling, identity, pace, polling, routes, transport, world
+from agent import (
+    certificates,
+    child,
+    config,
+    enrolling,
+    identity,
+    pace,
+    polling,
+    provisioning,
+    routes,
+    transport,
+    world,
+)
 
 log = logging.getLogger("agent.contact")
 
@@ -48,6 +60,8 @@ class Contact:
         enrolment: enrolling.Enrolling,
         offers: Offers,
         known_version: Callable[[], str],
+        *,
+        ask: identity.Ask = child.ask,
     ) -> None:
         self._world = where
         self._settings = settings
@@ -57,6 +71,14 @@ class Contact:
         self._known_version = known_version
         self.client = who.caller()
         self.renewing = certificates.Renewing(where, who, self.client)
+        self.provisioning = provisioning.Provisioning(
+            where,
+            who,
+            self.client,
+            config_dir=settings.config_dir,
+            own_dir=f"{settings.data_dir}/homeport",
+            ask=ask,
+        )
         self._is_connected = False
         self.on_enrolled: Callable[[], None] = lambda: None
         self.on_conflict: Callable[[], None] = lambda: None
@@ -87,6 +109,8 @@ class Contact:
     def _poll(self, pause: Pause) -> bool:
         """True = the device is gone from the service; False = the agent stops."""
         poll = polling.Poll(base_delay_s=0.0, max_delay_s=0.0)
+        # The first poll may be held for two minutes.
+        self._provide()
         while True:
             settings, at_pace = self._settings, pace.of(self._settings)
             poll.configure(
@@ -143,6 +167,7 @@ class Contact:
         """The certificate's turn: renewal while it lives, enrolment when it is dead."""
         if not isinstance(outcome, polling.Failed):
             self.renewing.step()
+            self._provide()
         elif outcome.is_refusal and self._identity.is_expired():
             certificate = self._identity.certificate
             assert certificate is not None
@@ -152,6 +177,12 @@ class Contact:
                 self.on_enrolled()
             else:
                 log.info("enrolling again name=%s: %s", self._identity.name, verdict.why)
+
+    def _provide(self) -> None:
+        try:
+            self.provisioning.step()
+        except transport.ServiceError as error:
+            log.info("further certificates wait for the service: %s", error)
 
 
 class Probe:

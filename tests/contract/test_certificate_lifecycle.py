@@ -37,6 +37,7 @@ SOON = ("--renew-within", "0")
 # A second or two, on a machine that does nothing else.
 OUT_S = 30.0
 PATIENCE_S = 180.0
+SIGNER_NAME = x509.ObjectIdentifier("1.3.6.1.4.1.99999.1.1")
 HOMEPORT = "/apis/homeport.dev/v1alpha1/namespaces/default"
 
 
@@ -100,6 +101,21 @@ async def told(site: wire.Site, agent: RealAgent, text: str) -> None:
         return file.exists() and file.read_text() == text
 
     await until(is_there, agent.words)
+
+
+async def has_further(agent: RealAgent) -> None:
+    """What `certs.yaml` names is asked for once the device is in."""
+
+    async def is_there() -> bool:
+        return agent.further_certificate is not None
+
+    await until(is_there, agent.words)
+    found = agent.further_certificate
+    assert found is not None
+    assert found.subject.rfc4514_string() == f"CN=svc-otel-{agent.name}"
+    signer = found.extensions.get_extension_for_oid(SIGNER_NAME).value
+    assert isinstance(signer, x509.UnrecognizedExtension)
+    assert signers.SVC_CLIENT.encode() in signer.value
 
 
 async def rotated_under(site: wire.Site, devices: list[Identity], agents: list[RealAgent]) -> None:
@@ -210,6 +226,7 @@ async def test_nobody_is_lost_when_the_authority_is_rotated(tmp_path: Path) -> N
         stack.push_async_callback(renewals.close, devices)
         await asyncio.gather(*(approve(site, agent) for agent in agents))
         await asyncio.gather(*(told(site, agent, "zero") for agent in agents))
+        await asyncio.gather(*(has_further(agent) for agent in agents))
         old = site.agents[0][0]
         first = Path(old.directory / f"{old.name}.crt").read_text()
 

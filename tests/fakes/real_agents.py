@@ -17,6 +17,16 @@ from cryptography import x509
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 180.0
+# A further certificate, as what sends telemetry wants it.
+_FURTHER = """
+name: otel
+provisioner:
+  type: csr
+  config: {signer: flightctl.io/device-svc-client, common-name: "svc-otel-{{.DEVICE_ID}}"}
+storage:
+  type: filesystem
+  config: {cert-path: /etc/otelcol/certs/otel.crt, key-path: /etc/otelcol/certs/otel.key}
+"""
 _FAST = "\nstatus-update-interval: 2s\nenrollment-verify-interval: 2s\n"
 _FAST += "spec-fetch-error-base-delay: 2s\nspec-fetch-error-max-delay: 4s\n"
 
@@ -34,6 +44,7 @@ class RealAgent:
         file = self.root / "etc/flightctl/config.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(self.config.read_text() + _FAST)
+        file.with_name("certs.yaml").write_text(_FURTHER)
 
     def start(self) -> None:
         with self._log.open("ab") as out:
@@ -69,8 +80,11 @@ class RealAgent:
 
     @property
     def certificate(self) -> x509.Certificate | None:
-        file = self.certs / "agent.crt"
-        return x509.load_pem_x509_certificate(file.read_bytes()) if file.exists() else None
+        return _read(self.certs / "agent.crt")
+
+    @property
+    def further_certificate(self) -> x509.Certificate | None:
+        return _read(self.root / "etc/otelcol/certs/otel.crt")
 
     async def until(self, what: str) -> None:
         """Its log says so, from now on."""
@@ -81,6 +95,10 @@ class RealAgent:
                     await asyncio.sleep(0.1)
         except TimeoutError:
             raise AssertionError(f"{what!r} is not in: {self.words()[-3000:]}") from None
+
+
+def _read(file: Path) -> x509.Certificate | None:
+    return x509.load_pem_x509_certificate(file.read_bytes()) if file.exists() else None
 
 
 @contextmanager

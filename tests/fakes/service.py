@@ -31,6 +31,7 @@ from tests.fakes.tls_listener import Listener, serving
 Json = dict[str, Any]
 
 ENROLLMENT_CN = "client-enrollment-factory"
+SERVICE_SIGNER = "flightctl.io/device-svc-client"
 VERSION = "device-controller/renderedVersion"
 
 
@@ -264,9 +265,14 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
                 csr = base64.b64decode(body["spec"]["request"])
                 common = x509.load_pem_x509_csr(csr).subject
                 name = common.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-                if name != peer:
+                is_further = body["spec"]["signerName"] == SERVICE_SIGNER
+                if not (
+                    name.endswith(f"-{peer.removeprefix('device:')}")
+                    if is_further
+                    else name == peer
+                ):
                     return 400, {"message": "the common name must be that of the certificate"}
-                pem = service.authority.sign(csr, peer, lifetime=service.lifetime)
+                pem = service.authority.sign(csr, name, lifetime=service.lifetime)
                 status["conditions"] = [{"type": "Approved", "status": "True"}]
                 status["certificate"] = base64.b64encode(pem).decode()
                 if service.bundle:
