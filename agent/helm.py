@@ -6,6 +6,7 @@ and name files relative to it.
 
 Every object of an application, and every pod template in it, is labelled by a post-renderer, which
 is this program once more (`helm-render`); selectors are left alone, for they can never change.
+Helm 4 takes no program for that but a plugin, which is a file that names the program.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ AUTH_FILES = ("/root/.config/helm/registry/config.json", "/root/.config/containe
 RELEASE_CHARS_MAX = 53
 # 3.8 is the first that pulls from registries without an experiment.
 OLDEST = (3, 8)
+NEW = 4
+# Relative to the agent's folder for Helm, where commands are run.
+PLUGINS, PLUGIN = "plugins", "flightctl-labels"
+PLUGIN_FILE = f"{PLUGINS}/{PLUGIN}/plugin.yaml"
 PENDING = ("pending-install", "pending-upgrade", "pending-rollback", "uninstalling")
 WHAT_TO_INSTALL = "charts need helm 3.8 or newer and kubectl (or oc) on the device"
 
@@ -81,7 +86,7 @@ def version_argv() -> list[str]:
 
 def version(stdout: str) -> tuple[int, int]:
     """(0, 0) = not said."""
-    found = re.search(r"v?(\d+)\.(\d+)\.", stdout)
+    found = re.search(r"v(\d+)\.(\d+)", stdout)
     return (int(found.group(1)), int(found.group(2))) if found else (0, 0)
 
 
@@ -117,16 +122,36 @@ def lint_argv(chart: str, values: Iterable[str]) -> list[str]:
 
 
 def upgrade_argv(
-    app: Application, chart: str, values: Iterable[str], renderer: str, *, wait_s: float
+    app: Application,
+    chart: str,
+    values: Iterable[str],
+    program: str,
+    *,
+    wait_s: float,
+    major: int = 3,
 ) -> list[str]:
     """Installs what is not there; what does not become ready is taken back by helm itself."""
     argv = ["helm", "upgrade", release_of(app), chart, "--install"]
-    argv += ["--namespace", namespace_of(app), *_values(values), "--atomic"]
+    argv += ["--namespace", namespace_of(app), *_values(values)]
+    argv += ["--rollback-on-failure" if major >= NEW else "--atomic"]
     argv += ["--timeout", f"{wait_s:.0f}s"]
-    argv += ["--post-renderer", renderer]
+    argv += ["--post-renderer", PLUGIN if major >= NEW else program]
     for word in ("helm-render", "--app", app_id(app)):
         argv += ["--post-renderer-args", word]
     return argv
+
+
+def plugin(program: str) -> bytes:
+    """`PLUGIN_FILE`."""
+    document = {
+        "apiVersion": "v1",
+        "type": "postrenderer/v1",
+        "name": PLUGIN,
+        "version": "1.0.0",
+        "runtime": "subprocess",
+        "runtimeConfig": {"platformCommand": [{"command": program.replace("$", "$$")}]},
+    }
+    return json.dumps(document).encode()
 
 
 def dry_run_argv(app: Application, chart: str, values: Iterable[str]) -> list[str]:
@@ -150,8 +175,10 @@ def rollback_argv(identifier: str) -> list[str]:
     return ["helm", "rollback", release, "--namespace", namespace]
 
 
-def releases_argv() -> list[str]:
-    return ["helm", "list", "--all-namespaces", "--all", "--max", "0", "--output", "json"]
+def releases_argv(major: int = 3) -> list[str]:
+    """In any state, which from helm 4 on needs no saying, and must not be said."""
+    every = [] if major >= NEW else ["--all"]
+    return ["helm", "list", "--all-namespaces", *every, "--max", "0", "--output", "json"]
 
 
 def pods_argv(tool: str) -> list[str]:

@@ -82,14 +82,15 @@ class HelmApps:
         return None
 
     def _lacking(self) -> str:
+        is_new_enough = self._version_of_helm() >= helm.OLDEST
+        return "" if is_new_enough and self._kube_tool() else helm.WHAT_TO_INSTALL
+
+    def _version_of_helm(self) -> tuple[int, int]:
+        """Once in a life, from when there is one: another helm comes with another system."""
         if self._version < helm.OLDEST:
             answer = self._world.run(helm.version_argv(), timeout_s=QUICK_S)
             self._version = helm.version(answer.stdout)
-        if self._version < helm.OLDEST:
-            return helm.WHAT_TO_INSTALL
-        if self._version >= (4, 0):
-            return f"helm {self._version[0]} is not supported by this agent yet: install helm 3"
-        return "" if self._kube_tool() else helm.WHAT_TO_INSTALL
+        return self._version
 
     def _kube_tool(self) -> str:
         for tool in TOOLS if not self._tool else ():
@@ -329,13 +330,27 @@ class HelmApps:
             if app.values:
                 values.append(f"{helm.values_folder(app)}/{helm.VALUES_FILE}")
             argv = helm.upgrade_argv(
-                app, chart, values, self._bounds.program, wait_s=self._bounds.chart_wait_s
+                app,
+                chart,
+                values,
+                self._bounds.program,
+                wait_s=self._bounds.chart_wait_s,
+                major=self._plugged_in(),
             )
             self._done(argv, app.name, limit_s=self._bounds.command_timeout_s)
         boot = "" if app.is_stopped else self._world.boot_id()
         generation = app.restart_generation if generation is None else generation
         stamp = Stamp(wanted.digest, boot, generation, tuple(sorted(wanted.files)))
         self._stamps.put(HELM, wanted.app_id, stamp)
+
+    def _plugged_in(self) -> int:
+        """The version of helm, which has the plugin that it needs."""
+        major = self._version_of_helm()[0]
+        path, data = f"{helm.HELM_DIR}/{helm.PLUGIN_FILE}", helm.plugin(self._bounds.program)
+        if major >= helm.NEW and self._world.read(path) != data:
+            self._world.mkdir(posixpath.dirname(path))
+            self._world.write(path, data, mode=0o644, uid=0, gid=0)
+        return major
 
     def stop(self, app_id: str) -> None:
         known = self._stamps.read().get((HELM, app_id))
@@ -383,7 +398,7 @@ class HelmApps:
             raise helm.run_error(answer.words, app=app)
 
     def _releases(self, app: str) -> dict[str, helm.Release]:
-        return helm.releases(self._done(helm.releases_argv(), app).stdout)
+        return helm.releases(self._done(helm.releases_argv(self._version_of_helm()[0]), app).stdout)
 
     # Small things. --------------------------------------------------------------------------------
 
@@ -401,7 +416,8 @@ class HelmApps:
         kubeconfig = self._bounds.kubeconfig or next(
             (path for path in helm.KUBECONFIGS if self._world.stat(path) is not None), ""
         )
-        env = {"KUBECONFIG": kubeconfig} if kubeconfig else {}
+        env = {"HELM_PLUGINS": helm.PLUGINS}
+        env |= {"KUBECONFIG": kubeconfig} if kubeconfig else {}
         if is_download:
             env |= self._throttle.environment()
         self._world.mkdir(helm.HELM_DIR)

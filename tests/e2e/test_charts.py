@@ -34,13 +34,15 @@ from tests.fakes.sim_device import document, file
 
 Json = dict[str, Any]
 
-HELM = rootfs.cache() / "helm" / "helm-3.19.5"
+HELMS = {major: rootfs.cache() / "helm" / f"helm-{major}" for major in ("3.19.5", "4.3.0")}
 PROGRAM = CHECKOUT / ".venv/bin/homeport-agent"
 IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
+# The newer one has the words of the older one but for a few: in the long form only, or by name.
+USED = tuple(HELMS) if IS_SOAK else (os.environ.get("HOMEPORT_HELM", "3.19.5"),)
 WHY_NOT = ""
 if not kubernetes.is_built() and not IS_SOAK:
     WHY_NOT = "no kube-apiserver in the cache: tests/setup/kubernetes.sh builds it"
-elif not HELM.exists() and not IS_SOAK:
+elif not IS_SOAK and not HELMS[USED[0]].exists():
     WHY_NOT = "no helm in the cache: tests/setup/helm.sh builds it"
 elif not (shutil.which("kubectl") or (rootfs.cache() / "kubectl" / "kubectl").exists()):
     WHY_NOT = "there is no kubectl"
@@ -217,8 +219,8 @@ class Box:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
     if IS_SOAK:
-        for script in ("kubernetes.sh", "helm.sh"):
-            subprocess.run([CHECKOUT / "tests/setup" / script], check=True)
+        for script in (["kubernetes.sh"], ["helm.sh", "3"], ["helm.sh", "4"]):
+            subprocess.run([CHECKOUT / "tests/setup" / script[0], *script[1:]], check=True)
     print("a Kubernetes API, not MicroShift; no nodes [simulated kubelet]")
     with kubernetes.running(tmp_path_factory.mktemp("kube") / "kube") as running:
         kubelet = Kubelet(running)
@@ -228,11 +230,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
         kubelet.join(10)
 
 
-@pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory, cluster: Kubernetes) -> Iterator[None]:
+@pytest.fixture(scope="module", params=USED)
+def tools(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cluster: Kubernetes
+) -> Iterator[None]:
     """A PATH with what charts need, and without podman: the machine's containers are not ours."""
     folder = tmp_path_factory.mktemp("bin")
-    (folder / "helm").symlink_to(HELM)
+    (folder / "helm").symlink_to(HELMS[request.param])
     (folder / "kubectl").symlink_to(Path(service.kubectl()).resolve())
     for name in ("rm", "sh", "uname", "dirname", "readlink", "basename", "cat"):
         found = shutil.which(name)
@@ -309,8 +313,13 @@ def pod_of(cluster: Kubernetes) -> Json:
     return get(cluster, "/api/v1/namespaces/flightctl-web/pods/web")
 
 
+def release(box: Box) -> helm.Release:
+    major = helm.version(run(*helm.version_argv()))[0]
+    return helm.releases(run(*helm.releases_argv(major), kubeconfig=box.kubeconfig))[ID]
+
+
 def revision(box: Box) -> int:
-    return helm.releases(run(*helm.releases_argv(), kubeconfig=box.kubeconfig))[ID].revision
+    return release(box).revision
 
 
 def test_a_chart_is_installed_and_all_of_it_is_labelled(box: Box, cluster: Kubernetes) -> None:
@@ -405,7 +414,7 @@ def test_a_release_that_an_agent_was_killed_over_is_cleared(box: Box, cluster: K
 
 
 def _status(box: Box) -> str:
-    return helm.releases(run(*helm.releases_argv(), kubeconfig=box.kubeconfig))[ID].status
+    return release(box).status
 
 
 def test_without_its_cluster_the_rest_of_the_device_is_looked_after(box: Box) -> None:

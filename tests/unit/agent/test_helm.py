@@ -123,7 +123,20 @@ def test_releases_and_versions() -> None:
     }
     assert helm.releases("") == {}
     assert helm.version("v3.19.5+g1234") == (3, 19)
+    assert helm.version("v4.3") == (4, 3)
     assert helm.version("no such thing") == (0, 0)
+
+
+def test_helm_4_has_other_words_and_a_plugin_in_place_of_a_program() -> None:
+    words = " ".join(helm.upgrade_argv(app(), "c", [], "/usr/bin/x", wait_s=300, major=4))
+    assert "--rollback-on-failure --timeout 300s --post-renderer flightctl-labels" in words
+    assert "--atomic" not in words
+    assert "/usr/bin/x" not in words
+    assert "--all" in helm.releases_argv(3)
+    assert "--all" not in helm.releases_argv(4)
+    document = json.loads(helm.plugin("/usr/bin/x"))
+    assert document["type"] == "postrenderer/v1"
+    assert document["runtimeConfig"]["platformCommand"] == [{"command": "/usr/bin/x"}]
 
 
 @pytest.mark.parametrize(
