@@ -8,7 +8,8 @@ containers elsewhere. (Charts: `helmapps`.) What there is comes from the folders
 from podman; what was applied last, and in which boot, from `applications.json`.
 
 A folder in the agent's places counts as an application of ours, whoever wrote it: these places are
-the agent's by contract. What an OS image has brought (marked as embedded) is left alone.
+the agent's by contract. What an OS image has brought is wanted like the rest (`embedded`), and goes
+when the image has it no more.
 """
 
 from __future__ import annotations
@@ -185,7 +186,10 @@ class Applications:
         files = {p: (digest_of(c), mode, uid, gid) for p, (c, mode) in rendered.files.items()}
         volumes = self.wanted_volumes(app)
         names = rendered.services if isinstance(rendered, compose.Rendered) else rendered.workloads
-        content = [sorted([p, *m[:2]] for p, m in files.items()), [v.stamp for v in volumes]]
+        content: list[Any] = [sorted([p, *m[:2]] for p, m in files.items())]
+        content.append([v.stamp for v in volumes])
+        if app.is_embedded:
+            content.append(spec_digest(app))
         return WantedApp(
             app.name,
             app_id,
@@ -199,6 +203,7 @@ class Applications:
             is_stopped=app.is_stopped,
             restart_generation=app.restart_generation,
             spec_digest=spec_digest(app),
+            is_embedded=app.is_embedded,
         )
 
     def wanted_volumes(self, app: specs.Application) -> tuple[WantedVolume, ...]:
@@ -225,6 +230,10 @@ class Applications:
         app_id = podman.app_id(app.name, app.run_as)
         if (kind, app_id) in self._stamps.read():
             # Our own journal was lost: what we know of it still holds.
+            return
+        if kind == COMPOSE and app.is_embedded:
+            boot, known = self._world.boot_id(), self.wanted(app).digest
+            self._stamps.put(kind, app_id, Stamp(known, boot, app.restart_generation))
             return
         if kind == COMPOSE:
             folder = compose.folder_of(app)
@@ -271,14 +280,15 @@ class Applications:
             if set(self._world.listdir(folder)) & set(compose.BASES):
                 folders[podman.app_id(name)] = folder
         for (kind, app_id), stamp in stamps.items():
-            if kind == COMPOSE and app_id not in folders and stamp.paths:
-                folders[app_id] = posixpath.dirname(stamp.paths[0])
+            if kind == COMPOSE and app_id not in folders:
+                # One that ran in place has left no file of ours.
+                folders[app_id] = posixpath.dirname(stamp.paths[0]) if stamp.paths else ""
         for app_id, folder in sorted(folders.items()):
             last = stamps.get((COMPOSE, app_id))
             target = targets.get((COMPOSE, app_id))
             # What else is in the folder may be an application's data, and is none of ours.
             known = [*(target.files if target else ()), *(last.paths if last else ())]
-            if last is None:
+            if last is None and not (target and target.is_embedded):
                 known += [f"{folder}/{name}" for name in (*compose.BASES, *compose.OVERRIDES)]
             files = self._marks(known)
             own = [c for c in containers if c.project == app_id]
@@ -333,14 +343,9 @@ class Applications:
     ) -> dict[str, tuple[str, list[str]]]:
         """Application -> (folder, all files in it)."""
         found: dict[str, tuple[str, list[str]]] = {}
-        embedded: set[str] = set()
         for name in self._world.listdir(quadlet.FOLDER):
             folder = f"{quadlet.FOLDER}/{name}"
-            names = self._world.listdir(folder)
-            ids = [i for i in map(quadlet.id_of_target, names) if i]
-            if quadlet.EMBEDDED in names:
-                embedded.update(ids)
-                continue
+            ids = [i for i in map(quadlet.id_of_target, self._world.listdir(folder)) if i]
             for app_id in ids[:1]:
                 found[app_id] = (folder, self.tree(folder))
         for (kind, app_id), target in targets.items():
@@ -349,8 +354,7 @@ class Applications:
         left = [i for i in map(quadlet.id_of_target, self._world.listdir(quadlet.UNIT_DIR)) if i]
         left += [app_id for kind, app_id in stamps if kind == QUADLET]
         for app_id in left:
-            if app_id not in embedded:
-                found.setdefault(app_id, ("", []))
+            found.setdefault(app_id, ("", []))
         return found
 
     def _services_of(self, app_id: str, folder: str) -> list[str]:

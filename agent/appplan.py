@@ -76,6 +76,7 @@ class WantedApp:
     is_stopped: bool = False
     restart_generation: int = 0
     spec_digest: str = ""
+    is_embedded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

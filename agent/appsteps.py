@@ -109,7 +109,9 @@ class AppSteps:
         paths = list(stamp.paths) if stamp else []
         if step.kind == COMPOSE:
             names = (*compose.BASES, *compose.OVERRIDES, compose.ENV_FILE, compose.OVERRIDE)
-            paths += [f"{step.folder}/{name}" for name in names]
+            # What ran in place is the system's.
+            if step.folder.startswith(f"{compose.FOLDER}/"):
+                paths += [f"{step.folder}/{name}" for name in names]
             self._take_away(paths)
         else:
             target = f"{quadlet.UNIT_DIR}/{quadlet.target_of(step.app_id)}"
@@ -156,12 +158,19 @@ class AppSteps:
         generation = app.restart_generation
         if not app.is_stopped:
             for image in self._applications.images(app):
-                self._images.hold(image, app.name)
+                self._have(image, app)
         if not app.is_stopped and wanted.kind == COMPOSE:
             self._start_project(app, wanted)
         elif not app.is_stopped:
             self._start_units(app, wanted)
         self._put_stamp(wanted, "" if app.is_stopped else self._world.boot_id(), generation)
+
+    def _have(self, image: str, app: specs.Application) -> None:
+        """Raises Retry, Reject. What a system brings has had no downloads before it."""
+        if not app.is_embedded:
+            self._images.hold(image, app.name)
+        elif not self._images.is_here(image, self._images.pins()):
+            self._images.pull(image, app.name)
 
     def _put_stamp(self, wanted: appplan.WantedApp, boot: str, generation: int) -> None:
         known = self._stamps.read().get((wanted.kind, wanted.app_id))

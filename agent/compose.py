@@ -23,6 +23,8 @@ Json = dict[str, Any]
 Invalid = quadlet.Invalid
 
 FOLDER = "/etc/compose/manifests"
+# What a system's image has brought runs in place.
+EMBEDDED = "/usr/local/etc/compose/manifests"
 ENV_FILE = ".env"
 OVERRIDE = "99-compose-flightctl-agent.override.yaml"
 PROJECT_LABEL = podman.COMPOSE_LABEL
@@ -53,6 +55,8 @@ class Rendered:
 
 
 def folder_of(app: Application) -> str:
+    if app.is_embedded:
+        return f"{EMBEDDED}/{app.name}"
     return f"{FOLDER}/{podman.folder_name(app.name)}"
 
 
@@ -71,7 +75,8 @@ def render(app: Application, files: Iterable[AppFile]) -> Rendered:
     for service, definition in services.items():
         _check(service, definition)
     folder = folder_of(app)
-    placed = {f"{folder}/{name}": (data, quadlet.FILE_MODE) for name, data in named.items()}
+    written = {} if app.is_embedded else named
+    placed = {f"{folder}/{name}": (data, quadlet.FILE_MODE) for name, data in written.items()}
     if app.env:
         placed[f"{folder}/{ENV_FILE}"] = (env_file(app.env), quadlet.SECRET_MODE)
     if any(volume.image for volume in app.volumes):

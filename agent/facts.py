@@ -13,6 +13,7 @@ from typing import Any
 
 from agent import (
     appplan,
+    embedded,
     errors,
     greenboot,
     hooks,
@@ -73,6 +74,8 @@ class Gathering:
     ) -> None:
         self._world = where
         self._repairs_files = repairs_files
+        # What the system has brought; found by the loop at its beginning.
+        self.embedded = embedded.Found()
         self._drifted: tuple[states.Target, tuple[str, ...]] | None = None
         self._drift_told_until = 0.0
         self._course = course
@@ -154,6 +157,9 @@ class Gathering:
         self.tell_system(slots)
         if fallen_back := self._system.fallen_back(state, wants, slots, facts.at):
             return replace(facts, objection=fallen_back)
+        if self.embedded.broken and _is_first_look(state):
+            # A system that brings what cannot run is a bad one; this is the moment to say so.
+            return replace(facts, objection=self.failure(self.embedded.broken[0], state))
         try:
             wanted = replace(self._observer.wanted(goal), os=wants)
         except errors.Reject as error:
@@ -165,7 +171,12 @@ class Gathering:
             words = str(trouble) if is_blind else self._system.astray(wants, slots)
             self._tell_astray(words)
         observed = replace(self._observer.observed(goal, wanted), os=slots)
+        if goal.target.version == specs.NOTHING:
+            observed = _of_the_system(wanted, observed)
+        self._teller.trouble("embedded", self.embedded.trouble(goal))
         self._teller.applications(goal, observed)
+        if is_between and not _is_first_look(state):
+            goal, wanted, observed = _of_the_specification(goal, wanted, observed)
         self._teller.trouble("cluster", self._charts.trouble)
         if not is_between and goal.target.version != specs.NOTHING:
             self._tell_drift(planner.drift(wanted, observed), goal, facts)
@@ -237,8 +248,8 @@ class Gathering:
         goal: specs.Spec,
         observed: planner.Observed,
     ) -> tuple[planner.Step, ...]:
-        """Drift. Nothing is repaired before anything was ever committed."""
-        if goal.target.version == specs.NOTHING or facts.monotonic < self._course.repair_not_before:
+        """Drift."""
+        if facts.monotonic < self._course.repair_not_before:
             return ()
         if not plan:
             self._course.repairs = 0
@@ -256,7 +267,7 @@ class Gathering:
 
     def _objection(self, target: states.Target) -> errors.Failure | None:
         assert self._course.desired.target == target
-        desired = self._course.desired
+        desired = embedded.without(self._course.desired)
         error = (
             self._gates.objection(desired)
             or self._system.objection(desired)
@@ -274,11 +285,11 @@ class Gathering:
         return errors.failure_of(error, phase=phase, at=telling.local(self._world.now()))
 
     def missing(self) -> Downloads:
-        desired = self._course.desired
+        desired = embedded.without(self._course.desired)
         return (*self._system.missing(desired), *self._observer.missing(desired))
 
     def tell_fetching(self, missing: Downloads, *, trouble: str = "") -> None:
-        images = set(self._observer.images(self._course.desired))
+        images = set(self._observer.images(embedded.without(self._course.desired)))
         if self._course.desired.os_image:
             images.add(self._course.desired.os_image)
         downloads = (planner.PullImage, osimage.PullOs, appplan.FetchChart, appplan.PullCri)
@@ -294,6 +305,36 @@ class Gathering:
 
     def _is_dismissal(self, offer: Offer) -> bool:
         return offer.spec.is_dismissed and not self._course.current.is_dismissed
+
+
+def _is_first_look(state: states.State) -> bool:
+    """At a system that an update has just booted."""
+    match state:
+        case states.Applying():
+            return bool(state.reboots)
+        case states.Verifying():
+            return state.has_rebooted
+    return False
+
+
+def _of_the_system(wanted: planner.Wanted, observed: planner.Observed) -> planner.Observed:
+    """Before anything was ever committed only what the system brings is made: nothing is in its
+    way, for nobody has said that it may go."""
+    ids = {one.app_id for one in wanted.apps}
+    apps = tuple(one for one in observed.apps if one.app_id in ids)
+    return replace(observed, apps=apps, containers=(), originals=frozenset())
+
+
+def _of_the_specification(
+    goal: specs.Spec, wanted: planner.Wanted, observed: planner.Observed
+) -> tuple[specs.Spec, planner.Wanted, planner.Observed]:
+    """Without what the system brings, which is left as it is."""
+    ids = {one.app_id for one in wanted.apps if one.is_embedded}
+    return (
+        embedded.without(goal),
+        replace(wanted, apps=tuple(one for one in wanted.apps if not one.is_embedded)),
+        replace(observed, apps=tuple(one for one in observed.apps if one.app_id not in ids)),
+    )
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from agent import (
     appplan,
+    embedded,
     errors,
     journal,
     leaving,
@@ -78,6 +79,7 @@ class Reconciler:
             service_reachable,
             repairs_files=settings.repairs_files,
         )
+        self._embedded = embedded.Found()
         self._is_begun = False
         self._is_over = False
         self._passed_over: states.Target | None = None
@@ -160,8 +162,10 @@ class Reconciler:
         memory = self._journal.load()
         refused = memory.state.target if isinstance(memory.state, states.Refused) else None
         self._specs.load(memory.committed, refused)
-        self._course.current = specs.parse(self._specs.current)
-        self._course.desired = specs.parse(self._specs.desired)
+        self._embedded = embedded.look(self._world, self._applications.objection)
+        self._gathering.embedded = self._embedded
+        self._course.current = self._parsed(self._specs.current)
+        self._course.desired = self._parsed(self._specs.desired)
         if self._course.current.target not in (memory.committed, states.Target(specs.NOTHING)):
             self._take_over()
         boot_id = self._world.boot_id()
@@ -249,7 +253,7 @@ class Reconciler:
         device = self._mailbox.take_spec()
         if device is None:
             return
-        spec = specs.parse(device)
+        spec = self._parsed(device)
         version = specs.number(spec.target.version)
         self._learn(spec.target)
         if version < 0:
@@ -413,6 +417,9 @@ class Reconciler:
     def _set(self, state: states.State) -> None:
         """With the clocks of this life, which the journal does not keep."""
         self._journal.memory = replace(self._journal.memory, state=state)
+
+    def _parsed(self, device: Json) -> specs.Spec:
+        return self._embedded.joined(specs.parse(device))
 
     # Small answers. -------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from agent import errors, podman, specs, world
+from agent import embedded, errors, podman, specs, world
 from agent.images import ARTIFACT, Images
 from resources import timestamps
 
@@ -63,7 +63,8 @@ class Pruning:
             known = self._read()
             found = {**known}
             for spec in specifications:
-                found |= self._of(spec)
+                # What a system has brought is never removed.
+                found |= self._of(embedded.without(spec))
             if found != known:
                 self._write(found)
         except OSError as error:

@@ -27,7 +27,9 @@ FOLDER = "/etc/containers/systemd"
 ENV_FILE = ".env"
 DROP_IN = "99-flightctl.conf"
 TARGET_SUFFIX = "-flightctl-quadlet-app.target"
+# By this flightctl's agent tells folders of the system's applications; its text is for people.
 EMBEDDED = ".flightctl-embedded"
+EMBEDDED_TEXT = b"brought by the operating system\n"
 FILE_MODE, SECRET_MODE = 0o644, 0o600
 
 SECTIONS: Mapping[str, str] = {
@@ -134,7 +136,7 @@ class _Renderer:
         self._id = podman.app_id(app.name, app.run_as)
         self._files = files
         self._folder = folder_of(app)
-        self._units = {name: _parsed(name, f.data) for name, f in files.items() if _is_unit(name)}
+        self._units = {name: _parsed(name, f.data) for name, f in files.items() if is_unit(name)}
         self._volumes = {
             v.name: podman.volume_name(app.name, v.name) for v in app.volumes if v.image
         }
@@ -150,6 +152,8 @@ class _Renderer:
         for extension in sorted({_extension(name) for name in self._units}):
             path = f"{self._folder}/{self._id}-{extension}.d/{DROP_IN}"
             placed[path] = (self._drop_in(extension), FILE_MODE)
+        if self._app.is_embedded:
+            placed[f"{self._folder}/{EMBEDDED}"] = (EMBEDDED_TEXT, FILE_MODE)
         if self._app.env:
             placed[f"{self._folder}/{ENV_FILE}"] = (env_file(self._app.env), SECRET_MODE)
         services = tuple(sorted(self._services.values()))
@@ -325,7 +329,7 @@ def _is_top(name: str) -> bool:
     return "/" not in name
 
 
-def _is_unit(name: str) -> bool:
+def is_unit(name: str) -> bool:
     return _is_top(name) and _extension(name) in SECTIONS
 
 

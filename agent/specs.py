@@ -86,6 +86,8 @@ class Application:
     restart_generation: int = 0
     is_catalog_item: bool = False
     inline: tuple[AppFile, ...] | None = None
+    # It came with the operating system, and not with a specification.
+    is_embedded: bool = False
     # Of a chart. `values` is a JSON text, and may hold secrets.
     namespace: str = ""
     values: str = field(default="", repr=False)

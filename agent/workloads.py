@@ -131,7 +131,7 @@ def applications(spec: specs.Spec, observed: planner.Observed) -> tuple[list[Jso
             "status": status,
             "ready": f"{up}/{len(found)}",
             "restarts": sum(workload.restarts for workload in found),
-            "embedded": False,
+            "embedded": app.is_embedded,
             "runAs": app.run_as,
         }
         volumes = [{"name": v.name, "reference": v.image} for v in app.volumes if v.image]
