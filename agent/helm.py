@@ -28,6 +28,7 @@ HELM_DIR = "/var/lib/flightctl/helm"
 CHARTS, VALUES = "charts", "values"
 VALUES_FILE = "flightctl-values.yaml"
 READY = ".flightctl-chart-ready"
+CRI_AUTH = "CRICTL_AUTH"
 APP_LABEL = "agent.flightctl.io/app"
 MANAGED_LABEL = {"flightctl.io/managed-by": "flightctl"}
 
@@ -210,7 +211,25 @@ def cri_images_argv() -> list[str]:
 
 
 def cri_pull_argv(image: str) -> list[str]:
+    """Credentials are in the environment, `CRI_AUTH`."""
     return ["crictl", "pull", image]
+
+
+def credentials(auth_file: bytes, image: str) -> str:
+    """Base64 of `user:password` for `image`, of the longest entry that is meant for it; empty =
+    none, or the file is none."""
+    try:
+        known = json.loads(auth_file).get("auths") or {}
+        found = {str(place).rstrip("/"): str(entry["auth"]) for place, entry in known.items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return ""
+    name = image.partition("@")[0]
+    place = name if "." in name.partition("/")[0] or ":" in name.partition("/")[0] else ""
+    while place:
+        if place in found:
+            return found[place]
+        place = place.rpartition("/")[0]
+    return ""
 
 
 # Output. ------------------------------------------------------------------------------------------

@@ -169,8 +169,13 @@ class HelmApps:
 
     def pull_image(self, step: appplan.PullCri) -> None:
         """Raises Retry, Reject."""
+        known = (helm.credentials(self._world.read(f) or b"", step.image) for f in helm.AUTH_FILES)
+        auth = next((one for one in known if one), "")
         answer = self._run(
-            helm.cri_pull_argv(step.image), limit_s=self._bounds.pull_timeout_s, is_download=True
+            helm.cri_pull_argv(step.image),
+            limit_s=self._bounds.pull_timeout_s,
+            is_download=True,
+            secrets={helm.CRI_AUTH: auth} if auth else None,
         )
         if not answer.ok:
             raise podman.pull_error(answer.words, app=step.app)
@@ -412,11 +417,12 @@ class HelmApps:
         stdin: bytes = b"",
         limit_s: float = QUICK_S,
         is_download: bool = False,
+        secrets: Mapping[str, str] | None = None,
     ) -> world.Completed:
         kubeconfig = self._bounds.kubeconfig or next(
             (path for path in helm.KUBECONFIGS if self._world.stat(path) is not None), ""
         )
-        env = {"HELM_PLUGINS": helm.PLUGINS}
+        env = {"HELM_PLUGINS": helm.PLUGINS, **(secrets or {})}
         env |= {"KUBECONFIG": kubeconfig} if kubeconfig else {}
         if is_download:
             env |= self._throttle.environment()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent import errors, hooks, osimage, planner, specs, states, world
+from agent.boots import Boots
 
 log = logging.getLogger("agent.hooks")
 
@@ -33,8 +34,9 @@ class Pending:
 
 
 class HookRuns:
-    def __init__(self, where: world.World, own_dir: str) -> None:
+    def __init__(self, where: world.World, own_dir: str, boots: Boots) -> None:
         self._world = where
+        self._boots = boots
         self._path = f"{own_dir}/hooks.json"
         self._pending = Pending()
 
@@ -111,9 +113,10 @@ class HookRuns:
 
     def after_reboot(self, boot_id: str) -> str:
         """Once a boot; what went wrong, for the status. The first boot of all is no reboot."""
-        known = self._done(hooks.AFTER_REBOOTING)
+        known = self._done(hooks.AFTER_REBOOTING) or self._boots.last()
         trouble = ""
         if known == boot_id:
+            self._boots.keep(boot_id)
             return ""
         if known:
             try:
@@ -121,6 +124,7 @@ class HookRuns:
             except errors.Reject as error:
                 trouble = f"{error.element}: {error.detail}"
         self._mark(hooks.AFTER_REBOOTING, boot_id)
+        self._boots.keep(boot_id)
         return trouble
 
     def _run(self, point: str, pending: Pending, *, is_rebooted: bool = False) -> None:

@@ -189,11 +189,18 @@ class Reconciler:
         """Another agent has run this device: its files are ours now, without originals."""
         for one in self._course.current.files:
             self._files.adopt(one.path)
-        if self._course.desired.target == self._course.current.target:
-            # Else it was in the middle of something, and what is there belongs to neither.
-            for app in self._course.current.applications:
-                self._applications.adopt(app)
+        # Else it was in the middle of something, and what is there belongs to neither.
+        is_at_rest = self._course.desired.target == self._course.current.target
+        for app in self._course.current.applications if is_at_rest else ():
+            self._applications.adopt(app)
         self._journal.append(journal.commit(self._course.current.target, self._at()))
+        tried = self._specs.gone_back_from()
+        if is_at_rest and tried is not None and tried != self._course.current.target:
+            detail = "the agent that ran here before went back from it"
+            failure = errors.Failure(
+                errors.REBOOTING, errors.OS, "", errors.ABORTED, detail, self._at()
+            )
+            self._journal.append(journal.refuse(tried, failure))
 
     def _resume(self) -> None:
         self._set(states.resumed(self.state))
@@ -409,10 +416,20 @@ class Reconciler:
                 self._set(after)
         if type(before) is not type(after):
             log.info("state %s target=%s", type(after).__name__, states.target_of(after))
+            self._say_as_the_reference_does(after)
         if not isinstance(event, states.Begun | states.Postponed):
             self._teller.state(after, now, current=self._course.current.target)
         if isinstance(event, states.Blameless) and isinstance(before, states.RollingBack):
             self._teller.retrying(before.failure, before.target, now)
+
+    def _say_as_the_reference_does(self, state: states.State) -> None:
+        """Words that tools look for in the journal of a device."""
+        match state:
+            case states.RollingBack():
+                version = self._course.current.target.version
+                log.warning("Attempting to rollback to previous renderedVersion: %s", version)
+            case states.Refused():
+                log.warning("Marking template version %s as failed", state.target.version)
 
     def _set(self, state: states.State) -> None:
         """With the clocks of this life, which the journal does not keep."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from agent import audit, journal, machine, specs, system, world
 from agent.applications import Applications
 from agent.appsteps import AppSteps
+from agent.boots import Boots
 from agent.bundles import Bundles
 from agent.executor import Executor
 from agent.files import Files
@@ -53,7 +54,8 @@ def assemble(
     """`os_mode` None = found out when it is first asked for."""
     own_dir = settings.own_dir
     files, starts = Files(where, settings.data_dir, own_dir), Starts(where, own_dir)
-    hooks, stamps = HookRuns(where, own_dir), Stamps(where, own_dir)
+    hooks = HookRuns(where, own_dir, Boots(where, settings.data_dir))
+    stamps = Stamps(where, own_dir)
     throttle = Throttle(settings.download_rate)
     images = Images(where, settings, throttle)
     bundles = Bundles(where, settings, images)

@@ -29,6 +29,7 @@ Json = dict[str, Any]
 
 VERSION = "device-controller/renderedVersion"
 HASH = "device-controller/renderedSpecHash"
+TRIED_VERSION, TRIED_HASH = "agent/desiredVersion", "agent/desiredSpecHash"
 NOTHING = "0"
 
 CURRENT, DESIRED, ROLLBACK = "current.json", "desired.json", "rollback.json"
@@ -412,12 +413,18 @@ class SpecFiles:
         document = empty(target_of(self.current).version)
         wanted = target_of(self.desired)
         document["metadata"]["annotations"] |= {
-            "agent/desiredVersion": wanted.version,
-            "agent/desiredSpecHash": wanted.spec_hash,
+            TRIED_VERSION: wanted.version,
+            TRIED_HASH: wanted.spec_hash,
         }
         document["spec"] = {"os": {"image": image}}
         if self._write_if_other(ROLLBACK, document):
             self._note(audit.ROLLBACK, audit.INITIALIZATION, empty(""), document)
+
+    def gone_back_from(self) -> Target | None:
+        """What another agent has tried here and rebooted away from, as far as it says."""
+        found = annotations_of(self._read(self._data_dir, ROLLBACK) or {})
+        version = str(found.get(TRIED_VERSION, ""))
+        return Target(version, str(found.get(TRIED_HASH, ""))) if version else None
 
     def abandoned(self) -> None:
         """After the journal's refusal: what is wanted is what was."""

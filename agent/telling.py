@@ -92,7 +92,7 @@ class Teller:
             names = ", ".join(pending[:NAMES_MAX])
             more = len(pending) - NAMES_MAX
             if more > 0:
-                names += f" and {more} more"
+                names += f", and {more} more pending" if trouble else f" and {more} more"
             verb = "retrying" if trouble else "pending"
             words = f"{complete}/{total} images complete, {verb}: {names}"
             words += f" ({trouble})" if trouble else ""

@@ -1,5 +1,6 @@
-"""systemd units in the status: those that match the patterns of `spec.systemd`, as systemctl shows
-them. No patterns, no question. What systemd says in words that the contract does not know becomes
+"""systemd units in the status: those that match the patterns of `spec.systemd` (globs, as systemctl
+takes them) in the system's manager. No patterns, no question. What belongs to a quadlet application
+is reported as that, and not here. What systemd says in words that the contract does not know is
 `unknown`; a systemctl that fails raises, and the last known list stays in the status."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from agent import world
+from agent import quadlet, world
 
 Json = dict[str, Any]
 
@@ -69,7 +70,14 @@ def collect(where: world.World, patterns: Iterable[str]) -> list[Json]:
     done = where.run(argv, timeout_s=TIMEOUT_S)
     if not done.ok:
         raise Failed(done.words or f"systemctl: exit status {done.status}")
-    return parse(done.stdout)
+    ids = map(quadlet.id_of_target, where.listdir(quadlet.UNIT_DIR))
+    return without(parse(done.stdout), [one for one in ids if one])
+
+
+def without(found: Iterable[Json], app_ids: Iterable[str]) -> list[Json]:
+    """Those that are of no application; its target and services begin with its identifier."""
+    prefixes = tuple(f"{one}-" for one in app_ids)
+    return [unit for unit in found if not unit["unit"].startswith(prefixes)]
 
 
 def parse(text: str) -> list[Json]:

@@ -466,6 +466,46 @@ def test_a_device_of_another_agent_is_taken_over_without_touching_what_is_right(
     assert "/etc/motd" not in where.nodes
 
 
+def left_by_another(*, tried: str) -> Device:
+    """At rest on version 4, with what the other agent keeps of a system that it went back from."""
+    device = Device(SimWorld(3))
+    current = document(4, [], [])
+    device.known |= {"4": current, "5": document(5, [], [])}
+    device.world.mkdir(DATA)
+    notes = {"agent/desiredVersion": tried, "agent/desiredSpecHash": f"hash-{tried}"}
+    rollback = {"metadata": {"annotations": {specs.VERSION: "4", **notes}}, "spec": {"os": {}}}
+    kept = {specs.CURRENT: current, specs.DESIRED: current, specs.ROLLBACK: rollback}
+    for name, one in kept.items():
+        device.world.nodes[f"{DATA}/{name}"] = Node(world.FILE, json.dumps(one).encode())
+    return device
+
+
+def test_what_another_agent_went_back_from_is_not_tried_again() -> None:
+    device = left_by_another(tried="5")
+    device.offer(document(5, [], []))
+    device.run()
+    assert device.version() == "4"
+    assert "went back from it" in device.condition()["message"]
+    device.offer(document(6, [file("/etc/motd", "six")], []))
+    device.run()
+    assert device.version() == "6"
+
+
+def test_what_another_agent_has_committed_it_has_not_gone_back_from() -> None:
+    """It may die between the two files of a commit, and then takes its own version for refused."""
+    device = left_by_another(tried="4")
+    device.run()
+    assert device.condition()["reason"] == "Updated"
+
+
+def test_the_journal_has_the_words_that_tools_look_for(caplog: pytest.LogCaptureFixture) -> None:
+    device = device_on(**{"r/bad:1": Image(health=False)})
+    device.offer(spec(2, "r/bad:1"))
+    device.run()
+    assert "Attempting to rollback to previous renderedVersion: 1" in caplog.text
+    assert "Marking template version 2 as failed" in caplog.text
+
+
 def test_leaving_tells_the_service_first_and_leaves_no_identity() -> None:
     device = device_on()
     device.world.mkdir(f"{DATA}/certs")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from agent import world
@@ -111,6 +113,23 @@ def test_a_reboot_is_told_once_and_the_first_boot_is_none() -> None:
     device.world.power_cut()
     device.run()
     assert "afterrebooting/10.yaml" in device.mailbox.status()["summary"]["info"]
+
+
+def test_a_reboot_in_which_the_agents_were_changed_is_one() -> None:
+    """`system.json` is the other agent's memory, and we write it for it."""
+    device = settled()
+    device.run()
+    path = "/var/lib/flightctl/system.json"
+    kept = json.loads(device.world.nodes[path].data)
+    assert kept["bootID"] == device.world.boot_id()
+    assert kept["bootTime"].endswith("Z")
+    del device.world.nodes["/var/lib/flightctl/homeport/hooks.json"]
+    device.run()
+    assert device.world.hooked == [], "the same boot"
+    device.world.nodes[path] = Node(world.FILE, json.dumps({**kept, "bootID": "older"}).encode())
+    device.run()
+    assert device.world.hooked == [("/bin/rebooted",)]
+    assert json.loads(device.world.nodes[path].data)["bootID"] == device.world.boot_id()
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent import appplan, errors, helm, specs
+from agent import appplan, errors, helm, helmapps, settings, specs, world
+from agent.stamps import Stamps
+from agent.throttle import Throttle
+from tests.fakes.clocked_world import ClockedWorld
 
 
 def app(name: str = "web", **fields: Any) -> specs.Application:
@@ -137,6 +142,58 @@ def test_helm_4_has_other_words_and_a_plugin_in_place_of_a_program() -> None:
     document = json.loads(helm.plugin("/usr/bin/x"))
     assert document["type"] == "postrenderer/v1"
     assert document["runtimeConfig"]["platformCommand"] == [{"command": "/usr/bin/x"}]
+
+
+AUTHS = {
+    "quay.io": {"auth": "cXVheQ=="},
+    "quay.io/org": {"auth": "b3Jn"},
+    "localhost:5000/": {"auth": "bG9jYWw="},
+    "empty.io": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("image", "auth"),
+    [
+        ("quay.io/org/web:1", "b3Jn"),
+        ("quay.io/other/web@sha256:ab", "cXVheQ=="),
+        ("localhost:5000/web", "bG9jYWw="),
+        ("ghcr.io/org/web:1", ""),
+        ("web:1", ""),
+        ("org/web", ""),
+    ],
+)
+def test_the_clusters_images_are_pulled_with_the_credentials_that_are_meant_for_them(
+    image: str, auth: str
+) -> None:
+    document = {"auths": {name: entry for name, entry in AUTHS.items() if entry}}
+    assert helm.credentials(json.dumps(document).encode(), image) == auth
+    for nonsense in (b"", b"[]", b"}{", json.dumps({"auths": {"quay.io": {}}}).encode()):
+        assert helm.credentials(nonsense, image) == ""
+
+
+class Device(ClockedWorld):
+    """Keeps what commands are given beside their words."""
+
+    given: Mapping[str, str] | None = None
+
+    def run(self, argv: Sequence[str], **how: Any) -> world.Completed:
+        self.given = how.get("env")
+        return super().run(argv, **how)
+
+
+def test_a_secret_for_the_clusters_images_is_no_word_of_a_command(tmp_path: Path) -> None:
+    device = Device(tmp_path)
+    device.answer = lambda argv: world.Completed(argv, 0, "", "")
+    device.put(helm.AUTH_FILES[1], json.dumps({"auths": {"quay.io": {"auth": "cXVheQ=="}}}))
+    own = Stamps(device, "/var/lib/flightctl/homeport")
+    charts = helmapps.HelmApps(device, settings.LoopSettings(), own, Throttle(0))
+    charts.pull_image(appplan.PullCri("web", "quay.io/org/web:1"))
+    assert device.commands == [("crictl", "pull", "quay.io/org/web:1")]
+    assert device.given is not None
+    assert device.given["CRICTL_AUTH"] == "cXVheQ=="
+    charts.pull_image(appplan.PullCri("web", "ghcr.io/org/web:1"))
+    assert "CRICTL_AUTH" not in device.given
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,12 @@ def test_conditions_have_the_words_that_are_known(
         (3, (), "", "All 3 images ready"),
         (1, ("a", "b"), "", "1/3 images complete, pending: a, b"),
         (0, tuple("abcde"), "", "0/5 images complete, pending: a, b, c and 2 more"),
+        (
+            0,
+            tuple("abcde"),
+            "no route",
+            "0/5 images complete, retrying: a, b, c, and 2 more pending (no route)",
+        ),
         (0, ("a",), "no route", "0/1 images complete, retrying: a (no route)"),
     ],
 )

@@ -70,3 +70,13 @@ def test_a_systemctl_that_fails_says_so(tmp_path: Path) -> None:
     device.answer = lambda argv: world.Completed(argv, 1, "", "no bus")
     with pytest.raises(units.Failed, match="no bus"):
         units.collect(device, ["x"])
+
+
+def test_what_belongs_to_a_quadlet_application_is_not_reported_twice(tmp_path: Path) -> None:
+    device = ClockedWorld(tmp_path)
+    names = ("web-365508-app.service", "web-365508-flightctl-quadlet-app.target", "web.service")
+    shown = "\n\n".join(f"Id={name}\nLoadState=loaded" for name in names)
+    device.answer = lambda argv: world.Completed(argv, 0, shown, "")
+    assert [unit["unit"] for unit in units.collect(device, ["web*"])] == sorted(names)
+    device.put("/etc/systemd/system/web-365508-flightctl-quadlet-app.target", "[Unit]\n")
+    assert [unit["unit"] for unit in units.collect(device, ["web*"])] == ["web.service"]
