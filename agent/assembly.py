@@ -252,7 +252,7 @@ class Agent:
     def _polled(self, outcome: polling.Outcome, rest_s: float) -> None:
         if isinstance(outcome, polling.Failed):
             self._bulletin.failed(outcome.why, rest_s)
-        else:
+        elif not isinstance(outcome, polling.Cut):
             self._bulletin.answered(rest_s)
 
     def _looked(self, status: reporting.Json) -> None:
@@ -288,6 +288,8 @@ class Agent:
         if certificate is None:
             return None
         known = {
+            # It signs the connection by which this is told.
+            **({"tpmVendorInfo": "tpm-vendor-available"} if self.identity.tpm else {}),
             "managementCertNotAfter": certificate.not_after_text,
             "managementCertSerial": certificate.serial,
         }

@@ -29,6 +29,8 @@ class Boots:
     def keep(self, boot_id: str) -> None:
         if self.last() == boot_id:
             return
-        began = timestamps.of_seconds(sources.Machine(self._world).boot_time())
-        data = json.dumps({"bootTime": began, "bootID": boot_id}).encode()
+        machine = sources.Machine(self._world, real=lambda path: None)
+        began = machine.boot_time() or self._world.now().timestamp()
+        document = {"bootTime": timestamps.of_seconds(began), "bootID": boot_id}
+        data = json.dumps(document).encode()
         self._world.write(self._path, data, mode=0o600, uid=0, gid=0)

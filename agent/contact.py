@@ -126,7 +126,7 @@ class Contact:
             self._tell(outcome)
             self._care(outcome)
             if at_pace.is_metered:
-                if not isinstance(outcome, polling.Failed):
+                if not isinstance(outcome, polling.Failed | polling.Cut):
                     self.on_contact(self.client)
                 self.client.close()
             took_s = self._world.monotonic() - started
@@ -138,14 +138,18 @@ class Contact:
     def _once(self, poll: polling.Poll) -> polling.Outcome:
         path = f"/devices/{quote(self._identity.name, safe='')}/rendered"
         query = {"knownRenderedVersion": poll.known} if poll.known else None
+        begun = self._world.monotonic()
         try:
             answer = self.client.get(path, query, timeout_s=polling.TIMEOUT_S)
             self.renewing.hurry(answer.renew_within_s)
             return poll.answered(answer)
         except transport.ServiceError as error:
-            return poll.failed(error)
+            return poll.failed(error, took_s=self._world.monotonic() - begun)
 
     def _tell(self, outcome: polling.Outcome) -> None:
+        if isinstance(outcome, polling.Cut):
+            log.info("poll cut off: %s", outcome.why)
+            return
         if isinstance(outcome, polling.Failed):
             log.log(
                 logging.WARNING if self._is_connected else logging.INFO,

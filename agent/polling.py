@@ -5,6 +5,9 @@ poll may start. The rules:
 - polls start as far apart as the pace says, and at least 5 s, whatever they were answered;
 - after a failure the pause doubles up to a limit, with jitter; any real answer resets it; on a
   metered network a service that answers with refusals is asked no more often than one that is well;
+- a poll that was held for a while and then cut off is none that failed: proxies close what they
+  find idle. The next one comes soon, within the pause of a first failure, so that a service that
+  has let go of all devices at once does not get them back at once;
 - the version we claim to know only moves up;
 - 404 in the words of a service that knows no such device counts only when it is said twice: a
   restore in progress or a proxy's fallback may say it once.
@@ -22,6 +25,9 @@ Json = dict[str, Any]
 # The service holds a poll for up to two minutes; a little more than twice that is broken.
 TIMEOUT_S = 240.0
 JITTER = 0.2
+# Proxies that close idle connections sooner than this are not waited in.
+HELD_S = 20.0
+GATEWAYS = (502, 504)
 GONE_TWICE = 2
 # Between the first time and the second: a restart of the service may be all that is wrong.
 GONE_PAUSE_S = 30.0
@@ -53,7 +59,14 @@ class Failed:
     is_refusal: bool = False  # our certificate was refused, or may have been
 
 
-Outcome = Offered | Unchanged | Gone | Failed
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Nothing came for as long as somebody on the way had patience."""
+
+    why: str
+
+
+Outcome = Offered | Unchanged | Gone | Failed | Cut
 
 
 class Poll:
@@ -72,6 +85,7 @@ class Poll:
         self._failures = 0
         self._unknown = 0
         self._after_s = 0.0
+        self._is_cut = False
         self._known = number(known)
 
     def configure(self, *, base_delay_s: float, max_delay_s: float, at_pace: pace.Pace) -> None:
@@ -91,6 +105,7 @@ class Poll:
     def answered(self, answer: transport.Answer) -> Outcome:
         self._failures = self._unknown = 0
         self._after_s = 0.0
+        self._is_cut = False
         if answer.status != 200:
             return Unchanged()
         device = answer.document
@@ -99,8 +114,12 @@ class Poll:
         self.learn(annotations_of(device).get(RENDERED_VERSION, ""))
         return Offered(device)
 
-    def failed(self, error: transport.ServiceError) -> Outcome:
+    def failed(self, error: transport.ServiceError, *, took_s: float = 0.0) -> Outcome:
         self._after_s = 0.0
+        self._is_cut = took_s >= HELD_S and is_cut(error)
+        if self._is_cut:
+            self._failures = 0
+            return Cut(str(error))
         # Both have cost a handshake.
         self._is_answered = isinstance(
             error, transport.Rejected | transport.Throttled | transport.Untrusted
@@ -123,6 +142,8 @@ class Poll:
 
     def pause_s(self, *, took_s: float, random: float) -> float:
         """How long to wait now; `took_s` since the last poll's start, `random` in [0, 1)."""
+        if self._is_cut and not self._pace.is_metered:
+            return self._base_s * random
         if not self._failures:
             return max(0.0, self._pace.until_next_s(random=random) - took_s)
         least_s = max(0.0, pace.LEAST_S - took_s)
@@ -136,6 +157,13 @@ class Poll:
     def _failure(self, why: str, *, is_refusal: bool = False) -> Failed:
         self._failures += 1
         return Failed(why, is_refusal)
+
+
+def is_cut(error: transport.ServiceError) -> bool:
+    """What proxies do or say that have waited long enough."""
+    if isinstance(error, transport.Rejected):
+        return error.status in GATEWAYS
+    return isinstance(error, transport.Cut)
 
 
 def is_gone(error: transport.Rejected) -> bool:

@@ -2,7 +2,8 @@
 
     ServiceError
     ├── Unreachable   network, proxy, TLS, timeout: nobody knows whether the request was seen
-    │   └── Untrusted     one side does not accept the other's certificate
+    │   ├── Untrusted     one side does not accept the other's certificate
+    │   └── Cut           the connection ended before there was an answer
     ├── Throttled     429, or 503: later, `after_s` says when
     └── Rejected      any other answer that is not 2xx: `status`, `message`
 
@@ -58,6 +59,10 @@ class Unreachable(ServiceError):
 
 class Untrusted(Unreachable):
     """A certificate was refused, ours or theirs."""
+
+
+class Cut(Unreachable):
+    """Somebody on the way has closed the connection: the service, or who found it idle."""
 
 
 class Throttled(ServiceError):
@@ -176,7 +181,7 @@ class Client:
         except (http.client.RemoteDisconnected, ConnectionError, ssl.SSLEOFError) as error:
             self.close()
             if not is_reused or method == "POST" or self._aborted:
-                raise Unreachable(_words(error)) from error
+                raise _unreachable(error) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
             raise _unreachable(error) from error
@@ -449,7 +454,8 @@ def _unreachable(error: Exception) -> Unreachable:
         return Untrusted(f"the service's certificate is not trusted: {error.verify_message}")
     if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "").upper():
         return Untrusted(f"the service refused the handshake: {error.reason}")
-    return Unreachable(_words(error))
+    is_cut = isinstance(error, http.client.RemoteDisconnected | ConnectionError | ssl.SSLEOFError)
+    return Cut(_words(error)) if is_cut else Unreachable(_words(error))
 
 
 def _words(error: BaseException) -> str:

@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
@@ -31,6 +31,7 @@ from tests.fakes.tls_listener import Listener, serving
 Json = dict[str, Any]
 
 ENROLLMENT_CN = "client-enrollment-factory"
+CUT = 0
 SERVICE_SIGNER = "flightctl.io/device-svc-client"
 VERSION = "device-controller/renderedVersion"
 
@@ -137,6 +138,8 @@ class Service:
     signs_at_once: bool = True
     # What it says of its authorities with each certificate: ours does, flightctl's does not.
     bundle: bytes = b""
+    # What a proxy does that finds a held poll idle: called, and then there is no answer.
+    on_idle: Callable[[], None] | None = None
     # Closes each connection after an answer, without having said so: as a restart looks.
     hangs_up: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -211,6 +214,9 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
                 status, answer, headers = scripted.popleft()
                 return self._answer(status, answer, headers)
             status, answer = self._routed(seen)
+            if status == CUT:
+                self.close_connection = True
+                return None
             return self._answer(status, answer, {})
 
         def _routed(self, seen: Seen) -> tuple[int, Json | None]:
@@ -254,6 +260,9 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
                     left_s = deadline - time.monotonic()
                     if device["metadata"]["annotations"][VERSION] != known:
                         return 200, device
+                    if left_s <= 0 and service.on_idle is not None:
+                        service.on_idle()
+                        return CUT, None
                     if left_s <= 0:
                         return 204, None
                     service.changed.wait(left_s)

@@ -198,3 +198,15 @@ def test_the_real_machine_can_be_read(tmp_path: Path) -> None:
     assert real.memory()["MemTotal"] > 0
     assert sources.address4_of("lo") in ("127.0.0.1/8", "")
     assert sources.address4_of("no-such-device") == ""
+
+
+REFERENCE = """
+hostname kernel architecture distroName distroVersion distroId productName productUuid productSerial
+biosVendor biosVersion cpuCores cpuProcessors cpuModel memoryTotalKb gpu
+netInterfaceDefault netIpDefault netMacDefault
+managementCertNotAfter managementCertSerial tpmVendorInfo
+"""
+
+
+def test_the_keys_are_the_references() -> None:
+    assert {*collectors.BUILT_IN, *collectors.RUNTIME} == set(REFERENCE.split())

@@ -202,6 +202,24 @@ def test_failures_back_off_and_the_connection_is_announced_once_it_is_back(
     assert admitted.events == ["enrolled", "connected"]
 
 
+def test_a_proxy_that_closes_idle_polls_keeps_nothing_from_the_device(
+    admitted: Subject, rig: agent_rig.Rig
+) -> None:
+    """As HAProxy with a time limit below the time for which the service holds a poll."""
+    name = admitted.who.name
+
+    def idle() -> None:
+        rig.world.elapsed_s += 60.0
+
+    rig.service.on_idle = idle
+    admitted.known = "1"
+    steps = [lambda: None] * 6
+    admitted.run(*steps, lambda: rig.service.render(name, 2), lambda: None)
+    assert max(admitted.pauses[:7]) <= 2.0, "it does not get slower"
+    assert admitted.offers.versions == ["2"]
+    assert admitted.events == ["enrolled", "connected"], "a cut is no answer"
+
+
 def test_a_device_that_is_gone_twice_enrols_again_under_its_old_name(
     admitted: Subject, rig: agent_rig.Rig
 ) -> None:

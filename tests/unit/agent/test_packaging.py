@@ -90,3 +90,50 @@ def test_scripts_that_run_as_root_are_sound() -> None:
     ]
     assert len(scripts) >= 10
     run("shellcheck", "--external-sources", "--exclude=SC1091", *scripts)
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["no timer", "a timer"])
+def test_bootcs_own_timer_is_masked_once(tmp_path: Path, is_there: bool) -> None:
+    """As the unit runs it before each start; below another root, with a systemctl that notes."""
+    script = (PACKAGING / "mask-bootc-timer.sh").read_text()
+    for folder in ("/usr/lib/systemd", "/etc/systemd", "/var/log"):
+        (tmp_path / folder[1:] / "system").mkdir(parents=True)
+        script = script.replace(folder, f"{tmp_path}{folder}")
+    script = script.replace(f"{tmp_path}{tmp_path}", str(tmp_path))
+    (tmp_path / "systemctl").write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/said\n')
+    (tmp_path / "systemctl").chmod(0o755)
+    timer = "bootc-fetch-apply-updates.timer"
+    if is_there:
+        (tmp_path / "usr/lib/systemd/system" / timer).touch()
+    for _ in range(2):
+        run("/bin/sh", "-c", script, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    link = tmp_path / "etc/systemd/system" / timer
+    said = tmp_path / "said"
+    if not is_there:
+        assert not link.is_symlink()
+        assert not said.exists()
+        return
+    assert str(link.readlink()) == "/dev/null"
+    assert said.read_text().splitlines() == ["daemon-reload", f"mask --now {timer}"]
+
+
+def test_the_unit_is_what_others_know_of_it() -> None:
+    """Its name, how it says that it is up, and that it is never given up."""
+    text = (REPOSITORY / "agent/flightctl-agent.service").read_text()
+    keys = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    assert {
+        "Type": "notify",
+        "After": "network.target",
+        "Before": "getty@tty1.service",
+        "WantedBy": "multi-user.target",
+        "Restart": "always",
+        "RestartSec": "5",
+        "RestartSteps": "20",
+        "RestartMaxDelaySec": "61",
+        "StartLimitIntervalSec": "5",
+        "StartLimitBurst": "1000",
+        "KillMode": "process",
+        "KillSignal": "SIGINT",
+        "ExecStart": "/usr/bin/flightctl-agent",
+        "ExecReload": "/bin/kill -HUP $MAINPID",
+    }.items() <= keys.items()

@@ -175,3 +175,33 @@ def test_on_a_metered_network_failures_that_cost_a_handshake_become_as_rare_as_c
     subject.answered(transport.Answer(204))
     subject.failed(error)
     assert subject.pause_s(took_s=0, random=0.5) == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "took_s", "outcome"),
+    [
+        (transport.Cut("closed"), 20.0, polling.Cut),
+        (transport.Cut("closed"), 19.0, polling.Failed),
+        (transport.Rejected(504, "gateway"), 60.0, polling.Cut),
+        (transport.Rejected(502, "gateway"), 60.0, polling.Cut),
+        (transport.Rejected(500, "ill"), 60.0, polling.Failed),
+        (transport.Unreachable("timed out"), 240.0, polling.Failed),
+    ],
+)
+def test_a_poll_that_somebody_found_idle_has_not_failed(
+    error: transport.ServiceError, took_s: float, outcome: type
+) -> None:
+    assert isinstance(poll().failed(error, took_s=took_s), outcome)
+
+
+def test_after_idle_cuts_polls_go_on_at_once_but_not_all_devices_together() -> None:
+    subject = poll()
+    for _ in range(10):
+        subject.failed(transport.Cut("closed"), took_s=60.0)
+        pauses = [subject.pause_s(took_s=60.0, random=r) for r in (0.0, 0.5, 0.99)]
+        assert pauses[0] == 0.0
+        assert 0 < pauses[1] < pauses[2] <= 5.0
+    subject.failed(transport.Unreachable("no route"))
+    first = subject.pause_s(took_s=0.0, random=0.5)
+    subject.failed(transport.Unreachable("no route"))
+    assert subject.pause_s(took_s=0.0, random=0.5) == 2 * first

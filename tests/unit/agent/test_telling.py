@@ -100,6 +100,18 @@ def test_a_condition_moves_its_time_only_with_its_status() -> None:
             "Device is applying renderedVersion: 7",
         ),
         (
+            states.Rebooting(Target("7"), "boot", "q.io/os:2"),
+            "True",
+            "Rebooting",
+            "Device is rebooting into OS image: q.io/os:2",
+        ),
+        (
+            states.Rebooting(Target("7"), "boot", "q.io/os:1", failure=failure()),
+            "True",
+            "Rebooting",
+            "Device is rebooting into rollback OS: q.io/os:1",
+        ),
+        (
             states.RollingBack(Target("7"), failure()),
             "True",
             "RollingBack",
