@@ -491,5 +491,41 @@ def test_all_is_removed_and_the_volumes_stay(yard: Yard) -> None:
     assert "web-logs-308068" in volumes
 
 
+def test_what_the_system_brings_runs_and_goes_with_it(yard: Yard) -> None:
+    """As an image has it below /usr/local/etc: here it is put there, and taken away, by hand."""
+    device = yard.device
+    project = f"services: {{page: {{image: '{WEB}:v1', ports: ['8085:80']}}}}\n"
+    unit = f"[Container]\nImage={WEB}:v1\n[Install]\nWantedBy=default.target\n"
+    device.stop_agent()
+    device.write("/usr/local/etc/compose/manifests/brought/podman-compose.yaml", project)
+    device.write("/usr/local/etc/containers/systemd/note/note.container", unit)
+    device.start_agent()
+
+    def listed() -> list[tuple[str, str, bool]]:
+        found = yard.status()["applications"]
+        return [(app["name"], app["status"], app["embedded"]) for app in found]
+
+    processes.until(
+        lambda: listed() == [("brought", "Running", True), ("note", "Running", True)],
+        "both run",
+        timeout_s=90,
+        state=yard.how_it_is,
+    )
+    before = sorted(_running(yard))
+    updated(yard.declare(config=[{"name": "x", "inline": [{"path": "/etc/x", "content": "x"}]}]))
+    assert sorted(_running(yard)) == before
+    assert device.exec("test", "-e", "/etc/compose/manifests/brought").code == 1
+    device.stop_agent()
+    device.exec("rm", "-r", "/usr/local/etc/compose", "/usr/local/etc/containers", check=True)
+    device.start_agent()
+
+    def is_gone() -> bool:
+        units = device.exec("systemctl", "list-units", "--all", "--plain", "--no-legend").out
+        boxes = device.podman("ps", "--all", "--quiet").out
+        return not (boxes or listed() or "flightctl-quadlet-app" in units)
+
+    processes.until(is_gone, "both are gone", timeout_s=90, state=yard.how_it_is)
+
+
 def _running(yard: Yard) -> list[str]:
     return yard.device.podman("ps", "--format", "{{.Names}}").out.split()
