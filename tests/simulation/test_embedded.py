@@ -11,7 +11,7 @@ from agent import compose, embedded, loop, world
 from tests.fakes import sim_device, sim_image_device
 from tests.fakes.sim_device import Device, document, file
 from tests.fakes.sim_podman import Image
-from tests.fakes.sim_world import Node, SimWorld
+from tests.fakes.sim_world import KINDS, Node, SimWorld
 
 WEB = "r.io/web"
 UNIT = f"[Container]\nImage={WEB}:1\n[Install]\nWantedBy=default.target\n"
@@ -224,3 +224,39 @@ def test_what_another_agent_has_started_of_them_runs_on() -> None:
     settle(device)
     assert boxes(device) == before
     assert where.nodes[marker].data == b"2026-11-23T11:00:00Z", "its files are right as they are"
+
+
+@pytest.mark.parametrize("power", [False, True], ids=["killed", "power-cut"])
+@pytest.mark.parametrize("is_going", [False, True], ids=["they come", "they go"])
+def test_cut_off_anywhere_they_come_and_go_whole(
+    power: bool, is_going: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = brought()
+    if is_going:
+        base.offer(spec(1))
+        settle(base)
+        for path in (QUADLET, COMPOSE):
+            del base.world.nodes[path]
+    whole = Device(base.world.twin(1))
+    whole.is_tampered = True
+    settle(whole)
+    count = len(whole.world.effects)
+    assert count > 10
+    for k in range(count):
+        device = Device(base.world.twin(1000 + k))
+        device.is_tampered = True
+        device.world.crash_at = {k: KINDS[k % len(KINDS)]}
+        crashes = device.world.through_crashes(lambda d=device: settle(d), power=power)  # type: ignore[misc]
+        at = (k, whole.world.effects[k])
+        assert crashes == 1, at
+        assert images(device) == images(whole), at
+        assert listed(device) == listed(whole), at
+        assert units(device) == units(whole), at
+    with capsys.disabled():
+        name = "power cut" if power else "kill"
+        print(f"\n[simulated] applications of a system: {name} at {count} effects")
+
+
+def units(device: Device) -> list[str]:
+    folders = ("/etc/containers/systemd/", "/etc/systemd/system/")
+    return sorted(path for path in device.world.files() if path.startswith(folders))
