@@ -73,6 +73,23 @@ def test_a_due_certificate_is_replaced_in_place(renewal: Renewal) -> None:
     assert not renewal.subject.step()
 
 
+def test_it_is_renewed_again_and_an_outage_in_between_only_delays_it(renewal: Renewal) -> None:
+    renewal.rig.service.lifetime = timedelta(days=2 * 365)
+    renewal.rig.world.elapsed_s = 245 * DAY_S
+    assert renewal.subject.step()
+    second = renewal.serial
+    renewal.rig.service.lifetime = timedelta(days=4 * 365)
+    renewal.rig.world.elapsed_s = 490 * DAY_S
+    path = "/certificatesigningrequests"
+    for _ in range(3):
+        renewal.rig.service.script(path, 503, "away")
+        assert not renewal.subject.step()
+        assert renewal.serial == second, "the one that works stays"
+        renewal.rig.world.elapsed_s += certificates.RETRY_S_MAX * 1.2
+    assert renewal.subject.step()
+    assert renewal.serial != second
+
+
 @pytest.mark.parametrize(("chance", "days"), [(0.0, 219), (0.5, 243.33), (1.0, 267.67)])
 def test_a_fleet_does_not_renew_in_one_hour(rig: agent_rig.Rig, chance: float, days: float) -> None:
     rig.world.chance = chance
