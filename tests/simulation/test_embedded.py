@@ -169,6 +169,20 @@ def test_one_that_cannot_run_is_told_and_holds_up_nothing(path: str, text: str, 
     assert words in summary["info"]
 
 
+@pytest.mark.parametrize("image", ["r.io/none:1", "r.io/ill:1"])
+def test_one_that_does_not_live_holds_up_no_specification(image: str) -> None:
+    """Nobody has its image, or it ends again and again; the specification is not to blame."""
+    device = brought()
+    device.world.podman.registry["r.io/ill:1"] = Image(exits=3)
+    put(device.world, QUADLET, UNIT.replace(f"{WEB}:1", image))
+    device.run(settle_s=60.0)
+    device.offer(spec(1, quadlet("mine", "2")))
+    device.run(settle_s=60.0)
+    assert device.condition()["reason"] == "Updated", device.condition()
+    assert {f"{WEB}:1", f"{WEB}:2"} <= set(images(device))
+    assert device.mailbox.status()["summary"]["status"] != "Online"
+
+
 def test_links_are_followed_within_the_folder_only() -> None:
     device = brought()
     put(device.world, f"{embedded.QUADLETS}/shared.container", UNIT)
