@@ -61,7 +61,7 @@ class Stop(Protocol):
 @dataclass(frozen=True, slots=True)
 class Outside:
     """`tell` takes a word for systemd, `show` the banner for the console; `times` replaces what
-    the configuration says to the loop."""
+    the configuration says to the loop; `downloader` carries downloads out."""
 
     tell: Callable[[str], None]
     show: Callable[[str], None]
@@ -71,6 +71,7 @@ class Outside:
     machine: sources.Machine | None = None
     disk_usage: Callable[[str], float | None] = monitors.disk_usage_of
     times: LoopSettings | None = None
+    downloader: tuple[str, ...] = ()
     nap_s: float = reporting.NAP_S
     mailbox: Mailbox = field(default_factory=Mailbox)
 
@@ -177,6 +178,7 @@ class Agent:
             kubeconfig=os.environ.get("KUBECONFIG", ""),
             program=str(Path(sys.argv[0]).resolve()),
             download_rate=settings.download_rate,
+            downloader=self._outside.downloader,
             is_pruning=settings.image_pruning_enabled,
             repairs_files=settings.drift_repair,
             audited_as=self.identity.name if settings.audit_enabled else "",

@@ -24,14 +24,12 @@ COMPONENT = "identity"
 
 def ask(question: Json, module: str = "agent.keys") -> Json:
     """Asks `module` in a process of its own. Raises errors.Fatal if that cannot run."""
-    root = str(Path(__file__).resolve().parent.parent)
-    known = os.environ.get("PYTHONPATH")
-    environ = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root}
+    environ = {**os.environ, "PYTHONPATH": _path()}
     with contextlib.suppress(KeyError):
         del environ["NOTIFY_SOCKET"]
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", module],
+            _python(module),
             input=json.dumps(question).encode(),
             capture_output=True,
             timeout=TIMEOUT_S,
@@ -47,6 +45,21 @@ def ask(question: Json, module: str = "agent.keys") -> Json:
         raise _failed(str(error)) from error
     assert isinstance(answer, dict)
     return answer
+
+
+def command(module: str) -> tuple[str, ...]:
+    """For who runs it by other means."""
+    return ("env", "--unset=NOTIFY_SOCKET", f"PYTHONPATH={_path()}", *_python(module))
+
+
+def _python(module: str) -> tuple[str, ...]:
+    return (sys.executable, "-P", "-m", module)
+
+
+def _path() -> str:
+    root = str(Path(__file__).resolve().parent.parent)
+    known = os.environ.get("PYTHONPATH")
+    return f"{root}{os.pathsep}{known}" if known else root
 
 
 def _failed(why: str) -> errors.Fatal:

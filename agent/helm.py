@@ -347,14 +347,6 @@ _RETRIED = (
 _DENIED = ("is forbidden: ", "unauthorized")
 
 
-def pull_error(words: str, *, app: str) -> errors.Retry | errors.Reject:
-    """Its library has words of its own for what is not there."""
-    if "fetchreference" in words.lower() and "not found" in words.lower():
-        detail = podman.last_words(words)
-        return errors.Reject(errors.NOT_FOUND, detail, component=errors.PREFETCH, element=app)
-    return podman.pull_error(words, app=app)
-
-
 def run_error(words: str, *, app: str) -> errors.Retry | errors.Reject:
     """A cluster that does not answer may come; a chart that it refuses will not get better."""
     text = words.lower()

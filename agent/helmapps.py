@@ -1,13 +1,12 @@
-"""Helm applications: charts on the disk, releases in the cluster that this device runs.
+"""Helm applications: releases in the cluster that this device runs.
 
 What there is comes from `helm list` and from the pods that carry the label; what was applied last
 from the stamp, as with the other kinds. A cluster that does not answer keeps nothing else from
 being looked after: its applications are then unknown, and nothing is done about them; an update
 that changes one waits for it.
 
-A chart is on the device when the mark in its folder is, which is written last. Helm waits for what
-it installs and takes back what does not become ready; a release that was cut off in between is
-cleared away once nobody can be working on it any more.
+Helm waits for what it installs and takes back what does not become ready; a release that was cut
+off in between is cleared away once nobody can be working on it any more. (Downloads: `charts`.)
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from agent import appplan, errors, helm, podman, settings, specs, world
+from agent import appplan, errors, helm, settings, specs, world
 from agent.appplan import HELM, FoundApp, Mark, Stamp, WantedApp
+from agent.charts import Charts
 from agent.files import digest_of
 from agent.stamps import Stamps
-from agent.throttle import Throttle
 from resources import digest
 
 log = logging.getLogger("agent.helmapps")
@@ -46,12 +45,12 @@ class HelmApps:
         where: world.World,
         bounds: settings.LoopSettings,
         stamps: Stamps,
-        throttle: Throttle,
+        charts: Charts,
     ) -> None:
         self._world = where
         self._bounds = bounds
         self._stamps = stamps
-        self._throttle = throttle
+        self._charts = charts
         self._tool = ""
         self._version = (0, 0)
         self._checked: dict[str, Checked] = {}
@@ -66,7 +65,7 @@ class HelmApps:
         """Why it cannot run here. Raises Retry where the cluster does not answer."""
         if found := self._lacking():
             return _reject(app.name, errors.FAILED_PRECONDITION, found)
-        chart = self._chart(app)
+        chart = self._charts.folder(app)
         if not chart:
             return None
         key = self._digest(app)
@@ -118,17 +117,8 @@ class HelmApps:
 
     def missing(self, app: specs.Application) -> tuple[appplan.Step, ...]:
         """What must be downloaded, as far as is known. The cluster's images where `crictl` is."""
-        if not self._chart(app):
-            return (appplan.FetchChart(app.name, app.image),)
-        images = self._checked[app.name].images if app.name in self._checked else ()
-        answer = self._world.run(helm.cri_images_argv(), timeout_s=QUICK_S) if images else None
-        if answer is None or answer.status == world.NOT_STARTED:
-            return ()
-        try:
-            there = helm.cri_images(answer.stdout) if answer.ok else frozenset()
-        except (ValueError, KeyError, TypeError):
-            there = frozenset()
-        return tuple(appplan.PullCri(app.name, one) for one in images if not _is_in(one, there))
+        known = self._checked.get(app.name)
+        return self._charts.missing(app, known.images if known is not None else ())
 
     def images(self, spec: specs.Spec) -> tuple[str, ...] | None:
         """What the charts of `spec` need in the cluster; None = not looked at in this life."""
@@ -141,63 +131,8 @@ class HelmApps:
                 found += known.images
         return tuple(found)
 
-    def fetch(self, step: appplan.FetchChart) -> None:
-        """Raises Retry, Reject."""
-        folder = helm.chart_folder(step.image)
-        self._world.mkdir(f"{helm.HELM_DIR}/{helm.CHARTS}")
-        self._remove_tree(folder)
-        auth = next((f for f in helm.AUTH_FILES if self._world.stat(f) is not None), "")
-        argv = helm.pull_argv(step.image, folder, auth)
-        answer = self._run(argv, limit_s=self._bounds.pull_timeout_s, is_download=True)
-        is_plain = "HTTP response to HTTPS" in answer.stderr
-        if not answer.ok and is_plain and helm.is_on_loopback(step.image):
-            argv = helm.pull_argv(step.image, folder, auth, plain_http=True)
-            answer = self._run(argv, limit_s=self._bounds.pull_timeout_s, is_download=True)
-        if not answer.ok:
-            raise helm.pull_error(answer.words, app=step.app)
-        chart = self._untarred(folder)
-        if not chart:
-            raise _reject(step.app, errors.INVALID_ARGUMENT, f"{step.image} holds no chart")
-        if self._world.stat(f"{helm.HELM_DIR}/{chart}/Chart.lock") is not None:
-            answer = self._run(
-                helm.dependencies_argv(chart), limit_s=self._bounds.pull_timeout_s, is_download=True
-            )
-            if not answer.ok and not self._world.listdir(f"{helm.HELM_DIR}/{chart}/charts"):
-                raise helm.pull_error(answer.words, app=step.app)
-        mark = f"{helm.HELM_DIR}/{folder}/{helm.READY}"
-        self._world.write(mark, b"", mode=0o644, uid=0, gid=0)
-
-    def pull_image(self, step: appplan.PullCri) -> None:
-        """Raises Retry, Reject."""
-        known = (helm.credentials(self._world.read(f) or b"", step.image) for f in helm.AUTH_FILES)
-        auth = next((one for one in known if one), "")
-        answer = self._run(
-            helm.cri_pull_argv(step.image),
-            limit_s=self._bounds.pull_timeout_s,
-            is_download=True,
-            secrets={helm.CRI_AUTH: auth} if auth else None,
-        )
-        if not answer.ok:
-            raise podman.pull_error(answer.words, app=step.app)
-
     def forget(self, keep: Iterable[specs.Application]) -> None:
-        """Charts of applications that are gone. After a commit."""
-        kept = {helm.chart_folder(app.image) for app in keep if app.app_type == helm.HELM}
-        for name in self._world.listdir(f"{helm.HELM_DIR}/{helm.CHARTS}"):
-            if f"{helm.CHARTS}/{name}" not in kept:
-                self._remove_tree(f"{helm.CHARTS}/{name}")
-
-    def _chart(self, app: specs.Application) -> str:
-        """Its folder, relative; empty = it must be fetched first."""
-        folder = helm.chart_folder(app.image)
-        if self._world.stat(f"{helm.HELM_DIR}/{folder}/{helm.READY}") is None:
-            return ""
-        return self._untarred(folder)
-
-    def _untarred(self, folder: str) -> str:
-        names = self._world.listdir(f"{helm.HELM_DIR}/{folder}")
-        found = (f"{folder}/{name}" for name in names)
-        return next((c for c in found if self._world.stat(f"{helm.HELM_DIR}/{c}/Chart.yaml")), "")
+        self._charts.forget(keep)
 
     # What should be, and what is. -----------------------------------------------------------------
 
@@ -211,7 +146,7 @@ class HelmApps:
             helm.app_id(app),
             HELM,
             folder,
-            self._digest(app) if self._chart(app) else "",
+            self._digest(app) if self._charts.folder(app) else "",
             app.image,
             {f"{folder}/{helm.VALUES_FILE}": mark} if data else {},
             is_stopped=app.is_stopped,
@@ -292,9 +227,9 @@ class HelmApps:
         """Whether it was a step about a chart. Raises Retry, Reject."""
         match step:
             case appplan.FetchChart():
-                self.fetch(step)
+                self._charts.fetch(step)
             case appplan.PullCri():
-                self.pull_image(step)
+                self._charts.pull_image(step)
             case appplan.StopApp(app_id, kind) if kind == HELM:
                 self.stop(app_id)
             case appplan.RemoveApp(app_id, kind) if kind == HELM:
@@ -330,7 +265,7 @@ class HelmApps:
         if not app.is_stopped:
             self._clear_the_way(wanted.app_id, app.name)
             self._namespace(helm.namespace_of(app), app.name)
-            chart = self._chart(app)
+            chart = self._charts.folder(app)
             values = _in_chart(app, chart)
             if app.values:
                 values.append(f"{helm.values_folder(app)}/{helm.VALUES_FILE}")
@@ -407,25 +342,10 @@ class HelmApps:
 
     # Small things. --------------------------------------------------------------------------------
 
-    def _remove_tree(self, folder: str) -> None:
-        self._run(["rm", "-rf", "--", folder])
-
     def _run(
-        self,
-        argv: list[str],
-        *,
-        stdin: bytes = b"",
-        limit_s: float = QUICK_S,
-        is_download: bool = False,
-        secrets: Mapping[str, str] | None = None,
+        self, argv: list[str], *, stdin: bytes = b"", limit_s: float = QUICK_S
     ) -> world.Completed:
-        kubeconfig = self._bounds.kubeconfig or next(
-            (path for path in helm.KUBECONFIGS if self._world.stat(path) is not None), ""
-        )
-        env = {"HELM_PLUGINS": helm.PLUGINS, **(secrets or {})}
-        env |= {"KUBECONFIG": kubeconfig} if kubeconfig else {}
-        if is_download:
-            env |= self._throttle.environment()
+        env = self._charts.environment()
         self._world.mkdir(helm.HELM_DIR)
         return self._world.run(argv, timeout_s=limit_s, stdin=stdin, env=env, cwd=helm.HELM_DIR)
 
@@ -447,12 +367,6 @@ def _chart_of(spec: specs.Spec, name: str) -> specs.Application | None:
 
 def _in_chart(app: specs.Application, chart: str) -> list[str]:
     return [f"{chart}/{name}" for name in app.values_files]
-
-
-def _is_in(image: str, there: frozenset[str]) -> bool:
-    """The runtime calls short names by their long ones."""
-    tagged = image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
-    return any(one in there for one in (image, tagged, f"docker.io/{tagged}"))
 
 
 def _reject(app: str, cause: str, detail: str) -> errors.Reject:

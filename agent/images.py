@@ -14,9 +14,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from agent import errors, podman, settings, world
-from agent.pulling import Pulling
-from agent.throttle import Throttle
+from agent import errors, podman, world
+from agent.pulling import Pulling, Wanted
 
 Json = dict[str, Any]
 
@@ -32,13 +31,10 @@ class Pin:
 
 
 class Images:
-    def __init__(
-        self, where: world.World, bounds: settings.LoopSettings, throttle: Throttle
-    ) -> None:
+    def __init__(self, where: world.World, pulling: Pulling) -> None:
         self._world = where
-        self._bounds = bounds
-        self._path = f"{bounds.own_dir}/images.json"
-        self.pulling = Pulling(where, bounds.own_dir, throttle)
+        self._path = f"{pulling.own_dir}/images.json"
+        self.pulling = pulling
         # Fetched before there were pins: asked once in a life.
         self._asked: dict[str, Pin] = {}
 
@@ -69,20 +65,20 @@ class Images:
 
     def pull(self, reference: str, app: str) -> None:
         """Raises Retry, Reject."""
-        limit_s = self._bounds.pull_timeout_s
-        answer = self.pulling.pull(podman.pull_argv(reference), reference, app, limit_s=limit_s)
+        wanted = Wanted(reference, app)
+        answer = self.pulling.pull(podman.pull_argv(reference), wanted)
         kind = IMAGE
         if not answer.ok and podman.is_artifact(answer.stderr):
             kind = ARTIFACT
             argv = podman.artifact_pull_argv(reference)
-            answer = self.pulling.pull(argv, reference, app, limit_s=limit_s)
+            answer = self.pulling.pull(argv, wanted)
             if not answer.ok and podman.is_unknown_command(answer.stderr):
                 detail = f"{reference} is an OCI artifact; pulling it needs podman 5.4 or newer"
                 raise errors.Reject(
                     errors.FAILED_PRECONDITION, detail, component=errors.PREFETCH, element=app
                 )
         if not answer.ok:
-            raise podman.pull_error(answer.words, app=app)
+            raise self.pulling.failed(answer, wanted)
         self._pin(reference, kind)
 
     def hold(self, reference: str, app: str) -> None:

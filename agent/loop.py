@@ -65,7 +65,7 @@ class Reconciler:
         made = parts.assemble(where, settings, os_mode, mailbox.levels)
         self._files, self._system, self._hooks = made.files, made.system, made.hooks
         self._bundles, self._observer, self._executor = made.bundles, made.observer, made.executor
-        self._charts, self._pruning = made.charts, made.pruning
+        self._charts, self._pruning, self._pulling = made.charts, made.pruning, made.pulling
         self._applications = made.applications
         self._verifier, self._specs, self._journal = made.verifier, made.specs, made.journal
         self._teller = telling.Teller(mailbox)
@@ -403,9 +403,11 @@ class Reconciler:
                 self._course.current = self._course.desired
                 self._bundles.forget(self._course.current.applications)
                 self._charts.forget(self._course.current.applications)
+                self._pulling.forget()
                 self._teller.committed(self._course.current)
             case states.Refused():
                 self._pruning.remember(self._course.desired)
+                self._pulling.forget()
                 self._journal.append(journal.refuse(after.target, after.failure))
                 self._specs.abandoned()
                 self._course.desired = self._course.current

@@ -14,6 +14,7 @@ from agent.applications import Applications
 from agent.appsteps import AppSteps
 from agent.boots import Boots
 from agent.bundles import Bundles
+from agent.charts import Charts
 from agent.executor import Executor
 from agent.files import Files
 from agent.gates import Gates
@@ -22,6 +23,7 @@ from agent.hookruns import HookRuns
 from agent.images import Images
 from agent.observer import Content, Observer, Starts
 from agent.pruning import Pruning
+from agent.pulling import Pulling
 from agent.settings import LoopSettings
 from agent.stamps import Stamps
 from agent.throttle import Throttle
@@ -34,6 +36,7 @@ class Parts:
     system: system.System
     hooks: HookRuns
     bundles: Bundles
+    pulling: Pulling
     applications: Applications
     charts: HelmApps
     observer: Observer
@@ -56,19 +59,20 @@ def assemble(
     files, starts = Files(where, settings.data_dir, own_dir), Starts(where, own_dir)
     hooks = HookRuns(where, own_dir, Boots(where, settings.data_dir))
     stamps = Stamps(where, own_dir)
-    throttle = Throttle(settings.download_rate)
-    images = Images(where, settings, throttle)
+    pulling = Pulling(where, settings, Throttle(settings.download_rate))
+    images = Images(where, pulling)
     bundles = Bundles(where, settings, images)
-    charts = HelmApps(where, settings, stamps, throttle)
+    charts = HelmApps(where, settings, stamps, Charts(where, settings, pulling))
     apps = Applications(where, settings, bundles, stamps, charts)
     content = Content(images, bundles, apps, charts)
     observer = Observer(where, settings, files, starts, content)
     steps = AppSteps(where, settings, apps, images, bundles, stamps, starts, charts)
     return Parts(
         files=files,
-        system=system.System(where, settings, os_mode, throttle),
+        system=system.System(where, settings, os_mode, pulling),
         hooks=hooks,
         bundles=bundles,
+        pulling=pulling,
         applications=apps,
         charts=charts,
         observer=observer,

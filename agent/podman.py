@@ -4,11 +4,6 @@ Containers of ours are named `<application id>-app` and carry two labels: the pr
 existing tools look for, and the digest of what they were made from. Names and labels are what we
 find them by; every change goes by the container's id, so that a command of an agent that was killed
 meanwhile can reach only the container that it was meant for.
-
-Whether a failed pull may be tried again is one ordered table of words, most specific first: the
-tools say it in no other way. What the table does not know is tried again, for a device that gives
-up because of an unknown word helps nobody; what says that the image or the right to it is not there
-is final.
 """
 
 from __future__ import annotations
@@ -213,26 +208,18 @@ def volume_path_argv(volume: str) -> list[str]:
     return ["podman", "volume", "inspect", "--format", "{{.Mountpoint}}", volume]
 
 
-def pull_argv(image: str, auth_file: str = "") -> list[str]:
-    return ["podman", "pull", "--quiet", *(["--authfile", auth_file] if auth_file else []), image]
+def pull_argv(image: str) -> list[str]:
+    return ["podman", "pull", "--quiet", image]
 
 
 def image_inspect_argv(image: str) -> list[str]:
     return ["podman", "image", "inspect", image]
 
 
-def look_up_argv(image: str, auth_file: str = "") -> list[str]:
+def look_up_argv(image: str) -> list[str]:
     """The digest that the registry has for `image` now; nothing is downloaded."""
-    options = ["--authfile", auth_file] if auth_file else []
-    return [
-        "skopeo",
-        "inspect",
-        "--no-tags",
-        "--format",
-        "{{.Digest}}",
-        *options,
-        f"docker://{image}",
-    ]
+    argv = ["skopeo", "inspect", "--no-tags", "--format", "{{.Digest}}"]
+    return [*argv, f"docker://{image}"]
 
 
 def create_argv(
@@ -466,38 +453,6 @@ def artifact_digest(stdout: str) -> str:
 # Words. -------------------------------------------------------------------------------------------
 
 # (words that must all occur, cause, whether a retry may help); the first row that fits counts.
-_PULL_WORDS: tuple[tuple[tuple[str, ...], str, bool], ...] = (
-    (("short-name",), errors.INVALID_ARGUMENT, False),
-    (("toomanyrequests",), errors.UNAVAILABLE, True),
-    (("too many requests",), errors.UNAVAILABLE, True),
-    (("no space left",), errors.RESOURCE_EXHAUSTED, True),
-    (("context deadline exceeded",), errors.DEADLINE_EXCEEDED, True),
-    (("tls handshake timeout",), errors.UNAVAILABLE, True),
-    (("i/o timeout",), errors.UNAVAILABLE, True),
-    (("timeout",), errors.UNAVAILABLE, True),
-    (("no such host",), errors.UNAVAILABLE, True),
-    (("name resolution",), errors.UNAVAILABLE, True),
-    (("unable to resolve host",), errors.UNAVAILABLE, True),
-    (("connection refused",), errors.UNAVAILABLE, True),
-    (("connection reset",), errors.UNAVAILABLE, True),
-    (("network is unreachable",), errors.UNAVAILABLE, True),
-    (("no route to host",), errors.UNAVAILABLE, True),
-    (("unexpected eof",), errors.UNAVAILABLE, True),
-    (("signal: killed",), errors.ABORTED, True),
-    (("received unexpected http status: 5",), errors.UNAVAILABLE, True),
-    (("status code 5",), errors.UNAVAILABLE, True),
-    (("manifest unknown",), errors.NOT_FOUND, False),
-    (("name unknown",), errors.NOT_FOUND, False),
-    (("repository name not known",), errors.NOT_FOUND, False),
-    (("authentication required",), errors.UNAUTHENTICATED, False),
-    (("unauthorized",), errors.PERMISSION_DENIED, False),
-    (("access", "denied"), errors.UNAUTHENTICATED, False),
-    (("status code 403",), errors.PERMISSION_DENIED, False),
-    (("invalid reference format",), errors.INVALID_ARGUMENT, False),
-    (("no image found in", "for architecture"), errors.FAILED_PRECONDITION, False),
-    (("x509",), errors.UNAUTHENTICATED, True),
-)
-
 _RUN_WORDS: tuple[tuple[tuple[str, ...], str, bool], ...] = (
     (("no space left",), errors.RESOURCE_EXHAUSTED, True),
     (("address already in use",), errors.RESOURCE_EXHAUSTED, True),
@@ -527,28 +482,15 @@ def is_image_missing(stderr: str) -> bool:
     return "image not known" in text or "no such image" in text
 
 
-def pull_error(stderr: str, *, app: str) -> errors.Retry | errors.Reject:
-    return _classified(_PULL_WORDS, stderr, app, errors.PREFETCH, errors.UNAVAILABLE)
-
-
 def run_error(stderr: str, *, app: str) -> errors.Retry | errors.Reject:
-    return _classified(_RUN_WORDS, stderr, app, errors.APPLICATIONS, errors.INTERNAL)
-
-
-def _classified(
-    table: tuple[tuple[tuple[str, ...], str, bool], ...],
-    stderr: str,
-    app: str,
-    component: str,
-    default: str,
-) -> errors.Retry | errors.Reject:
+    """As for downloads (`pullerrors`): what the table does not know is tried again."""
     text = stderr.lower()
-    detail = last_words(stderr)
-    for words, cause, may_help in table:
+    detail, component = last_words(stderr), errors.APPLICATIONS
+    for words, cause, may_help in _RUN_WORDS:
         if all(word in text for word in words):
             kind = errors.Retry if may_help else errors.Reject
             return kind(cause, detail, component=component, element=app)
-    return errors.Retry(default, detail, component=component, element=app)
+    return errors.Retry(errors.INTERNAL, detail, component=component, element=app)
 
 
 def last_words(stderr: str) -> str:

@@ -31,7 +31,9 @@ from types import FrameType
 from agent import (
     assembly,
     banner,
+    child,
     config,
+    downloads,
     enrolling,
     errors,
     holddoor,
@@ -76,7 +78,11 @@ class Process:
         self._nudge = threading.Event()
         self._notifier = notify.Notifier()
         outside = assembly.Outside(
-            tell=self._notifier.status, show=_show, real_path=self._real_path
+            tell=self._notifier.status,
+            show=_show,
+            real_path=self._real_path,
+            # Below a root of its own a child would know other paths than the agent.
+            downloader=child.command(downloads.MODULE) if where.is_whole_machine() else (),
         )
         self._agent = assembly.Agent(where, settings, outside)
         self._door = holddoor.Door(Holds(where), self._real_path, where.wake)

@@ -47,6 +47,8 @@ class LoopSettings:
     later_s: float = 60.0
     # Bytes a second that all downloads together may take; 0 = no limit.
     download_rate: float = 0.0
+    # What carries a download out and watches it; empty = the tool runs alone.
+    downloader: tuple[str, ...] = ()
     # Whether images that no specification needs any more are removed.
     is_pruning: bool = False
     # Whether files that somebody has changed are put right; else it is only told.

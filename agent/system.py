@@ -16,6 +16,7 @@ from typing import Any
 
 from agent import bootc, errors, osimage, podman, rpmostree, settings, specs, states, world
 from agent.osimage import BOOTC, PACKAGE, RPM_OSTREE
+from agent.pulling import Pulling, Wanted
 from agent.throttle import Throttle
 
 log = logging.getLogger("agent.system")
@@ -58,14 +59,13 @@ class System:
         where: world.World,
         bounds: settings.LoopSettings,
         mode: str | None = None,
-        throttle: Throttle | None = None,
+        pulling: Pulling | None = None,
     ) -> None:
         self._world = where
         self._bounds = bounds
         self._mode = mode
-        self._throttle = throttle or Throttle(0.0)
+        self._pulling = pulling or Pulling(where, bounds, Throttle(0.0))
         self._path = f"{bounds.own_dir}/os.json"
-        self._auth = f"{bounds.own_dir}/os-auth.json"
         self._seen: tuple[float, osimage.Slots] | None = None
 
     @property
@@ -215,13 +215,14 @@ class System:
 
     def perform(self, step: osimage.Step, spec: specs.Spec, committed: specs.Spec) -> None:
         """Raises Retry, Reject. Every step may be done again after a crash."""
+        self._pulling.use(spec.files)
         match step:
             case osimage.PullOs():
                 self._fetch(spec, committed)
             case osimage.StageOs():
                 self._stage(step, spec)
             case osimage.DiscardStaged():
-                self._discard(step, spec)
+                self._discard(step)
             case osimage.QueueRollback() | osimage.DequeueRollback():
                 self._change(self._rollback_argv(), step.image)
             case osimage.Reboot():
@@ -234,7 +235,7 @@ class System:
         return bootc.stage_argv(name) if self.mode == BOOTC else rpmostree.stage_argv(name)
 
     def _stage(self, step: osimage.StageOs, spec: specs.Spec) -> None:
-        self._switch(step.name, step.image, spec)
+        self._switch(step.name, step.image)
         slots = self.slots(is_fresh=True)
         staged = slots.staged if slots is not None else None
         record = self._records().get(spec.target.version)
@@ -245,17 +246,17 @@ class System:
             if staged.digest not in digests:
                 self._keep(spec.target.version, {**record, "digests": [*digests, staged.digest]})
 
-    def _switch(self, name: str, image: str, spec: specs.Spec) -> None:
+    def _switch(self, name: str, image: str) -> None:
         try:
             self._change(self._stage_argv(name), image, timeout_s=STAGE_S)
         except errors.Retry as error:
             if not bootc.is_image_missing(error.detail):
                 raise
             # It was here when the update began; somebody has cleaned up.
-            self._pull(name, image, spec)
+            self._pull(name, image)
             self._change(self._stage_argv(name), image, timeout_s=STAGE_S)
 
-    def _discard(self, step: osimage.DiscardStaged, spec: specs.Spec) -> None:
+    def _discard(self, step: osimage.DiscardStaged) -> None:
         slots = self.slots(is_fresh=True)
         if slots is None or slots.booted is None or slots.staged is None:
             return
@@ -270,7 +271,7 @@ class System:
         else:
             digests = (slots.booted.digest,) if slots.booted.digest else ()
             name = osimage.stage_name(osimage.Wanted(slots.booted.image, digests), slots)
-            self._switch(name, step.image, spec)
+            self._switch(name, step.image)
 
     def _undeploy(self) -> bool:
         """Drop what is staged, and nothing else: no network, no image, no order of boots is needed
@@ -294,45 +295,34 @@ class System:
         is_booted = osimage.is_same(osimage.Wanted(image, digests), booted)
         if is_booted and booted is not None and booted.digest:
             digests = (*digests, booted.digest) if booted.digest not in digests else digests
-        if not is_booted or self._has_moved(image, digests, spec):
+        if not is_booted or self._has_moved(image, digests):
             name = str(osimage.reference(image))
             is_here = bool(osimage.reference(image).digest) and self._is_here(name)
             if not is_here:
-                self._pull(name, image, spec)
+                self._pull(name, image)
             digests = self._digests(name)
         record: Json = {"image": image, "digests": list(digests)}
         if booted is not None:
             record["before"] = {"image": booted.image, "digest": booted.digest}
         self._keep(spec.target.version, record, beside=committed.target.version)
 
-    def _has_moved(self, image: str, digests: tuple[str, ...], spec: specs.Spec) -> bool:
+    def _has_moved(self, image: str, digests: tuple[str, ...]) -> bool:
         """Whether the tag of what is booted means something else by now; nobody to ask = no."""
         target = osimage.reference(image)
         if target.digest or not digests:
             return False
-        with_auth = self._auth_option(spec)
-        answer = self._world.run(podman.look_up_argv(str(target), with_auth), timeout_s=LOOK_UP_S)
-        self._world.remove(self._auth)
+        argv = podman.look_up_argv(str(target))
+        answer = self._pulling.look_up(argv, AUTH_FILE, limit_s=LOOK_UP_S)
         if not answer.ok:
             log.warning("tag not looked up image=%s: %s", image, errors.one_line(answer.words))
             return False
         return answer.stdout.strip() not in digests
 
-    def _pull(self, name: str, image: str, spec: specs.Spec) -> None:
-        argv = podman.pull_argv(name, self._auth_option(spec))
-        env = self._throttle.environment()
-        answer = self._world.run(argv, timeout_s=self._bounds.pull_timeout_s, env=env)
-        self._world.remove(self._auth)
+    def _pull(self, name: str, image: str) -> None:
+        wanted = Wanted(name, image, AUTH_FILE, is_system=True)
+        answer = self._pulling.pull(podman.pull_argv(name), wanted)
         if not answer.ok:
-            raise podman.pull_error(answer.words, app=image)
-
-    def _auth_option(self, spec: specs.Spec) -> str:
-        """The credentials that the specification brings are used before they are on the disk."""
-        own = next((f for f in spec.files if f.path == AUTH_FILE), None)
-        if own is not None:
-            self._world.write(self._auth, own.content, mode=0o600, uid=0, gid=0)
-            return self._auth
-        return AUTH_FILE if self._world.stat(AUTH_FILE) is not None else ""
+            raise self._pulling.failed(answer, wanted)
 
     def _is_here(self, name: str) -> bool:
         return self._world.run(podman.image_exists_argv(name), timeout_s=QUICK_S).ok

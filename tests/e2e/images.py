@@ -197,5 +197,10 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes | None, mode: int) -> N
         tar.addfile(info, io.BytesIO(content))
 
 
+def json_of(document: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(document)
+    return found
+
+
 def to_json(document: dict[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()

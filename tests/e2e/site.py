@@ -39,7 +39,7 @@ class Site:
 
     With `system` devices boot from deployments of an operating system image of that version, which
     the agent is part of, instead of a root with the checkout's agent in it. `settings` go into the
-    agents' configuration.
+    agents' configuration; `ports` are more of the devices' that lead to ports of the host's.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Site:
         *,
         system: str = "",
         settings: Mapping[str, str] | None = None,
+        ports: Mapping[int, int] | None = None,
     ) -> None:
         self.why_simulated = devices.cannot_boot()
         self.folder = folder or Path(tempfile.mkdtemp(prefix="homeport-"))
@@ -55,6 +56,7 @@ class Site:
         self.service = Service(self.folder / "service")
         self.devices: list[Device] = []
         self._system = system
+        self._ports = dict(ports or {})
         self._settings = IMPATIENT | dict(settings or {})
         self._ends = ExitStack()
 
@@ -122,6 +124,7 @@ class Site:
         ports = {
             rootfs.REGISTRY_PORT: self.registry.port,
             self.service.agent_port: self.service.agent_port,
+            **self._ports,
         }
         return devices.Device(name, self._disk(), folder, ports)
 

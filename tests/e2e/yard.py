@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,15 @@ LABEL = "place=yard"
 class Yard:
     """Use it as a context; the device is enrolled and has an empty specification then."""
 
-    def __init__(self, folder: Path, name: str = "crane", *, system: str = "") -> None:
-        self.site = Site(folder, system=system)
+    def __init__(
+        self,
+        folder: Path,
+        name: str = "crane",
+        *,
+        system: str = "",
+        ports: Mapping[int, int] | None = None,
+    ) -> None:
+        self.site = Site(folder, system=system, ports=ports)
         self._name = name
         self.uid = ""
 

@@ -59,10 +59,16 @@ class Authority:
         )
         self.pem = self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def pair(self, common: str, *, lifetime: timedelta = timedelta(days=1)) -> tuple[bytes, bytes]:
+    def pair(
+        self,
+        common: str,
+        *,
+        lifetime: timedelta = timedelta(days=1),
+        names: tuple[str, ...] = ("localhost",),
+    ) -> tuple[bytes, bytes]:
         """(certificate, key), PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
-        signed = self._signed(_name(common), key.public_key(), lifetime)
+        signed = self._signed(_name(common), key.public_key(), lifetime, names=names)
         return signed.public_bytes(serialization.Encoding.PEM), _key_pem(key)
 
     def sign(
@@ -86,6 +92,7 @@ class Authority:
         *,
         is_ca: bool = False,
         start: datetime | None = None,
+        names: tuple[str, ...] = ("localhost",),
     ) -> x509.Certificate:
         begin = start or datetime.now(UTC) - timedelta(minutes=1)
         builder = (
@@ -100,7 +107,7 @@ class Authority:
         )
         if not is_ca:
             builder = builder.add_extension(
-                x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False
+                x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False
             ).add_extension(
                 x509.ExtendedKeyUsage(
                     [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]

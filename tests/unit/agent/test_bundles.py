@@ -10,6 +10,7 @@ import pytest
 from agent import errors, settings, world
 from agent.bundles import Bundles
 from agent.images import Images
+from agent.pulling import Pulling
 from agent.specs import AppFile, Application
 from agent.throttle import Throttle
 from tests.fakes.sim_world import Node, SimWorld
@@ -69,7 +70,7 @@ class Store(SimWorld):
 
 def bundles(where: Store) -> Bundles:
     bounds = settings.LoopSettings()
-    return Bundles(where, bounds, Images(where, bounds, Throttle(0)))
+    return Bundles(where, bounds, Images(where, Pulling(where, bounds, Throttle(0))))
 
 
 def test_the_files_of_an_image_are_kept_and_links_are_not_followed() -> None:

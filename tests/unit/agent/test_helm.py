@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent import appplan, errors, helm, helmapps, settings, specs, world
-from agent.stamps import Stamps
+from agent import appplan, charts, errors, helm, pullerrors, settings, specs, world
+from agent.pulling import Pulling
 from agent.throttle import Throttle
 from tests.fakes.clocked_world import ClockedWorld
 
@@ -186,13 +186,13 @@ def test_a_secret_for_the_clusters_images_is_no_word_of_a_command(tmp_path: Path
     device = Device(tmp_path)
     device.answer = lambda argv: world.Completed(argv, 0, "", "")
     device.put(helm.AUTH_FILES[1], json.dumps({"auths": {"quay.io": {"auth": "cXVheQ=="}}}))
-    own = Stamps(device, "/var/lib/flightctl/homeport")
-    charts = helmapps.HelmApps(device, settings.LoopSettings(), own, Throttle(0))
-    charts.pull_image(appplan.PullCri("web", "quay.io/org/web:1"))
-    assert device.commands == [("crictl", "pull", "quay.io/org/web:1")]
+    bounds = settings.LoopSettings()
+    subject = charts.Charts(device, bounds, Pulling(device, bounds, Throttle(0)))
+    subject.pull_image(appplan.PullCri("web", "quay.io/org/web:1"))
+    assert device.commands[-1] == ("crictl", "pull", "quay.io/org/web:1")
     assert device.given is not None
     assert device.given["CRICTL_AUTH"] == "cXVheQ=="
-    charts.pull_image(appplan.PullCri("web", "ghcr.io/org/web:1"))
+    subject.pull_image(appplan.PullCri("web", "ghcr.io/org/web:1"))
     assert "CRICTL_AUTH" not in device.given
 
 
@@ -244,4 +244,5 @@ def test_what_helm_says_decides_whether_to_try_again(
 def test_a_chart_that_is_not_there_is_not_asked_for_again(
     words: str, kind: type[errors.AgentError]
 ) -> None:
-    assert type(helm.pull_error(words, app="web")) is kind
+    found = pullerrors.of(words, reference="q.io/web:9", element="web", auth_file="/a.json")
+    assert type(found) is kind

@@ -212,43 +212,6 @@ def test_the_mark_of_a_container_changes_with_it_and_not_with_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "kind", "cause"),
-    [
-        ("Error: toomanyrequests: x", errors.Retry, errors.UNAVAILABLE),
-        ("received unexpected HTTP status: 502 Bad Gateway", errors.Retry, errors.UNAVAILABLE),
-        ("net/http: TLS handshake timeout", errors.Retry, errors.UNAVAILABLE),
-        ("Temporary failure in name resolution", errors.Retry, errors.UNAVAILABLE),
-        ("lookup r: no such host", errors.Retry, errors.UNAVAILABLE),
-        ("read: connection reset by peer", errors.Retry, errors.UNAVAILABLE),
-        ("unexpected EOF", errors.Retry, errors.UNAVAILABLE),
-        ("context deadline exceeded", errors.Retry, errors.DEADLINE_EXCEEDED),
-        ("write: no space left on device", errors.Retry, errors.RESOURCE_EXHAUSTED),
-        ("signal: killed", errors.Retry, errors.ABORTED),
-        ("words from the future", errors.Retry, errors.UNAVAILABLE),
-        ("", errors.Retry, errors.UNAVAILABLE),
-        ("reading manifest x: manifest unknown", errors.Reject, errors.NOT_FOUND),
-        ("repository name not known to registry", errors.Reject, errors.NOT_FOUND),
-        ("unauthorized: no", errors.Reject, errors.PERMISSION_DENIED),
-        ("unauthorized: authentication required", errors.Reject, errors.UNAUTHENTICATED),
-        ("requested access to the resource is denied", errors.Reject, errors.UNAUTHENTICATED),
-        ("invalid reference format", errors.Reject, errors.INVALID_ARGUMENT),
-        ("short-name resolution enforced", errors.Reject, errors.INVALID_ARGUMENT),
-    ],
-)
-def test_pulls_that_may_work_later_are_told_from_those_that_never_will(
-    words: str, kind: type, cause: str
-) -> None:
-    found = podman.pull_error(words, app="web")
-    assert type(found) is kind
-    assert (found.cause, found.component, found.element) == (cause, errors.PREFETCH, "web")
-
-
-def test_one_text_always_means_the_same() -> None:
-    words = "unauthorized ... connection refused ... manifest unknown"
-    assert {podman.pull_error(words, app="w").cause for _ in range(20)} == {errors.UNAVAILABLE}
-
-
-@pytest.mark.parametrize(
     ("words", "kind"),
     [
         ("Error: executable file `x` not found in $PATH", errors.Reject),

@@ -9,6 +9,7 @@ import pytest
 
 from agent import pruning, settings, specs, states, world
 from agent.images import Images
+from agent.pulling import Pulling
 from agent.throttle import Throttle
 from tests.fakes.clocked_world import ClockedWorld
 
@@ -51,7 +52,7 @@ def made(where: ClockedWorld, *, is_on: bool = True) -> pruning.Pruning:
     return pruning.Pruning(
         where,
         DATA,
-        Images(where, bounds, Throttle(0)),
+        Images(where, Pulling(where, bounds, Throttle(0))),
         lambda s: {a.image: a.name for a in s.applications},
         lambda s: (),
         is_on=is_on,

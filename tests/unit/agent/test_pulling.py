@@ -1,20 +1,23 @@
-"""What surrounds a pull: whose credentials, whether there is room, what a killed one leaves.
+"""What surrounds a download: whose credentials, whether there is room, who carries it out.
 Commands are scripted; the files are real."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agent import errors, pulling, specs, world
+from agent import downloads, errors, pulling, settings, specs, world
 from agent.throttle import Throttle
 from tests.fakes.clocked_world import ClockedWorld
 
 OWN = "/var/lib/flightctl/homeport"
 ROOT = "/var/lib/containers/storage"
 MIB = 1 << 20
+WANTED = pulling.Wanted("q.io/a:1", "web")
+SYSTEM = pulling.Wanted("q.io/os:1", "q.io/os:1", "/etc/ostree/auth.json", is_system=True)
 
 
 class Podman:
@@ -24,11 +27,13 @@ class Podman:
         self.where = where
         self.layers = [{"Digest": "sha256:a", "Size": 100 * MIB}, {"Digest": "sha256:b", "Size": 5}]
         self.free = 10_000 * MIB
+        self.free_after: int | None = None
         self.pull = 0
+        self.words = ""
         self.seen = ""
         where.answer = self.answer
         where.mkdir(OWN)
-        where.mkdir("/var/tmp")
+        where.mkdir(ROOT)
         self.know("sha256:c")
 
     def know(self, *digests: str) -> None:
@@ -44,11 +49,11 @@ class Podman:
             case ("df", _):
                 return world.Completed(argv, 0, f"Avail\n{self.free}\n", "")
             case ("podman", "pull"):
-                own = self.where.read(f"{OWN}/pull-auth.json")
+                own = self.where.read(f"{OWN}/{downloads.AUTH}")
                 self.seen = (own or b"").decode()
-                if self.pull:
-                    self.where.put("/var/tmp/container_images_storage77/x", "half")
-                return world.Completed(argv, self.pull, "", "")
+                if self.free_after is not None:
+                    self.free = self.free_after
+                return world.Completed(argv, self.pull, "", self.words)
         return world.Completed(argv, 0, "", "")
 
 
@@ -57,66 +62,93 @@ def where(tmp_path: Path) -> ClockedWorld:
     return ClockedWorld(tmp_path)
 
 
-def pull(where: ClockedWorld, *files: specs.FileSpec) -> world.Completed:
-    made = pulling.Pulling(where, OWN, Throttle(0))
-    made.use(files)
-    return made.pull(["podman", "pull", "--quiet", "q.io/a:1"], "q.io/a:1", "web", limit_s=60)
+def made(where: ClockedWorld, **bounds: Any) -> pulling.Pulling:
+    return pulling.Pulling(where, settings.LoopSettings(**bounds), Throttle(0))
 
 
-def pulled(where: ClockedWorld) -> tuple[str, ...]:
-    return next(argv for argv in where.commands if argv[:2] == ("podman", "pull"))
+def pull(
+    subject: pulling.Pulling, *files: specs.FileSpec, wanted: pulling.Wanted = WANTED
+) -> world.Completed:
+    subject.use(files)
+    return subject.pull(["podman", "pull", "--quiet", wanted.reference], wanted)
 
 
+def pulls(where: ClockedWorld) -> list[tuple[str, ...]]:
+    return [argv for argv in where.commands if argv[:2] == ("podman", "pull")]
+
+
+@pytest.mark.parametrize("wanted", [WANTED, SYSTEM])
 def test_credentials_of_the_specification_count_before_those_on_the_disk(
-    where: ClockedWorld,
+    where: ClockedWorld, wanted: pulling.Wanted
 ) -> None:
     podman = Podman(where)
-    where.put(pulling.AUTH_FILE, "old")
-    pull(where, specs.FileSpec(pulling.AUTH_FILE, b"brought", 0o600, "root", "root"))
-    assert pulled(where) == (
-        "podman",
-        "pull",
-        "--quiet",
-        "--authfile",
-        "pull-auth.json",
-        "q.io/a:1",
-    )
+    where.put(wanted.auth_file, "old")
+    brought = specs.FileSpec(wanted.auth_file, b"brought", 0o600, "root", "root")
+    pull(made(where), brought, wanted=wanted)
+    assert pulls(where)[0][2:] == ("--quiet", "--authfile", downloads.AUTH, wanted.reference)
     assert podman.seen == "brought"
-    assert where.stat(f"{OWN}/pull-auth.json") is None
+    assert where.stat(f"{OWN}/{downloads.AUTH}") is None
+    looked = next(argv for argv in where.commands if argv[0] == "skopeo")
+    assert looked[-3:-1] == ("--authfile", downloads.AUTH)
 
 
 def test_else_those_on_the_disk_and_else_none(where: ClockedWorld) -> None:
     Podman(where)
-    pull(where)
-    assert "--authfile" not in pulled(where)
+    pull(made(where))
+    assert "--authfile" not in pulls(where)[0]
     where.put(pulling.AUTH_FILE, "old")
-    where.commands.clear()
-    pull(where)
-    assert pulled(where)[3:5] == ("--authfile", "auth.json")
+    pull(made(where))
+    assert pulls(where)[1][3:5] == ("--authfile", "auth.json")
+
+
+def test_of_several_places_the_first_counts(where: ClockedWorld) -> None:
+    Podman(where)
+    subject = made(where)
+    where.put("/second.json", "x")
+    assert subject.auth("/first.json", "/second.json").path == "/second.json"
+    subject.use([specs.FileSpec("/first.json", b"y", 0o600, "root", "root")])
+    auth = subject.auth("/first.json", "/second.json")
+    assert where.read(auth.path) == b"y"
+    subject.drop(auth)
+    assert where.stat(auth.path) is None
 
 
 @pytest.mark.parametrize(
-    ("free", "known", "is_room"),
+    ("free", "known", "wanted", "is_room"),
     [
-        (1000 * MIB, ["sha256:c"], True),
-        (400 * MIB, ["sha256:c"], False),
+        (1000 * MIB, ["sha256:c"], WANTED, True),
+        (400 * MIB, ["sha256:c"], WANTED, False),
         # What is here already needs no room.
-        (400 * MIB, ["sha256:a"], True),
+        (400 * MIB, ["sha256:a"], WANTED, True),
+        # An operating system is written twice.
+        (500 * MIB, ["sha256:c"], WANTED, True),
+        (500 * MIB, ["sha256:c"], SYSTEM, False),
     ],
 )
 def test_room_is_looked_for_before(
-    where: ClockedWorld, free: int, known: list[str], is_room: bool
+    where: ClockedWorld, free: int, known: list[str], wanted: pulling.Wanted, is_room: bool
 ) -> None:
     podman = Podman(where)
     podman.free = free
     podman.know(*known)
     if is_room:
-        assert pull(where).ok
+        assert pull(made(where), wanted=wanted).ok
         return
-    with pytest.raises(errors.Retry, match="needs about 400 MiB, 400 MiB are free") as one:
-        pull(where)
+    words = f"no room for {wanted.reference}: it needs about [46]00 MiB, {free // MIB} MiB are free"
+    with pytest.raises(errors.Retry, match=words) as one:
+        pull(made(where), wanted=wanted)
     assert one.value.cause == errors.RESOURCE_EXHAUSTED
-    assert not [argv for argv in where.commands if argv[:2] == ("podman", "pull")]
+    assert one.value.element == wanted.element
+    assert not pulls(where)
+
+
+def test_what_was_begun_is_here_already(where: ClockedWorld) -> None:
+    podman = Podman(where)
+    podman.free = 440 * MIB
+    with pytest.raises(errors.Retry):
+        pull(made(where))
+    where.put(f"{OWN}/downloads/blobs/a", b"x" * (30 * MIB))
+    assert pull(made(where)).ok
 
 
 @pytest.mark.parametrize("damage", ["none", "text"])
@@ -126,13 +158,72 @@ def test_where_nobody_can_say_it_is_tried(where: ClockedWorld, damage: str) -> N
     place = where.path(f"{ROOT}/overlay-layers/layers.json")
     place.unlink() if damage == "none" else place.write_text("{")
     podman.layers = [] if damage == "none" else podman.layers
-    assert pull(where).ok
+    assert pull(made(where)).ok
 
 
-def test_what_a_killed_pull_leaves_goes_and_what_was_there_stays(where: ClockedWorld) -> None:
+def test_what_has_filled_the_disk_is_begun_again_when_there_is_more_room_or_less_to_fetch(
+    where: ClockedWorld,
+) -> None:
+    podman, subject = Podman(where), made(where)
+    podman.free, podman.free_after, podman.pull = 600 * MIB, 500 * MIB, 1
+    podman.words = "Error: no space left for it: 60 MiB are free"
+    assert not pull(subject).ok
+    with pytest.raises(errors.Retry, match="it filled the disk; tried again when 64 MiB more"):
+        pull(subject)
+    assert len(pulls(where)) == 1
+    podman.free = 565 * MIB
+    assert not pull(subject).ok
+    with pytest.raises(errors.Retry, match="filled the disk"):
+        pull(subject)
+    # A layer has been kept: the rest may fit.
+    podman.know("sha256:b")
+    podman.pull = 0
+    assert pull(subject).ok
+    assert pull(subject).ok
+
+
+def test_a_download_is_carried_out_by_who_watches_it(where: ClockedWorld) -> None:
+    """And nothing of a secret is an argument."""
+    Podman(where)
+    ordered: list[tuple[tuple[str, ...], bytes]] = []
+    run = where.run
+
+    def watched(argv: Any, **more: Any) -> world.Completed:
+        ordered.append((tuple(argv), more.get("stdin", b"")))
+        return run(argv, **more)
+
+    where.run = watched  # type: ignore[method-assign]
+    brought = specs.FileSpec(pulling.AUTH_FILE, b"secret", 0o600, "root", "root")
+    pull(made(where, downloader=("watch", "it")), brought)
+    argv, stdin = ordered[-1]
+    assert argv == ("watch", "it")
+    assert downloads.decode(stdin) == downloads.Order(
+        ("podman", "pull", "--quiet", "--authfile", downloads.AUTH, "q.io/a:1"),
+        f"{OWN}/downloads",
+        (ROOT, OWN),
+        "q.io/a:1",
+        f"{OWN}/{downloads.AUTH}",
+    )
+    assert b"secret" not in stdin
+
+
+def test_other_tools_are_watched_where_they_write_and_begin_only_where_there_is_room(
+    where: ClockedWorld,
+) -> None:
     podman = Podman(where)
-    podman.pull = 137
-    where.put("/var/tmp/container_images_storage1/x", "somebody else's")
-    assert not pull(where).ok
-    removed = [argv for argv in where.commands if argv[0] == "rm"]
-    assert removed == [("rm", "-rf", "--", "container_images_storage77")]
+    subject = made(where)
+    where.mkdir("/charts")
+    assert subject.fetch(["helm", "pull"], WANTED, "/charts", {}).ok
+    podman.free = 5 * MIB
+    with pytest.raises(errors.Retry, match="5 MiB are free in /charts"):
+        subject.fetch(["helm", "pull"], WANTED, "/charts", {})
+
+
+def test_when_nothing_is_to_be_downloaded_any_more_what_was_begun_goes(where: ClockedWorld) -> None:
+    Podman(where)
+    subject = made(where)
+    subject.forget()
+    assert where.commands == []
+    where.put(f"{OWN}/downloads/blobs/a", b"x")
+    subject.forget()
+    assert where.commands == [("rm", "-rf", "--", "downloads")]

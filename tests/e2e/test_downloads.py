@@ -1,0 +1,299 @@
+"""Downloads of a real device from a real registry that asks for a password: refused, broken off,
+gone on with, held back, stopped while there is room, and tidied away.
+
+Real: the whole agent, systemd, podman, the registry with TLS and htpasswd, the service. The wire in
+between is a relay that counts and breaks. podman's storage is small, for it is to be filled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.e2e import devices, images, lockedregistry, processes
+from tests.e2e.registry import Registry
+from tests.e2e.yard import Yard, condition
+from tests.fakes.wire import Wire
+
+Json = dict[str, Any]
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(bool(devices.cannot_boot()), reason=f"devices: {devices.cannot_boot()}"),
+]
+
+MIB = 1 << 20
+PORT = 5443
+# The loopback's own name never goes through the rate limit; this one does.
+NAME = "registry.yard"
+HOST = f"{NAME}:{PORT}"
+AUTH_FILE = "/root/.config/containers/auth.json"
+STORE = "/var/lib/containers"
+STORE_MIB = 320
+HEAVY_MIB, BROKEN_MIB = 32, 24
+# What was on its way when the wire broke, and is lost; less than half of what had come.
+EXTRA_MIB = 12
+RATE_MIB = 4
+
+
+class Dock:
+    """A yard whose device knows the locked registry, at the end of the wire."""
+
+    def __init__(self, yard: Yard, wire: Wire) -> None:
+        self.yard = yard
+        self.wire = wire
+
+    @property
+    def device(self) -> devices.Device:
+        return self.yard.device
+
+    def said(self, words: str, timeout_s: float = 60) -> str:
+        """The message of the update under way, once it has `words` in it."""
+
+        def found() -> str:
+            message = condition(self.yard.status()).get("message", "")
+            return str(message) if words in message else ""
+
+        return processes.until(
+            found, f"it says {words!r}", timeout_s=timeout_s, state=self.yard.how_it_is
+        )
+
+    def has_begun(self) -> int:
+        """Bytes of layers that are kept to go on with."""
+        shown = self.device.exec(
+            "sh", "-c", "cat /var/lib/flightctl/homeport/downloads/blobs/* | wc -c"
+        )
+        return int(shown.out.strip() or 0)
+
+    def free_mib(self) -> int:
+        shown = self.device.exec("df", "--output=avail", "--block-size=1M", STORE).out
+        return int(shown.split()[-1])
+
+
+@pytest.fixture(scope="module")
+def dock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dock]:
+    port = processes.free_port()
+    with ExitStack() as ends:
+        wire = Wire(port)
+        ends.callback(wire.close)
+        yard = ends.enter_context(Yard(tmp_path_factory.mktemp("dock"), ports={PORT: wire.port}))
+        registry, folder = yard.site.registry, yard.site.folder / "locked"
+        locked = ends.enter_context(lockedregistry.serving(registry, folder, port, NAME))
+        device = yard.device
+        device.stop_agent()
+        size = f"size={STORE_MIB}m"
+        device.exec("mount", "-t", "tmpfs", "-o", size, "tmpfs", STORE, check=True)
+        device.write("/etc/hosts", f"127.0.0.1 localhost {NAME}\n")
+        device.write(f"/etc/containers/certs.d/{HOST}/ca.crt", locked.authority.decode())
+        device.start_agent()
+        push_heavy(registry, "v1", [os.urandom(HEAVY_MIB * MIB)])
+        push_heavy(registry, "v2", [os.urandom(HEAVY_MIB * MIB)])
+        push_heavy(registry, "v3", [os.urandom(3 * RATE_MIB * MIB)])
+        # A registry says how large it is as it comes, not as it will be.
+        push_heavy(registry, "swells", [bytes(MIB)] * (STORE_MIB + 100))
+        yield Dock(yard, wire)
+
+
+def push_heavy(registry: Registry, tag: str, chunks: Iterable[bytes]) -> None:
+    """A web server with another layer that is of no use."""
+    web = images.build(images.web(tag))
+    diff, layer = ballast(list(chunks))
+    config = images.json_of(web.config)
+    config["rootfs"]["diff_ids"].append(diff)
+    manifest = images.json_of(web.manifest)
+    described = images.to_json(config)
+    manifest["config"] |= {"size": len(described), "digest": images.digest(described)}
+    manifest["layers"].append(
+        {"mediaType": images.LAYER, "size": len(layer), "digest": images.digest(layer)}
+    )
+    blobs = (described, web.layer, layer)
+    registry.put("heavy", tag, images.to_json(manifest), images.MANIFEST, blobs)
+
+
+def ballast(chunks: list[bytes]) -> tuple[str, bytes]:
+    """(digest of the tar, the layer): one file, packed a chunk at a time."""
+    info = tarfile.TarInfo("ballast")
+    info.size = sum(map(len, chunks))
+    packer, digest, packed = zlib.compressobj(1, wbits=31), hashlib.sha256(), []
+    end = b"\0" * (2 * tarfile.BLOCKSIZE + -info.size % tarfile.BLOCKSIZE)
+    for part in (info.tobuf(), *chunks, end):
+        digest.update(part)
+        packed.append(packer.compress(part))
+    return f"sha256:{digest.hexdigest()}", b"".join([*packed, packer.flush()])
+
+
+def app(tag: str) -> Json:
+    image = f"{HOST}/heavy:{tag}"
+    return {"name": "web", "appType": "container", "image": image, "ports": ["8081:80"]}
+
+
+def secret(password: str = lockedregistry.PASSWORD) -> list[Json]:
+    content = lockedregistry.auth(HOST, password)
+    return [{"name": "auth", "inline": [{"path": AUTH_FILE, "content": content, "mode": 0o600}]}]
+
+
+def served(dock: Dock, tag: str) -> None:
+    processes.until(
+        lambda: dock.device.http(8081) == f"web {tag}\n",
+        f"it serves {tag}",
+        timeout_s=60,
+        state=dock.yard.how_it_is,
+    )
+
+
+def test_a_wrong_secret_and_an_image_that_is_not_there_refuse_the_version(dock: Dock) -> None:
+    refusals = {
+        "no secret": ({"config": []}, app("v1"), "authentication failed"),
+        "wrong secret": ({"config": secret("wrong")}, app("v1"), "authentication failed"),
+        "no such tag": ({"config": secret()}, app("v9"), f"{HOST} has no {HOST}/heavy:v9"),
+    }
+    for what, (config, wanted, words) in refusals.items():
+        status = dock.yard.declare(applications=[wanted], **config)
+        message = condition(status)["message"]
+        print(f"{what}: {message}")
+        assert condition(status)["reason"] == "Error", what
+        assert "While Preparing: prefetch failed for web: " in message
+        assert words in message
+        if "secret" in what:
+            assert f"{HOST} does not let this device have it" in message
+            assert AUTH_FILE in message
+    assert not dock.device.path(AUTH_FILE).exists()
+
+
+def test_a_registry_that_is_down_is_waited_for_and_a_broken_layer_goes_on_where_it_was(
+    dock: Dock,
+) -> None:
+    """The secret comes with the version; the agent is killed in between."""
+    dock.wire.down()
+    dock.yard.order(applications=[app("v1")], config=secret())
+    print(dock.said(f"{HOST} does not answer"))
+
+    before = dock.wire.carried
+    dock.wire.break_after(BROKEN_MIB * MIB, stays_down=True)
+    dock.wire.up()
+    processes.until(
+        lambda: dock.wire.breaks == 1, "it breaks", timeout_s=60, state=dock.yard.how_it_is
+    )
+    begun = processes.until(
+        dock.has_begun, "something is kept", timeout_s=30, state=dock.yard.how_it_is
+    )
+    assert begun > 8 * MIB
+    dock.device.kill_agent()
+    dock.device.start_agent()
+    dock.wire.up()
+    status = dock.yard.settled(120)
+    assert condition(status)["reason"] == "Updated", condition(status)
+    served(dock, "v1")
+    carried = dock.wire.carried - before
+    print(f"a layer of {HEAVY_MIB} MiB, broken off: {carried / MIB:.1f} MiB came down the wire")
+    assert HEAVY_MIB * MIB < carried < (HEAVY_MIB + EXTRA_MIB) * MIB
+    assert dock.device.read(AUTH_FILE) == lockedregistry.auth(HOST)
+    shown = dock.device.exec("find", "/var/lib/flightctl/homeport/downloads", "-type", "f").out
+    assert shown == "", "nothing of it is left"
+
+
+def test_a_disk_that_fills_up_stops_the_download_and_nothing_else(dock: Dock) -> None:
+    lowest = [dock.free_mib()]
+    dock.yard.order(applications=[app("swells")], config=secret())
+
+    def has_stopped() -> str:
+        lowest.append(dock.free_mib())
+        message = str(condition(dock.yard.status()).get("message", ""))
+        return message if "no space left" in message or "filled the disk" in message else ""
+
+    message = processes.until(
+        has_stopped, "it stops", timeout_s=60, every_s=0.05, state=dock.yard.how_it_is
+    )
+    print(f"{message}; at least {min(lowest)} of {STORE_MIB} MiB were free")
+    assert min(lowest) > 0
+    assert "no room for it" in message or "no room for" in message
+    served(dock, "v1")
+    processes.until(
+        lambda: dock.free_mib() > STORE_MIB / 2,
+        "the disk is given back",
+        timeout_s=30,
+        state=dock.yard.how_it_is,
+    )
+    # It is not tried again and again; a version that fits is.
+    status = dock.yard.declare(120, applications=[app("v2")], config=secret())
+    assert condition(status)["reason"] == "Updated"
+    served(dock, "v2")
+
+
+def test_a_download_is_no_faster_than_its_limit(dock: Dock) -> None:
+    """Counted at both ends of the same clock; a slow machine only makes it slower."""
+    dock.yard.site.set({"download-rate-limit": f"{RATE_MIB}Mi"})
+    before, began = dock.wire.carried, time.monotonic()
+    samples = []
+    dock.yard.order(applications=[app("v3")], config=secret())
+
+    def is_there() -> bool:
+        samples.append((time.monotonic() - began, dock.wire.carried - before))
+        return dock.device.http(8081) == "web v3\n"
+
+    processes.until(is_there, "it serves v3", timeout_s=90, every_s=0.1, state=dock.yard.how_it_is)
+    # What the bucket holds, and what buffers on the way take at once.
+    burst = (RATE_MIB + 6) * MIB
+    size = max(count for _, count in samples)
+    print(f"{size / MIB:.1f} MiB in {samples[-1][0]:.1f} s with a limit of {RATE_MIB} MiB/s")
+    assert size > 3 * RATE_MIB * MIB
+    first = next(at for at, count in samples if count > MIB)
+    for at, count in (one for one in samples if one[0] >= first):
+        assert count < burst + (at - first + 1.0) * RATE_MIB * MIB, (at, count)
+    dock.yard.settled()
+
+
+def test_pruning_that_comes_later_knows_what_was_before_it_and_takes_nothing_else(
+    dock: Dock,
+) -> None:
+    device, registry = dock.device, dock.yard.site.registry
+    for tag in ("v1", "v2"):
+        registry.push_artifact("model", tag, images.artifact({"model.txt": f"{tag}\n"}))
+
+    def wanted(tag: str, model: str) -> Json:
+        volume = {"name": "model", "image": {"reference": f"{HOST}/model:{model}"}}
+        return {**app(tag), "volumes": [{**volume, "mount": {"path": "/model"}}]}
+
+    def here() -> set[str]:
+        shown = device.podman("images", "--format", "{{.Repository}}:{{.Tag}}").out.split()
+        shown += device.podman("artifact", "ls", "--format", "{{.Repository}}:{{.Tag}}").out.split()
+        return {one.removeprefix(f"{HOST}/") for one in shown}
+
+    dock.yard.declare(120, applications=[wanted("v1", "v1")], config=secret())
+    # Somebody's own container keeps the image of before, and somebody has pulled one by hand.
+    device.podman("create", "--name", "mine", f"{HOST}/heavy:v1", check=True)
+    by_hand = "localhost:5000/web:v3"
+    device.podman("pull", "--quiet", by_hand, check=True)
+    status = dock.yard.declare(120, applications=[wanted("v2", "v2")], config=secret())
+    assert condition(status)["reason"] == "Updated"
+    assert {"heavy:v1", "heavy:v2", "model:v1", "model:v2", by_hand} <= here()
+
+    dock.yard.site.set({"image-pruning": "{enabled: true}"})
+    processes.until(
+        lambda: not here() & {"model:v1", "heavy:v3"},
+        "what nothing needs is gone",
+        timeout_s=60,
+        state=lambda: f"{here()}\n{dock.yard.how_it_is()}",
+    )
+    assert {"heavy:v1", "heavy:v2", "model:v2", by_hand} <= here()
+    # What cannot be removed holds nobody up, and goes when it can.
+    status = dock.yard.declare(120, applications=[wanted("v2", "v1")], config=secret())
+    assert condition(status)["reason"] == "Updated"
+    device.podman("rm", "mine", check=True)
+    processes.until(
+        lambda: "heavy:v1" not in here() and "model:v2" not in here(),
+        "the rest goes too",
+        timeout_s=60,
+        state=lambda: f"{here()}\n{dock.yard.how_it_is()}",
+    )
+    assert {"heavy:v2", "model:v1", by_hand} <= here()
+    served(dock, "v2")
