@@ -34,7 +34,7 @@ from tests.fakes.sim_device import document, file
 
 Json = dict[str, Any]
 
-HELMS = {major: rootfs.cache() / "helm" / f"helm-{major}" for major in ("3.19.5", "4.3.0")}
+HELMS = {major: rootfs.cache() / "helm" / f"helm-{major}" for major in ("3.19.5", "4.3.1")}
 PROGRAM = CHECKOUT / ".venv/bin/homeport-agent"
 IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 # The newer one has the words of the older one but for a few: in the long form only, or by name.

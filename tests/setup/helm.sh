@@ -6,7 +6,7 @@ set -eu
 MAJOR="${1:-3}"
 case "$MAJOR" in
 3) VERSION=3.19.5 ;;
-4) VERSION=4.3.0 ;;
+4) VERSION=4.3.1 ;;
 *) echo "which helm? 3 or 4" >&2; exit 2 ;;
 esac
 CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/homeport/helm"
