@@ -42,7 +42,7 @@ from apiserver.auth import certificates, chain, claims
 from apiserver.auth.exchange import Logins
 from apiserver.auth.identity import AUTHENTICATED, CONTROLLER, Caller
 from apiserver.auth.tokens import TOKEN_BYTES_MAX, Tokens
-from apiserver.builtins import events, namespaces
+from apiserver.builtins import events, namespaces, telling
 from apiserver.builtins.kinds import KINDS as BUILTINS
 from apiserver.builtins.kinds import LEASE
 from apiserver.builtins.view import View
@@ -130,6 +130,7 @@ def release() -> str:
 
 def create_operations(store: Store) -> Operations:
     """The operations over this store, on all that this server keeps."""
+    store.announce_by(telling.announce)
     return Operations(store, kinds=(*KINDS, LEASE, events.STORED))
 
 

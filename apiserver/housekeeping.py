@@ -18,8 +18,8 @@ from apiserver import acting
 from apiserver.auth.identity import CONTROLLER, Caller
 from apiserver.builtins.events import STORED as EVENT
 from apiserver.errors import NotFound
-from apiserver.operations import ListOptions, Operations
-from apiserver.store import auditlog, compaction, recount, retiring
+from apiserver.operations import Operations
+from apiserver.store import Transaction, auditlog, compaction, recount, retiring
 from resources import revocation, timestamps
 from resources.kind import Json, Kind
 from resources.registry import CERTIFICATE_REVOCATION as REVOCATION
@@ -122,20 +122,24 @@ async def recount_some(operations: Operations, after: recount.Place) -> recount.
 
 
 async def forget_events(operations: Operations, before: datetime) -> int:
-    """Deletes core/v1 events that happened last before that moment; how many those were."""
+    """Deletes core/v1 events that happened last before that moment; how many those were. What
+    somebody still wants to see gone himself (a finalizer) stays."""
     border = timestamps.of(before)
-    after: tuple[str, str] | None = None
-    gone = 0
+    after, gone = "", 0
+
+    def forget(tx: Transaction) -> tuple[int, str, bool]:
+        found = retiring.events(tx, EVENT, border, EVENTS_A_PAGE, after)
+        old = [e for e in found if _last(e) < border and not e["metadata"].get("finalizers")]
+        if old:
+            tx.delete_all(EVENT, old)
+        last = found[-1]["metadata"]["uid"] if found else after
+        return len(old), last, len(found) == EVENTS_A_PAGE
+
     while True:
-        options = ListOptions(limit=EVENTS_A_PAGE, after=after)
-        page = await operations.list(_CALLER, EVENT, None, options)
-        for event in page.items:
-            if _last(event) < border:
-                place = event["metadata"]["namespace"], event["metadata"]["name"]
-                gone += await _forget(operations, EVENT, *place)
-        if page.after is None:
+        number, after, is_more = await operations.store.write(forget)
+        gone += number
+        if not is_more:
             return gone
-        after = page.after
 
 
 def _last(event: Json) -> str:

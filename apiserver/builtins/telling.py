@@ -1,21 +1,32 @@
 """Events of the service's own: told in the transaction of what happened, so neither is without the
-other."""
+other.
+
+Of devices there are many, and some flap: what happens to one of them again within the hour raises
+the count of the event that is there, so that no device ever fills the store with its story. Its
+uid is made of what it is about, so the one that is there is found without looking for it.
+"""
 
 from __future__ import annotations
 
-from uuid import uuid4
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID, uuid4, uuid5
 
 from apiserver.auth.identity import Caller
 from apiserver.builtins.events import STORED
 from apiserver.operations import Operations
-from apiserver.store import Transaction
+from apiserver.store import Transaction, newsworthy, objects
 from apiserver.storing import DEFAULT_NAMESPACE
 from resources import event
+from resources.devicenews import News
 from resources.kind import Json
+from resources.registry import DEVICE
 
 COMPONENT = "homeport-apiserver"
 # An event's name begins with that of what it is about, which may be as long as a name gets.
 _PREFIX_MAX = 200
+_HOUR_S: Final = 3600
+_NAMESPACE: Final = UUID("8d2f3f4e-5b0c-4a39-9d0e-5d6c8c0c5e11")
 
 
 def system(part: str) -> Json:
@@ -45,6 +56,61 @@ def tell(
     said = event.told(
         about, reason, message, is_warning=is_warning, component=COMPONENT, at=tx.timestamp
     )
-    name = f"{metadata['name'][:_PREFIX_MAX].rstrip('.-')}.{uuid4().hex[:16]}"
-    document = {"metadata": {"name": name}, "spec": said}
+    document = {"metadata": {"name": _name(metadata["name"], uuid4())}, "spec": said}
     operations.insert_in(tx, caller, STORED, document, metadata["namespace"])
+
+
+def _name(about: str, uid: UUID) -> str:
+    return f"{about[:_PREFIX_MAX].rstrip('.-')}.{uid.hex[:16]}"
+
+
+def announce(tx: Transaction, news: newsworthy.Announced) -> None:
+    """Write what is told of devices: a look at what is there, and two writes, for however many."""
+    told: dict[str, list[tuple[newsworthy.Row, News]]] = {}
+    for row, each in news:
+        story = f"{row['uid']}/{each.reason}/{tx.now_s // _HOUR_S}"
+        told.setdefault(str(uuid5(_NAMESPACE, story)), []).append((row, each))
+    known = objects.by_uids(tx.connection, STORED, told)
+    fresh, again = [], []
+    for uid, times in told.items():
+        if uid in known:
+            again.append(_once_more(tx, known[uid], times))
+        else:
+            fresh.append(_once_more(tx, _first(tx, uid, *times[0]), times[1:]))
+    if fresh:
+        tx.insert_all(STORED, fresh)
+    if again:
+        tx.update_all(STORED, again)
+
+
+def _first(tx: Transaction, uid: str, row: newsworthy.Row, news: News) -> Json:
+    about = {"apiVersion": DEVICE.api_version, "kind": DEVICE.kind}
+    version = {"resourceVersion": str(row["resource_version"])}
+    named = {key: row[key] for key in ("name", "namespace", "uid")}
+    said = event.told(
+        about | {"metadata": named | version},
+        news.reason,
+        news.message,
+        is_warning=news.is_warning,
+        component=COMPONENT,
+        at=tx.timestamp,
+    )
+    metadata = {
+        "name": _name(row["name"], UUID(uid)),
+        "namespace": row["namespace"],
+        "uid": uid,
+        "generation": 1,
+        "creationTimestamp": tx.timestamp,
+    }
+    return {"metadata": metadata, "spec": said}
+
+
+def _once_more(tx: Transaction, stored: Json, times: Sequence[tuple[newsworthy.Row, News]]) -> Json:
+    if not times:
+        return stored
+    said = stored["spec"] | {
+        "count": (stored["spec"].get("count") or 1) + len(times),
+        "message": times[-1][1].message[: event.MESSAGE_MAX],
+        "lastTimestamp": tx.timestamp,
+    }
+    return stored | {"spec": said}

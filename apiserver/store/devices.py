@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from apiserver.store import rewriting, selecting, stirring
+from apiserver.store import newsworthy, rewriting, selecting, stirring
 from apiserver.store.contents import Documents
 from apiserver.store.objects import dumps
 from apiserver.store.prepared import Prepared, among, texts
@@ -384,7 +384,7 @@ def save(
         _update_of(moved).run(tx.connection, row | {"of_uid": row["uid"]})
     if old is None or "labels" in moved:
         _write_labels(tx.connection, row, new=old is None)
-    _tell(tx, old, row, moved)
+    _tell(tx, old, row, moved, said)
     return row
 
 
@@ -409,7 +409,7 @@ def save_all(tx: Transaction, changed: Iterable[Change]) -> list[Row]:
         assert "labels" not in moved, "they have rows of their own"
         row["resource_version"] = tx.next_version()
         by_columns.setdefault(moved, []).append(row)
-        _tell(tx, old, row, moved)
+        _tell(tx, old, row, moved, said)
     for moved, alike in by_columns.items():
         if len(alike) == 1:
             _update_of(moved).run(tx.connection, alike[0] | {"of_uid": alike[0]["uid"]})
@@ -427,10 +427,13 @@ def _drawn(
     return row, tuple([c for c, value in row.items() if c not in old or old[c] != value])
 
 
-def _tell(tx: Transaction, old: Row | None, row: Row, moved: tuple[str, ...]) -> None:
-    """The log, the counters, and who renders."""
+def _tell(
+    tx: Transaction, old: Row | None, row: Row, moved: tuple[str, ...], said: Json | None
+) -> None:
+    """The log, the counters, people, and who renders."""
     _log(tx, old, row, is_selected=not _SELECTED.isdisjoint(moved))
     _count(tx, old, row)
+    tx.announce(row, newsworthy.of(old, row, moved, said))
     if old is not None and (stir := stirring.of_row(old, row)):
         tx.rollout_moved(old["namespace"], old["rollout"], stir)
     if (None if old is None else _waits(old)) != _waits(row):

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 
 from apiserver.store import selecting
 from apiserver.store.prepared import Prepared, among, texts
@@ -48,6 +58,11 @@ _SAYING = Prepared(
     )
 )
 _INSERT = Prepared(insert(OBJECT))
+# How events are kept; those of one object are asked for by its name.
+EVENTS = "CoreEvent"
+_ABOUT = "spec.involvedObject.name"
+# Rows that are read at once where what is looked for is not known to the database.
+_LOOKED_AT = 1_000
 # What a write may change; an object stays what and where it is.
 _CHANGING = ("resource_version", "generation", "deleted_at", "labels", "meta", "spec", "status")
 _UPDATE = Prepared(update(OBJECT).where(OBJECT.c.uid == bindparam("of_uid")), _CHANGING)
@@ -57,6 +72,13 @@ _DELETE_LABELS, _DELETE_OWNERS, _DELETE = (
     Prepared(delete(table).where(table.c.uid == bindparam("of_uid")))
     for table in (OBJECT_LABEL, OBJECT_OWNER, OBJECT)
 )
+
+
+def _deleting(table: Table) -> Prepared:
+    return Prepared(lambda dialect: delete(table).where(among(dialect, table.c.uid, "uids")))
+
+
+_DELETE_ALL = [_deleting(table) for table in (OBJECT_LABEL, OBJECT_OWNER, OBJECT)]
 
 
 def dumps(value: Any) -> str:
@@ -119,6 +141,7 @@ def values_of(kind: Kind, document: Json, version: int) -> dict[str, Any]:
         "meta": dumps(rest),
         "spec": dumps(document["spec"]) if "spec" in document else None,
         "status": dumps(document["status"]) if "status" in document else None,
+        "about": (field_of(document, _ABOUT) or "") if kind.kind == EVENTS else None,
     }
 
 
@@ -154,25 +177,38 @@ def page(
     after: tuple[str, str] | None,
     limit: int,
 ) -> list[Json]:
-    """Documents in order of (namespace, name). Field selectors are matched on the documents: of
-    these kinds there are thousands at most."""
+    """Documents in order of (namespace, name). Field selectors are matched on the documents, of
+    which so many are read as it takes: of these kinds there are thousands at most, but of events,
+    and whom those are about is known to the database."""
     query = select(OBJECT).where(OBJECT.c.kind == kind.kind)
     if namespace is not None:
         query = query.where(OBJECT.c.namespace == namespace)
     query, _ = selecting.by_labels(query, OBJECT, OBJECT_LABEL, labels)
-    if after is not None:
-        before = (OBJECT.c.namespace > after[0]) | (
-            (OBJECT.c.namespace == after[0]) & (OBJECT.c.name > after[1])
-        )
-        query = query.where(before)
+    if fields is not None and kind.kind == EVENTS:
+        query = query.where(*_about(fields))
     query = query.order_by(OBJECT.c.namespace, OBJECT.c.name)
-    if limit and fields is None:
-        query = query.limit(limit)
-    documents = (document_of(kind, row) for row in connection.execute(query).mappings())
-    if fields is not None:
-        documents = (d for d in documents if fields.matches(fields_of(kind, d)))
-    found = list(documents)
-    return found[:limit] if limit else found
+    step = _LOOKED_AT if limit and fields is not None else limit
+    found: list[Json] = []
+    while True:
+        rows = list(connection.execute(_later(query, after, step)).mappings())
+        documents = (document_of(kind, row) for row in rows)
+        found += (d for d in documents if fields is None or fields.matches(fields_of(kind, d)))
+        if not step or len(rows) < step or len(found) >= limit:
+            return found[:limit] if limit else found
+        after = rows[-1]["namespace"], rows[-1]["name"]
+
+
+def _later(query: Select[Any], after: tuple[str, str] | None, limit: int) -> Select[Any]:
+    if after is not None:
+        same = (OBJECT.c.namespace == after[0]) & (OBJECT.c.name > after[1])
+        query = query.where((OBJECT.c.namespace > after[0]) | same)
+    return query.limit(limit) if limit else query
+
+
+def _about(fields: FieldSelector) -> Iterator[ColumnElement[bool]]:
+    for requirement in fields.requirements:
+        if requirement.key == _ABOUT and requirement.operator in ("=", "in"):
+            yield OBJECT.c.about.in_(requirement.values)
 
 
 def write(connection: Connection, kind: Kind, values: dict[str, Any], *, new: bool) -> None:
@@ -181,6 +217,14 @@ def write(connection: Connection, kind: Kind, values: dict[str, Any], *, new: bo
         _INSERT.run(connection, values)
     else:
         _UPDATE.run(connection, values | {"of_uid": values["uid"]})
+
+
+def write_all(connection: Connection, rows: Sequence[dict[str, Any]], *, new: bool) -> None:
+    """Many of them, in one go."""
+    if new:
+        _INSERT.run_many(connection, rows)
+    else:
+        _UPDATE.run_many(connection, [values | {"of_uid": values["uid"]} for values in rows])
 
 
 def write_labels(connection: Connection, values: dict[str, Any], *, new: bool) -> None:
@@ -228,6 +272,11 @@ def match_labels(fleet: Json | None) -> dict[str, str]:
 def remove(connection: Connection, uid: str) -> None:
     for statement in (_DELETE_LABELS, _DELETE_OWNERS, _DELETE):
         statement.run(connection, {"of_uid": uid})
+
+
+def remove_all(connection: Connection, uids: Sequence[str]) -> None:
+    for statement in _DELETE_ALL:
+        statement.run(connection, {"uids": texts(connection, uids)})
 
 
 def owned_by(connection: Connection, owner_uid: str) -> list[Row]:

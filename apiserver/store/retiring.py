@@ -1,5 +1,6 @@
 """Template versions that no one needs any more, for who follows a busy source makes many; and the
-records of rollouts that ended, and of renewals that devices asked for, long ago."""
+records of rollouts that ended, of renewals that devices asked for, and of what happened, long ago.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING
 import orjson
 from sqlalchemy import exists, or_, select
 
+from apiserver.store import objects
 from apiserver.store.tables import DEVICE, OBJECT
 from resources import attempts
-from resources.kind import Json
+from resources.kind import Json, Kind
 
 if TYPE_CHECKING:
     from apiserver.store.snapshot import Snapshot
@@ -68,6 +70,18 @@ def rollouts(snapshot: Snapshot, before: str) -> list[Place]:
         for namespace, name, of in old
         if not any((namespace, version) in kept for version in of)
     ]
+
+
+def events(snapshot: Snapshot, kind: Kind, before: str, limit: int, after: str) -> list[Json]:
+    """Those that were told first before that moment, in RFC 3339, and after that uid, in order of
+    uid, so many at most: among them are all that happened last before it."""
+    query = (
+        select(OBJECT)
+        .where(OBJECT.c.about.is_not(None), OBJECT.c.created_at < before, OBJECT.c.uid > after)
+        .order_by(OBJECT.c.uid)
+        .limit(limit)
+    )
+    return [objects.document_of(kind, row) for row in snapshot.connection.execute(query).mappings()]
 
 
 def renewals(snapshot: Snapshot, before: str, limit: int) -> list[Place]:

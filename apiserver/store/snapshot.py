@@ -21,6 +21,7 @@ from apiserver.store import (
     contents,
     devices,
     keys,
+    newsworthy,
     objects,
     overriding,
     sealing,
@@ -35,6 +36,7 @@ from apiserver.store.sealing import Keyring
 from apiserver.store.stirring import Witnesses
 from apiserver.store.tables import CHANGE, COUNTER, DEVICE, META, OBJECT
 from resources import digest, masking, timestamps
+from resources.devicenews import News
 from resources.kind import Json, Kind
 from resources.selectors import EVERYTHING, FieldSelector, LabelSelector
 
@@ -213,6 +215,7 @@ class Transaction(Snapshot):
         *,
         now: datetime,
         before_finish: Callable[[Transaction, str], None],
+        announcer: newsworthy.Announce,
         witnesses: Witnesses,
     ) -> None:
         super().__init__(connection, dialect, documents, keys)
@@ -220,6 +223,8 @@ class Transaction(Snapshot):
         self.writes = 0
         self._started_at = self.version
         self._before_finish = before_finish
+        self._announcer = announcer
+        self._news: list[tuple[newsworthy.Row, News]] = []
         self._log: list[dict[str, Any]] = []
         self._counts: Tally[CounterKey] = Tally()
         self._moved_backlogs: set[str] = set()
@@ -313,6 +318,35 @@ class Transaction(Snapshot):
         self.log_change(version, _key(values), "DELETED", old=old, new=None, body=body)
         return last
 
+    def insert_all(self, kind: Kind, documents: Sequence[Json]) -> None:
+        """Store new objects that have no labels, owners or secrets."""
+        first = self.next_version(len(documents))
+        rows = [objects.values_of(kind, d, v) for v, d in enumerate(documents, first)]
+        objects.write_all(self.connection, rows, new=True)
+        for values, document in zip(rows, documents, strict=True):
+            new = values["labels"], objects.dumps(objects.fields_of(kind, document))
+            self.log_change(values["resource_version"], _key(values), "ADDED", old=None, new=new)
+
+    def update_all(self, kind: Kind, documents: Sequence[Json]) -> None:
+        """Store what changed of such objects, of which nothing that is selected by did."""
+        first = self.next_version(len(documents))
+        rows = [objects.values_of(kind, d, v) for v, d in enumerate(documents, first)]
+        objects.write_all(self.connection, rows, new=False)
+        for values in rows:
+            version = values["resource_version"]
+            self.log_change(version, _key(values), "MODIFIED", old=None, new=None)
+
+    def delete_all(self, kind: Kind, documents: Sequence[Json]) -> None:
+        """Remove such objects."""
+        first = self.next_version(len(documents))
+        objects.remove_all(self.connection, [d["metadata"]["uid"] for d in documents])
+        for version, document in enumerate(documents, first):
+            metadata = document["metadata"] | {"resourceVersion": str(version)}
+            values = objects.values_of(kind, document, version)
+            old = values["labels"], objects.dumps(objects.fields_of(kind, document))
+            body = objects.dumps(document | {"metadata": metadata})
+            self.log_change(version, _key(values), "DELETED", old=old, new=None, body=body)
+
     def put_content(self, blob: bytes, *, is_secret: bool = False) -> str:
         """Store a blob under its digest, which is returned."""
         name = self.digest_of(blob, is_secret=is_secret)
@@ -388,6 +422,10 @@ class Transaction(Snapshot):
     def tally(self, key: CounterKey, by: int) -> None:
         self._counts[key] += by
 
+    def announce(self, row: newsworthy.Row, news: Iterable[News]) -> None:
+        """Something is to be told of a device."""
+        self._news.extend((row, each) for each in news)
+
     def backlog_moved(self, namespace: str) -> None:
         """The devices to render of a namespace changed in number."""
         self._moved_backlogs.add(namespace)
@@ -403,6 +441,8 @@ class Transaction(Snapshot):
         for namespace in sorted(self._moved_backlogs):
             self._before_finish(self, namespace)
         stirring.wake(self, self._stirs, self._witnesses)
+        if self._news:
+            self._announcer(self, self._news)
         _LOG.run_many(self.connection, self._log)
         if self._audit:
             auditlog.write(self.connection, self.audit_version, self.now_s, self._audit)

@@ -18,6 +18,7 @@ from apiserver.store.contents import Documents
 from apiserver.store.database import Database, StoreUnavailable
 from apiserver.store.hub import Hub
 from apiserver.store.keyfile import KeyFile
+from apiserver.store.newsworthy import Announce, Announced
 from apiserver.store.sealing import Keyring, Observer
 from apiserver.store.sequencer import Sequencer
 from apiserver.store.snapshot import Snapshot, Transaction
@@ -38,6 +39,10 @@ def _no_backlog(_tx: Transaction, _namespace: str) -> None:
     """Nobody keeps a backlog: tools and tests that only store objects."""
 
 
+def _no_announcer(_tx: Transaction, _news: Announced) -> None:
+    """Nobody tells people: the same."""
+
+
 class Store:
     """Opened by one process; on SQLite by one process only."""
 
@@ -49,6 +54,7 @@ class Store:
         self._documents = Documents(keyring)
         self._writer = str(uuid4())
         self._backlog_hook: BacklogHook = _no_backlog
+        self._announcer: Announce = _no_announcer
         self._witnesses = Witnesses()
         self._sequencer = Sequencer(
             database, self._begin, self.hub, writer=self._writer, is_there=commits.is_there
@@ -91,6 +97,10 @@ class Store:
     def keep_backlog(self, hook: BacklogHook) -> None:
         """`hook` runs before a commit in each namespace whose devices to render changed."""
         self._backlog_hook = hook
+
+    def announce_by(self, hook: Announce) -> None:
+        """`hook` runs before a commit with what is to be told of devices."""
+        self._announcer = hook
 
     def now(self) -> datetime:
         return self._clock()
@@ -166,6 +176,7 @@ class Store:
             self._keys,
             now=self._clock(),
             before_finish=self._backlog_hook,
+            announcer=self._announcer,
             witnesses=self._witnesses,
         )
 

@@ -79,7 +79,26 @@ class ObjectRow(SQLModel, table=True):
     meta: str = _text()
     spec: str | None = _text(nullable=True)
     status: str | None = _text(nullable=True)
-    __table_args__ = (Index("object_by_name", "kind", "namespace", "name", unique=True),)
+    # Of an event, the name of what it is about: of these there are many, and those of one object
+    # are asked for.
+    about: str | None = _text(nullable=True)
+    __table_args__ = (
+        Index("object_by_name", "kind", "namespace", "name", unique=True),
+        Index(
+            "object_by_about",
+            "about",
+            "namespace",
+            "name",
+            sqlite_where=text("about IS NOT NULL"),
+            postgresql_where=text("about IS NOT NULL"),
+        ),
+        Index(
+            "object_event_by_age",
+            "created_at",
+            sqlite_where=text("about IS NOT NULL"),
+            postgresql_where=text("about IS NOT NULL"),
+        ),
+    )
 
 
 class ObjectLabel(SQLModel, table=True):

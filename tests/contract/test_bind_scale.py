@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from apiserver import app, config
 from apiserver.store import Transaction
@@ -26,6 +24,7 @@ from controllers.session import Endpoint
 from resources import manifest
 from resources.kind import Json
 from resources.manifest import File
+from tests.fakes.sql import Statements
 
 FLEETS = "/apis/flightctl.io/v1beta1/namespaces/default/fleets"
 NOW = "2026-11-23T00:00:00Z"
@@ -33,21 +32,6 @@ STATEMENTS_PER_1000 = 15
 # To look at what there is to do.
 BEFORE = 5
 CALLS_RATIO = 1.1
-
-
-class Statements:
-    """Counts what the database itself says that it runs, transactions too, on connections that are
-    opened from now on."""
-
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-        event.listen(Engine, "connect", self._trace)
-
-    def _trace(self, connection: Any, _record: object) -> None:
-        connection.set_trace_callback(lambda text: self.seen.append(" ".join(text.split())[:60]))
-
-    def close(self) -> None:
-        event.remove(Engine, "connect", self._trace)
 
 
 @pytest.mark.timeout(300)

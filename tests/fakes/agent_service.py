@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from apiserver import approvals, signing
 from apiserver.agentapi.app import create_agent_app, listen, server_context
 from apiserver.agentapi.settings import AgentApiSettings
+from apiserver.app import create_operations
 from apiserver.auth.identity import ADMIN, Caller
 from apiserver.operations import Operations, WriteOptions
 from apiserver.pki import requests, signerfile, signers
@@ -130,7 +131,7 @@ async def serving(
     async with AsyncExitStack() as stack:
         store = await Store.open(database, data_dir=directory)
         stack.push_async_callback(store.close)
-        operations = Operations(store)
+        operations = create_operations(store)
         await operations.prepare()
         authority = Authority.load_or_create(directory / "pki", now=utc_now)
         issuing = Issuing(authority)

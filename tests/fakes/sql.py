@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.pool import NullPool
 
 
@@ -34,3 +34,20 @@ def looking(url: str) -> Iterator[Look]:
     engine = create_engine(parsed, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         yield lambda statement: connection.exec_driver_sql(statement).all()
+
+
+class Statements:
+    """Counts what SQLite itself says that it runs, transactions too, on connections that are opened
+    from now on. One statement for many rows is as many to it."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        event.listen(Engine, "connect", self._trace)
+
+    def _trace(self, connection: Any, _record: object) -> None:
+        if not hasattr(connection, "set_trace_callback"):
+            return  # PostgreSQL's
+        connection.set_trace_callback(lambda text: self.seen.append(" ".join(text.split())[:60]))
+
+    def close(self) -> None:
+        event.remove(Engine, "connect", self._trace)

@@ -16,12 +16,16 @@ CALLER = Caller("test", role="controller")
 
 
 async def test_events_are_forgotten_a_week_after_they_happened_last(tmp_path: Path) -> None:
-    store = await Store.open(data_dir=tmp_path)
+    today = ["01"]
+    store = await Store.open(
+        data_dir=tmp_path, clock=lambda: datetime(2026, 11, int(today[0]), 1, tzinfo=UTC)
+    )
     try:
         operations = Operations(store)
         await operations.prepare()
         view = View(operations, events.TURNING)
         for day in ("01", "10", "20"):
+            today[0] = day
             event = {
                 "apiVersion": "v1",
                 "kind": "Event",

@@ -1,0 +1,68 @@
+"""Which writes of a device are told as events: those that Python draws a row at a time. What a set
+change makes of ten thousand devices is told once, of their fleet (ADR 38)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from resources import conditions, devicenews
+from resources.devicenews import News, State
+from resources.kind import Json
+
+if TYPE_CHECKING:
+    from apiserver.store.snapshot import Transaction
+
+Row = Mapping[Any, Any]
+# The rows that something is told of, each with what.
+Announced = Sequence[tuple[Row, News]]
+Announce = Callable[["Transaction", Announced], None]
+
+# Of a write that moves none of these nothing is told.
+_MOVING = frozenset(
+    (
+        "summary_status",
+        "updated_status",
+        "applications_status",
+        "failed_version",
+        "spec_valid",
+        "agent_status",
+    )
+)
+# A device that was not there: nothing was known of it.
+_NOTHING = State(("Unknown", ""), ("Unknown", ""), ("Unknown", ""))
+
+
+def of(old: Row | None, row: Row, moved: Sequence[str], said: Json | None) -> list[News]:
+    """What a write of `moved` columns is told as. `said`: the agent's status, if it is parsed."""
+    if _MOVING.isdisjoint(moved):
+        return []
+    speaks = "agent_status" in moved
+    was = _NOTHING if old is None else _state(old, None, speaks=speaks)
+    return devicenews.of(was, _state(row, said, speaks=speaks))
+
+
+def _state(row: Row, said: Json | None, *, speaks: bool) -> State:
+    monitors, image = None, ""
+    if speaks:
+        status = orjson.loads(row["agent_status"]) if said is None else said
+        monitors, image = devicenews.said_by(status)
+    has_failed = row["failed_version"] and row["failed_version"] == row["rendered_version"]
+    return State(
+        summary=(row["summary_status"], row["summary_info"]),
+        updated=(row["updated_status"], row["updated_info"]),
+        applications=(row["applications_status"], row["applications_info"]),
+        failure=(row["failed_reason"] or "") if has_failed else "",
+        spec_valid=(row["spec_valid"] or "", _why_invalid(row)),
+        monitors=monitors,
+        image=image,
+    )
+
+
+def _why_invalid(row: Row) -> str:
+    if row["spec_valid"] != "False":
+        return ""
+    found = conditions.get(orjson.loads(row["conditions"]), "SpecValid")
+    return str((found or {}).get("message") or "")
