@@ -1,4 +1,4 @@
-"""Between what is stored and what people see: summaries go in, secrets stay out.
+"""Between what is stored and what people see: summaries and readiness go in, secrets stay out.
 
 The invariant: no document leaves the operations but through here, except to the controllers by the
 one subresource that says so.
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from apiserver import bindings, errors
 from apiserver.store import Snapshot, presence, watchrule
 from apiserver.verbs import ListOptions, Page, WriteOptions, Written
-from resources import masking, timestamps
+from resources import masking, readiness, timestamps
 from resources.errors import Invalid
 from resources.kind import Json, Kind
 
@@ -41,7 +41,8 @@ def answered(
 
 def all_shown(snapshot: Snapshot, kind: Kind, documents: Iterable[Json]) -> list[Json]:
     hidden = [masking.masked(kind, document) for document in documents]
-    return bindings.summarised(snapshot, kind, hidden)
+    summarised = bindings.summarised(snapshot, kind, hidden)
+    return [readiness.shown(kind.kind, document) for document in summarised]
 
 
 def page(snapshot: Snapshot, kind: Kind, namespace: str | None, options: ListOptions) -> Page:

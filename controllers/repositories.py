@@ -16,7 +16,7 @@ import structlog
 from controllers import recording
 from controllers.client import FLIGHTCTL, ApiError, Client
 from controllers.remotes import Known, Remotes
-from resources import conditions
+from resources import conditions, readiness
 
 Json = dict[str, Any]
 Now = Callable[[], str]
@@ -76,7 +76,7 @@ class Repositories:
 
     async def _tell(self, repository: Json, problem: str) -> None:
         metadata, now = repository["metadata"], self.now()
-        known = (repository.get("status") or {}).get("conditions") or []
+        known = readiness.own((repository.get("status") or {}).get("conditions"))
         said = conclude(known, problem, metadata["generation"], now)
         if said == known:
             return

@@ -31,7 +31,7 @@ from controllers.gitprogram import TooMuch
 from controllers.gitremote import Remote
 from controllers.manifests import Manifest, Unparsable
 from controllers.remotes import Remotes
-from resources import conditions, refreshing
+from resources import conditions, readiness, refreshing
 
 Json = dict[str, Any]
 Now = Callable[[], str]
@@ -285,8 +285,9 @@ class ResourceSyncs:
         self, sync: Json, reached: Mapping[str, tuple[str, str, str]], more: Json | None = None
     ) -> None:
         """Write what was reached, if it says something new; `sync` is what is stored then."""
-        metadata, status, now = sync["metadata"], sync.get("status") or {}, self.now()
-        known = status.get("conditions") or []
+        metadata, now = sync["metadata"], self.now()
+        known = readiness.own((sync.get("status") or {}).get("conditions"))
+        status = (sync.get("status") or {}) | {"conditions": known}
         said = known
         for type_, (state, reason, message) in reached.items():
             said = conditions.set_condition(

@@ -192,7 +192,7 @@ class DeviceStatus(Model):
     capabilities: Capabilities | None = Field(None, description="What the device is able to do.")
     conditions: list[Condition] | None = conditions(
         "What is going on: Updating and DeviceDecommissioning by the agent, SpecValid and "
-        "MultipleOwners by the service."
+        "MultipleOwners by the service; Ready, Reconciling and Stalled for programs that wait."
     )
     config: ConfigStatus | None = Field(None, description="What the device runs.")
     dependency_sync: DependencySync | None = Field(

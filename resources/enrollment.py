@@ -86,7 +86,8 @@ class EnrollmentRequestStatus(Model):
     )
     conditions: list[Condition] | None = conditions(
         "Approved once someone said yes; Issued while and after a signer outside is asked; Failed "
-        "if it refused; TPMVerified if the key was shown to live in a TPM."
+        "if it refused; TPMVerified if the key was shown to live in a TPM; Ready, Reconciling and "
+        "Stalled for programs that wait."
     )
 
 

@@ -162,7 +162,10 @@ RepositorySpec = Annotated[
 
 
 class RepositoryStatus(Model):
-    conditions: list[Condition] | None = conditions("Accessible if it could be read last time.")
+    conditions: list[Condition] | None = conditions(
+        "Accessible if it could be read last time; Ready, Reconciling and Stalled for programs "
+        "that wait."
+    )
 
 
 class Repository(Document):

@@ -44,7 +44,8 @@ class ResourceSyncSpec(Model):
 
 class ResourceSyncStatus(Model):
     conditions: list[Condition] | None = conditions(
-        "Accessible, ResourceParsed and Synced: how far the last look at the repository came."
+        "Accessible, ResourceParsed and Synced: how far the last look at the repository came; "
+        "Ready, Reconciling and Stalled for programs that wait."
     )
     observed_commit: str | None = Field(None, description="Commit that was last applied.")
     observed_generation: Int64 | None = Field(

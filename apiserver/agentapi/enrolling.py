@@ -21,7 +21,7 @@ from apiserver.operations import Operations
 from apiserver.pki.authority import Authority
 from apiserver.pki.tpmroots import Roots
 from apiserver.store import Transaction
-from resources import validation
+from resources import readiness, validation
 from resources.errors import Invalid
 from resources.kind import Json
 
@@ -107,7 +107,9 @@ def _check(document: Json) -> None:
 def _shown(document: Json) -> Json:
     """An agent that finds no `status.conditions` gives up for ever (contract 15.3). By whose
     certificate a machine came is nothing for the others who have one."""
-    status = {"conditions": [], **(document.get("status") or {})}
+    status = document.get("status") or {}
+    # Its list of them is closed.
+    status = status | {"conditions": readiness.own(status.get("conditions"))}
     status.pop("enrollmentCertificate", None)
     metadata = {"labels": {}, "annotations": {}, **document["metadata"]}
     return document | {"metadata": metadata, "status": status}

@@ -22,7 +22,7 @@ from apiserver.pki.authority import Authority
 from apiserver.pki.extensions import identity_of
 from apiserver.pki.issuing import Issuing
 from apiserver.store import Store
-from resources import registry
+from resources import readiness, registry
 from tests.fakes.agent_client import device_status, fingerprint, signing_request
 
 Json = dict[str, Any]
@@ -108,7 +108,8 @@ async def office(tmp_path: Path) -> AsyncIterator[Office]:
 
 
 def types(document: Json) -> list[tuple[str, str]]:
-    return [(c["type"], c["status"]) for c in document["status"]["conditions"]]
+    """Without those that are drawn for programs that wait."""
+    return [(c["type"], c["status"]) for c in readiness.own(document["status"]["conditions"])]
 
 
 # --- enrolment ------------------------------------------------------------------------------

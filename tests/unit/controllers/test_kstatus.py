@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from controllers import fleets, rollouts
+from resources import readiness
+from resources.meta import Condition
 from resources.rollout_plan import Finish, Wait
 from tests.fakes import kstatus
 from tests.fakes.kstatus import CURRENT, FAILED, IN_PROGRESS, TERMINATING
@@ -91,22 +93,97 @@ def test_what_is_being_deleted() -> None:
     assert kstatus.status_of(gone) == TERMINATING
 
 
-@pytest.mark.parametrize(
-    ("kind", "conditions"),
-    [
-        ("Repository", [{"type": "Accessible", "status": "False"}]),
-        ("ResourceSync", [{"type": "Synced", "status": "False"}]),
-        ("EnrollmentRequest", [{"type": "Approved", "status": "True"}]),
-        ("CertificateSigningRequest", [{"type": "Denied", "status": "True"}]),
-        ("Device", [{"type": "Updating", "status": "True"}]),
-    ],
-)
-def test_the_others_are_current_once_stored_and_say_the_rest_in_their_own_words(
-    kind: str, conditions: list[Json]
+def said(type_: str, status: str = "True", reason: str = "R", of: int = 1) -> Json:
+    return {
+        "type": type_,
+        "status": status,
+        "reason": reason,
+        "message": f"{type_} says so",
+        "lastTransitionTime": NOW,
+        "observedGeneration": of,
+    }
+
+
+def device(updated: str, *conditions: Json, info: str = "", **parts: Any) -> tuple[str, Json]:
+    status = {"updated": {"status": updated, "info": info}, "conditions": list(conditions)}
+    annotations = {f"{key}": "x" for key in parts.pop("annotations", ())}
+    return "Device", {"status": status | parts, "annotations": annotations}
+
+
+def stored(kind: str, *conditions: Json, **status: Any) -> tuple[str, Json]:
+    return kind, {"status": {"conditions": list(conditions)} | status}
+
+
+ERROR = said("Updating", "False", "Error")
+INVALID = said("SpecValid", "False", "Invalid")
+SYNCED = [said(type_) for type_ in ("Accessible", "ResourceParsed", "Synced")]
+OTHERS: dict[str, tuple[tuple[str, Json], str]] = {
+    "repository not tried": (stored("Repository"), IN_PROGRESS),
+    "repository read": (stored("Repository", said("Accessible")), CURRENT),
+    "repository not read": (stored("Repository", said("Accessible", "False")), FAILED),
+    "repository changed since": (stored("Repository", said("Accessible", of=7)), IN_PROGRESS),
+    "repository changed since it failed": (
+        stored("Repository", said("Accessible", "False", of=7)),
+        IN_PROGRESS,
+    ),
+    "sync not looked at": (stored("ResourceSync"), IN_PROGRESS),
+    "sync without access": (stored("ResourceSync", said("Accessible", "False")), FAILED),
+    "sync not parsed": (
+        stored("ResourceSync", said("Accessible"), said("ResourceParsed", "False")),
+        FAILED,
+    ),
+    "sync applies a commit": (
+        stored("ResourceSync", *SYNCED[:2], said("Synced", "False", "NewHashDetected")),
+        IN_PROGRESS,
+    ),
+    "sync not applied": (stored("ResourceSync", *SYNCED[:2], said("Synced", "False")), FAILED),
+    "sync applied": (stored("ResourceSync", *SYNCED, observedGeneration=1), CURRENT),
+    "request pending": (stored("EnrollmentRequest"), IN_PROGRESS),
+    "request approved": (stored("EnrollmentRequest", said("Approved")), CURRENT),
+    "request denied": (stored("EnrollmentRequest", said("Denied")), FAILED),
+    "device has it": (device("UpToDate"), CURRENT),
+    "device updates": (device("Updating", said("Updating")), IN_PROGRESS),
+    "device is behind": (device("OutOfDate"), IN_PROGRESS),
+    "device is away": (device("Unknown"), IN_PROGRESS),
+    "device went back": (device("OutOfDate", ERROR, info="Updating says so"), FAILED),
+    "device has something newer to try": (device("OutOfDate", ERROR, info="not yet"), IN_PROGRESS),
+    "device lacks a label": (
+        device("OutOfDate", annotations=[readiness.ROLLOUT_ERROR]),
+        FAILED,
+    ),
+    "device waits for a source": (
+        device("OutOfDate", INVALID, annotations=[readiness.ROLLOUT_ERROR]),
+        IN_PROGRESS,
+    ),
+    "device cannot be rendered": (device("OutOfDate", INVALID), FAILED),
+    "device is paused": (device("OutOfDate", annotations=[readiness.CONFLICT_PAUSED]), FAILED),
+    "device's application broke": (
+        device("UpToDate", applicationsSummary={"status": "Error"}),
+        FAILED,
+    ),
+    "device is decommissioned": (
+        device("UpToDate", lifecycle={"status": "Decommissioned"}),
+        FAILED,
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "read_as"), OTHERS.values(), ids=OTHERS)
+def test_the_others_are_read_from_their_own_conditions(
+    made: tuple[str, Json], read_as: str
 ) -> None:
-    """As the guide to GitOps has it: flightctl's list of their conditions is closed."""
-    document = {"kind": kind, "metadata": {"generation": 1}, "status": {"conditions": conditions}}
-    assert kstatus.status_of(document) == CURRENT
+    kind, parts = made
+    annotations = parts.get("annotations") or {}
+    metadata = {"generation": 1, "creationTimestamp": NOW, "annotations": annotations}
+    document = {"metadata": metadata, "status": parts["status"]}
+    shown = readiness.shown(kind, document)
+    assert kstatus.status_of(shown) == read_as
+    conditions = shown["status"]["conditions"]
+    assert conditions[: len(parts["status"]["conditions"])] == parts["status"]["conditions"]
+    assert readiness.own(conditions) == parts["status"]["conditions"], "nothing of it is stored"
+    for condition in conditions:
+        Condition.model_validate(condition)
+    assert readiness.shown(kind, shown) == shown
 
 
 def test_a_sync_that_has_not_brought_the_new_revision_is_not_done() -> None:
