@@ -92,6 +92,7 @@ def leave(tx: Transaction, target: Target, batch: int) -> Left:
         tx.connection,
         "UPDATE device SET resource_version = :first + b.n - 1, rollout = :rollout,"
         f" rollout_batch = CASE WHEN {is_member} THEN device.rollout_batch ELSE :batch END,"
+        " rollout_retry = :retry,"
         " render_needed = b.render_needed, render_error = e.render_error,"
         f" waits_for = e.waits_for, bound_at = CASE WHEN {begins} THEN :now"
         " ELSE device.bound_at END, updated_status = b.updated_status,"
@@ -103,6 +104,7 @@ def leave(tx: Transaction, target: Target, batch: int) -> Left:
             "first": first,
             "rollout": target.rollout,
             "batch": batch,
+            "retry": target.retry,
             "because": summary.NOT_RENDERED,
             "waiting": summary.FETCHING,
             "now": tx.now.timestamp(),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from apiserver.store import outdating, wants
-from apiserver.store.rolling import LATELY, MINUTE_S, names_of
+from apiserver.store.rolling import LATELY, MINUTE_S, REFUSED_BEFORE, names_of
 from apiserver.store.statements import run
 
 if TYPE_CHECKING:
@@ -112,13 +112,14 @@ def _states(dialect: Dialect, *, waits_rightly: bool) -> dict[str, str]:
         " AND coalesce(failed_digest, '') = coalesce(rendered_digest, '?')"
         " AND render_needed = 0 AND rollout_retry < :retry)"
     )
+    again = f"({again} OR {REFUSED_BEFORE})"
     reached = (
         f"({is_one} AND coalesce(template_version, '') = :template AND NOT {held} AND NOT {again})"
     )
     given = "coalesce(rendered_template_version, '') = :template"
     rendered = f"({reached} AND render_needed = 0 AND {given})"
     done = f"({rendered} AND reported_version = rendered_version)"
-    broken = f"({is_one} AND {ours} AND {wants.broken('d')})"
+    broken = f"({is_one} AND {ours} AND {wants.broken('d')} AND NOT {REFUSED_BEFORE})"
     refused = f"({broken} AND {wants.refused('d')} AND NOT {rendered})"
     bound = f"({reached} AND NOT {refused})"
     went_back = f"({rendered} AND failed_version = rendered_version)"

@@ -30,6 +30,12 @@ LATELY = (
     "d.render_needed = 0 AND d.rendered_template_version = :template AND d.bound_at > :minute_ago"
 )
 _MEMBER = "(d.rollout = :rollout AND d.rollout_batch IS NOT NULL)"
+# Could not be rendered for, by this rollout and for its own inputs' sake, and is to be tried again.
+# Nothing here may be NULL: progress negates it.
+REFUSED_BEFORE = (
+    "(coalesce(d.rollout, '') = :rollout AND d.render_error IS NOT NULL AND d.waits_for IS NULL"
+    " AND d.render_needed = 0 AND d.rollout_retry < :retry)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +203,7 @@ def _binding(
     else:
         rendered_other = differs("d.rendered_template_version", ":template")
         unbound = f"({other} OR d.render_needed = 1 OR {rendered_other})"
+    unbound = f"({unbound} OR {REFUSED_BEFORE})"
     where, parameters = _chosen(choice)
     parameters |= _parameters(snapshot, target) | {"after": after, "batch": choice.batch}
     if to is not _ONE:
@@ -213,10 +220,10 @@ def _given(dialect: Dialect, to: _To) -> str:
 
 
 def _left_alone(dialect: Dialect) -> str:
-    """SQL for a device that this rollout could not render for, until its inputs change or what it
-    waits for is there."""
+    """SQL for a device that this rollout could not render for, until its inputs change, what it
+    waits for is there, or people ask for another try."""
     ours = f"NOT ({dialect.distinct_from('d.rollout', ':rollout')})"
-    for_good = "d.render_error IS NOT NULL AND d.render_needed = 0"
+    for_good = f"d.render_error IS NOT NULL AND d.render_needed = 0 AND NOT {REFUSED_BEFORE}"
     return f"(({for_good} OR {wants.waits('d')}) AND {ours})"
 
 

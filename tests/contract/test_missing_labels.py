@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from apiserver.store import devices
+from bench.fleet import ADMIN, PLAIN, ROLLOUT
 from controllers import rollouts
 from controllers.secretfiles import HostCluster
 from tests.fakes import sources_rig
@@ -100,3 +101,71 @@ async def test_three_of_a_hundred_say_what_they_lack_and_the_policy_goes_on(rig:
     progress = await rig.client.progress("default", "web", "web.v2-1")
     assert (progress["done"], progress["failed"]) == (DEVICES, 0)
     assert sorted(await rig.names()) == ["web.v1", "web.v2"], "no new version for it"
+
+
+async def test_people_may_have_those_rendered_for_again_during_the_rollout_and_after_it(
+    rig: Rig,
+) -> None:
+    """Nothing has changed for the device, so it comes to the same; but the rollout comes to an end
+    each time, and the device was looked at each time."""
+    for name in ("a", "b", "c", "lacking"):
+        labels = {} if name == "lacking" else {"zone": "z"}
+        await rig.create("Device", name, {}, fleet="web", **labels)
+    await rig.come_to_rest()
+    policy = {"deviceSelection": {"strategy": "BatchSequence", "sequence": [{"limit": 4}]}}
+    file = {"path": "/etc/zone", "content": "{{ .metadata.labels.zone }}"}
+    spec = {
+        "selector": {"matchLabels": {"fleet": "web"}},
+        "template": {"spec": {"config": [{"name": "zone", "inline": [file]}]}},
+        "rolloutPolicy": policy | {"successThreshold": "80%"},
+    }
+    await rig.create("Fleet", "web", spec)
+    await rig.look()
+    suspended = await stand(rig, "web.v1-1", "Suspended")
+    assert suspended["counts"]["refused"] == 1
+    assert await tries(rig) == ["web.v1-1", 0]
+
+    await control(rig, "web.v1-1", retry=1)
+    again = await stand(rig, "web.v1-1", "Suspended")
+    assert again["retry"] == 1
+    assert again["counts"] | {"refused": 1, "failed": 1, "done": 3} == again["counts"]
+    assert await tries(rig) == ["web.v1-1", 1]
+
+    await control(rig, "web.v1-1", approved=2)
+    ended = await stand(rig, "web.v1-1", "Failed")
+    assert ended["failures"] == [{"cause": SAID, "count": 1, "example": "lacking"}]
+    await control(rig, "web.v1-1", retry=2)
+    await rig.look()
+    await stand(rig, "web.v1-2", "Suspended")
+    assert await tries(rig) == ["web.v1-2", 0]
+    await rig.relabel("lacking", zone="z")
+    mended = await stand(rig, "web.v1-2", "Completed")
+    assert mended["counts"]["done"] == 4
+
+
+async def control(rig: Rig, rollout: str, **levers: int) -> None:
+    def pull(document: Json) -> Json:
+        spec = document["spec"]
+        return document | {"spec": spec | {"control": (spec.get("control") or {}) | levers}}
+
+    await rig.server.operations.patch(ADMIN, ROLLOUT, "default", rollout, pull, PLAIN)
+
+
+async def stand(rig: Rig, rollout: str, phase: str) -> Json:
+    """The rollout's status once it is in that phase, and nothing more comes of looking at it."""
+    status: Json = {}
+    for _ in range(12):
+        await rollouts.reconcile(rig.client, "default", rollout, now=lambda: NOW)
+        await rig.come_to_rest()
+        before, status = status, (await rig.get("Rollout", rollout))["status"]
+        if status == before and status["phase"] == phase:
+            return status
+    raise AssertionError(f"{rollout} is not {phase}: {status}")
+
+
+async def tries(rig: Rig) -> list[Any]:
+    row = await rig.server.operations.store.read(
+        lambda s: devices.row_by_name(s.connection, "default", "lacking")
+    )
+    assert row is not None
+    return [row["rollout"], row["rollout_retry"]]
