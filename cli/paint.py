@@ -23,6 +23,11 @@ def is_wanted() -> bool:
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
+def can_redraw() -> bool:
+    """Whether what was written can be written over."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
 def write(text: str) -> None:
     """To standard output, in colour where somebody looks."""
     write_plain(painted(text) if is_wanted() else text)

@@ -8,7 +8,7 @@ in the status what came of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -136,23 +136,35 @@ def follow(reach: Reach, attempt: Attempt, timeout_s: float, *, watch: bool) -> 
     """How it goes, a line whenever that changes, until it has ended. Raises Unsuccessful where it
     did not end well, watching.Ended when time is up."""
     said = ""
-    for current in _as_it_goes(reach, attempt, timeout_s) if watch else [attempt]:
+    for current in as_it_goes(reach, attempt, timeout_s) if watch else [attempt]:
         text = f"{current.phase}: {current.message}"
-        if current.phase == "Completed":
-            yield f'{current.resource.kind.lower()} "{current.name}" successfully rolled out'
-            return
         if current.has_ended:
-            raise Unsuccessful(f"{current.shown} has ended: {text}")
+            yield outcome(current)
+            return
         if text != said:
             said = text
             yield f"Waiting for {current.shown}: {text}" if watch else text
 
 
-def _as_it_goes(reach: Reach, attempt: Attempt, timeout_s: float) -> Iterator[Attempt]:
+def outcome(ended: Attempt) -> str:
+    """The last word on an attempt. Raises Unsuccessful."""
+    if ended.phase == "Completed":
+        return f'{ended.resource.kind.lower()} "{ended.name}" successfully rolled out'
+    raise Unsuccessful(f"{ended.shown} has ended: {ended.phase}: {ended.message}")
+
+
+def as_it_goes(
+    reach: Reach,
+    attempt: Attempt,
+    timeout_s: float,
+    tell: Callable[[str], None] = watching.say,
+) -> Iterator[Attempt]:
+    """It as it is, and whenever it becomes another. `tell` hears when the server is gone, and when
+    it is back. Raises watching.Ended when time is up, Refused when somebody deletes it."""
     metadata = attempt.document["metadata"]
     path = attempt.resource.path(metadata["namespace"])
     query = {"fieldSelector": f"metadata.name={attempt.name}"}
-    watch = watching.Watch(reach.client, path, query, "application/json")
+    watch = watching.Watch(reach.client, path, query, "application/json", tell=tell)
     for item in watching.items_of(watch.begin()):
         yield Attempt(attempt.resource, item)
     until = time.monotonic() + timeout_s if timeout_s else None
@@ -208,15 +220,8 @@ def approval(attempt: Attempt) -> Json:
 def another_try(attempt: Attempt) -> Json:
     """That what failed is tried again. Raises NothingToRetry."""
     counts = attempt.status.get("counts") or {}
-    refused = counts.get("refused") or 0
-    if (counts.get("failed") or 0) <= refused:
-        why = "no device has failed"
-        if refused:
-            why = "no device that was given anything has failed"
-        hint = (
-            "which cannot be rendered are tried again when their labels change" if refused else ""
-        )
-        raise NothingToRetry(f"{attempt.shown}: {why}", hint and f"devices {hint}")
+    if not counts.get("failed"):
+        raise NothingToRetry(f"{attempt.shown}: no device has failed")
     return {"retry": (attempt.control.get("retry") or 0) + 1}
 
 

@@ -44,6 +44,11 @@ def status(
     reach = site.reach()
     attempt = rollouts.find(reach, _given(which))
     try:
+        if watch and paint.can_redraw():
+            from cli import livestatus
+
+            paint.write(f"{livestatus.follow(reach, attempt, waiting.seconds(timeout))}\n")
+            return
         for line in rollouts.follow(reach, attempt, waiting.seconds(timeout), watch=watch):
             paint.write(f"{line}\n")
     except watching.Ended:
