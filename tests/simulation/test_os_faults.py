@@ -217,7 +217,7 @@ def test_the_credentials_that_a_specification_brings_are_used_for_its_own_image(
 
     def watched(argv: list[str]) -> world.Completed:
         asked.append(tuple(argv))
-        node = device.world.nodes[f"{DATA}/homeport/os-auth.json"]
+        node = device.world.nodes[f"{DATA}/homeport/pull-auth.json"]
         assert (node.data, node.mode) == (b"{hunter2}", 0o600)
         return pull(argv)
 
@@ -226,8 +226,8 @@ def test_the_credentials_that_a_specification_brings_are_used_for_its_own_image(
     device.offer(document(2, files, [], os={"image": "r/os:2"}))
     device.run()
     assert_settled(device, "2")
-    assert asked[0][3:5] == ("--authfile", f"{DATA}/homeport/os-auth.json")
-    assert f"{DATA}/homeport/os-auth.json" not in device.world.nodes
+    assert asked[0][3:5] == ("--authfile", "pull-auth.json")
+    assert f"{DATA}/homeport/pull-auth.json" not in device.world.nodes
 
 
 @pytest.mark.parametrize("has_ostree", [True, False], ids=["ostree", "bootc-alone"])
