@@ -1,7 +1,8 @@
 """Questions that are answered by a module in a short-lived process of its own: JSON in, JSON out.
 
-So what keys need (`agent.keys`, `agent.tpm`) is in memory only while it is used, and a private key
-is never an argument or a file on the way.
+So what keys need (`agent.keys`, `agent.tpm`), and the parser of the configuration
+(`agent.configfiles`), are in memory only while they are used, and a private key is never an
+argument or a file on the way.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ TIMEOUT_S = 60.0
 COMPONENT = "identity"
 
 
-def ask(question: Json, module: str = "agent.keys") -> Json:
-    """Asks `module` in a process of its own. Raises errors.Fatal if that cannot run."""
+def ask(question: Json, module: str = "agent.keys", *, needs: str = "python3-cryptography") -> Json:
+    """Asks `module`, which `needs` a package, in a process of its own. Raises errors.Fatal if that
+    cannot run."""
     environ = {**os.environ, "PYTHONPATH": _path()}
     with contextlib.suppress(KeyError):
         del environ["NOTIFY_SOCKET"]
@@ -40,9 +42,9 @@ def ask(question: Json, module: str = "agent.keys") -> Json:
     except subprocess.CalledProcessError as error:
         words = error.stderr.decode(errors="replace").strip().splitlines()
         why = words[-1] if words else f"exit status {error.returncode}"
-        raise _failed(why) from error
+        raise _failed(why, module, needs) from error
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:
-        raise _failed(str(error)) from error
+        raise _failed(str(error), module, needs) from error
     assert isinstance(answer, dict)
     return answer
 
@@ -62,9 +64,9 @@ def _path() -> str:
     return f"{root}{os.pathsep}{known}" if known else root
 
 
-def _failed(why: str) -> errors.Fatal:
+def _failed(why: str, module: str, needs: str) -> errors.Fatal:
     return errors.Fatal(
         errors.FAILED_PRECONDITION,
-        f"keys cannot be handled: {why} (is python3-cryptography installed?)",
+        f"{module} does not answer: {why} (is {needs} installed?)",
         component=COMPONENT,
     )

@@ -193,4 +193,6 @@ def _health(arguments: argparse.Namespace) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> config.Settings:
-    return starting.read_settings(arguments.config, arguments.root)
+    from agent import configfiles
+
+    return configfiles.read(arguments.config, arguments.root)

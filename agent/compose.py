@@ -14,8 +14,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from agent import podman, quadlet
 from agent.specs import AppFile, Application
 
@@ -32,8 +30,6 @@ PROJECT_LABEL = podman.COMPOSE_LABEL
 _FAMILIES = ("docker-compose", "podman-compose")
 BASES = tuple(f"{family}.{end}" for family in _FAMILIES for end in ("yaml", "yml"))
 OVERRIDES = tuple(f"{family}.override.{end}" for family in _FAMILIES for end in ("yaml", "yml"))
-# libyaml reads a megabyte in the time that the Python one reads a page.
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # In this order; `None` in place of a version = it has to answer, whatever it says.
 PROVIDERS: tuple[tuple[str, ...], ...] = (
@@ -91,8 +87,13 @@ def render(app: Application, files: Iterable[AppFile]) -> Rendered:
 
 
 def _services(name: str, data: bytes) -> dict[str, Json]:
+    # For devices with Compose applications alone.
+    import yaml
+
+    # libyaml reads a megabyte in the time that the Python one reads a page.
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        document = yaml.load(data, Loader=_LOADER)  # noqa: S506 - a safe loader
+        document = yaml.load(data, Loader=loader)  # noqa: S506 - a safe loader
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark is not None else ""
@@ -122,6 +123,8 @@ def _runs_by_default(definition: Json) -> bool:
 
 
 def _override(app: Application) -> bytes:
+    import yaml
+
     volumes = {
         v.name: {"external": True, "name": podman.volume_name(app.name, v.name)}
         for v in app.volumes

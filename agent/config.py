@@ -1,29 +1,21 @@
-"""Settings: `/etc/flightctl/config.yaml` and its drop-ins, read once, checked once, then frozen.
+"""Settings: what the files of the configuration say, checked once, then frozen.
 
-The file format is flightctl's; a file that its agent accepts is accepted here: unknown and legacy
-keys are ignored, relative paths are relative to the file. What is wrong in the main file is fatal
-and the message names the key.
-
-The invariant: no drop-in can keep the agent from starting. Drop-ins arrive with fleet updates, and
-an agent that does not start cannot undo one. A drop-in that cannot be read, or that would make
-valid settings invalid, is skipped and remembered in `Settings.warnings`. Drop-ins may set the
-keys of `_MERGED`; the addresses and certificates of the service are not among them, so that an
-update cannot send a device to another service.
+What may be written there is flightctl's; a file that its agent accepts is accepted here: unknown
+and legacy keys are ignored, relative paths are relative to the file. What is wrong is said with its
+key. How the files become the one document that is checked here: `configfiles`.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
-
-import yaml
 
 from agent import fields
 from agent.fields import ConfigError
 
-__all__ = ["ConfigError", "Pem", "Service", "Settings", "load"]
+__all__ = ["ConfigError", "Pem", "Service", "Settings", "built"]
 
 Document = dict[str, Any]
 
@@ -34,7 +26,6 @@ DEFAULT_SERVER = "https://localhost:7443"
 MIN_INTERVAL_S = 2.0
 MAX_SYSTEM_INFO_TIMEOUT_S = 120.0
 MAX_CONFIG_BYTES = 1 << 20
-MAX_DROP_INS = 100
 SYSTEM_INFO_KEYS = (
     "hostname",
     "kernel",
@@ -56,34 +47,6 @@ PROFILES = ("default", METERED)
 MIN_CONTACT_S = 60.0
 MAX_CONTACT_S = 7 * 86400.0
 LOG_LEVELS = ("panic", "fatal", "error", "warn", "info", "debug", "trace")
-
-_MERGED = (
-    "log-level",
-    "log-prefix",
-    "spec-fetch-error-base-delay",
-    "spec-fetch-error-max-delay",
-    "status-update-interval",
-    "status-update-jitter",
-    "enrollment-verify-interval",
-    "enrollment-verify-cap",
-    "network-profile",
-    "contact-interval",
-    "pull-timeout",
-    "pull-retry-steps",
-    "repair-interval",
-    "application-start-grace",
-    "application-stability",
-    "drift-repair",
-    "download-rate-limit",
-    "service-reach-grace",
-    "service-reach-grace-after-boot",
-    "system-info",
-    "system-info-custom",
-    "system-info-timeout",
-    "metrics-enabled",
-    "profiling-enabled",
-)
-_MERGED_BY_KEY = ("tpm", "audit", "image-pruning", "default-labels", "label-from-systeminfo")
 
 
 class Files(Protocol):
@@ -186,23 +149,6 @@ class Settings:
         return f"{self.data_dir}/certs"
 
 
-def load(files: Files, config_file: str = CONFIG_FILE, *, data_dir: str = DATA_DIR) -> Settings:
-    """The settings. Raises ConfigError, whose text names the file and the key."""
-    raw = files.read(config_file)
-    if raw is None:
-        raise ConfigError(config_file, "the configuration file does not exist")
-    document = _parse(raw, config_file)
-
-    def build(candidate: Document) -> Settings:
-        return built(candidate, config_file, data_dir=data_dir)
-
-    document, warnings = _with_drop_ins(files, document, _folder_of(config_file), build)
-    try:
-        return replace(build(document), warnings=warnings)
-    except ConfigError as error:
-        raise ConfigError(f"{config_file}: {error.key}", error.why) from error
-
-
 def built(
     document: Document,
     config_file: str = CONFIG_FILE,
@@ -211,81 +157,11 @@ def built(
     warnings: tuple[str, ...] = (),
 ) -> Settings:
     """The settings of a document that has been read and merged. Raises ConfigError."""
-    return _settings(document, config_file, _folder_of(config_file), data_dir, warnings)
+    return _settings(document, config_file, folder_of(config_file), data_dir, warnings)
 
 
-def _folder_of(config_file: str) -> str:
+def folder_of(config_file: str) -> str:
     return posixpath.dirname(posixpath.abspath(config_file))
-
-
-def _with_drop_ins(
-    files: Files, document: Document, config_dir: str, build: Callable[[Document], Settings]
-) -> tuple[Document, tuple[str, ...]]:
-    folder = f"{config_dir}/conf.d"
-    warnings: list[str] = []
-    valid = _is_valid(document, build)
-    names = sorted(one for one in _names(files, folder) if one.endswith((".yaml", ".yml")))
-    if len(names) > MAX_DROP_INS:
-        beyond = len(names) - MAX_DROP_INS
-        warnings.append(f"{beyond} drop-ins skipped: {folder} has more than {MAX_DROP_INS}")
-    for name in names[:MAX_DROP_INS]:
-        path = f"{folder}/{name}"
-        try:
-            raw = files.read(path)
-            if raw is None:
-                continue
-            candidate = _merged(document, _parse(raw, path))
-            if valid:
-                build(candidate)
-        except (ConfigError, OSError) as error:
-            warnings.append(f"drop-in skipped: {path}: {error}")
-            continue
-        document = candidate
-        valid = valid or _is_valid(document, build)
-    return document, tuple(warnings)
-
-
-def _names(files: Files, folder: str) -> Iterable[str]:
-    try:
-        return list(files.listdir(folder))
-    except OSError:
-        return []
-
-
-def _is_valid(document: Document, build: Callable[[Document], Settings]) -> bool:
-    try:
-        build(document)
-    except ConfigError:
-        return False
-    return True
-
-
-def _parse(raw: bytes, path: str) -> Document:
-    if len(raw) > MAX_CONFIG_BYTES:
-        raise ConfigError(path, f"larger than {MAX_CONFIG_BYTES} bytes")
-    try:
-        document = yaml.safe_load(raw)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(path, f"not YAML: {error}") from error
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise ConfigError(path, "must be a mapping of settings")
-    return {str(key): value for key, value in document.items()}
-
-
-def _merged(document: Document, drop_in: Document) -> Document:
-    result = dict(document)
-    for key in _MERGED:
-        if drop_in.get(key) is not None:
-            result[key] = drop_in[key]
-    for key in _MERGED_BY_KEY:
-        if isinstance(drop_in.get(key), dict):
-            old = result.get(key)
-            result[key] = {**(old if isinstance(old, dict) else {}), **drop_in[key]}
-        elif drop_in.get(key) is not None:
-            raise ConfigError(key, "must be a mapping")
-    return result
 
 
 def _settings(

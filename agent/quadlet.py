@@ -16,8 +16,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import yaml
-
 from agent import podman
 from agent.specs import AppFile, Application
 from resources import unitfile
@@ -256,6 +254,8 @@ class _Renderer:
         return f"{self._id}-{_service(name, self._units[name])}"
 
     def _namespaced_pod(self, name: str, data: bytes) -> bytes:
+        import yaml
+
         documents = _pods(name, data)
         for document in documents:
             metadata = document.setdefault("metadata", {})
@@ -359,6 +359,9 @@ def _values(sections: unitfile.Sections, section: str, key: str) -> list[str]:
 
 
 def _pods(name: str, data: bytes) -> list[dict[str, object]]:
+    # For devices with manifests of pods alone.
+    import yaml
+
     try:
         documents = [d for d in yaml.safe_load_all(data) if d is not None]
     except yaml.YAMLError as error:

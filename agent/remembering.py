@@ -12,17 +12,16 @@ another service, remove the file (or the whole data directory) with its configur
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from typing import Any
-
-import yaml
 
 from agent import config, world
 
 log = logging.getLogger("agent.remembering")
 
-NAME = "manageable.yaml"
+NAME = "manageable.json"
 BYTES_MAX = config.MAX_CONFIG_BYTES * 2
 AUTHORITY_BYTES_MAX = 1 << 18
 
@@ -45,13 +44,13 @@ class Memory:
                 "server": service.server,
                 "authority": authority.decode("ascii"),
             }
-            raw = yaml.safe_dump(document).encode()
+            raw = json.dumps(document).encode()
             path = _path(self._settings.data_dir)
             if len(raw) > BYTES_MAX or self._world.read(path) == raw:
                 return
             self._world.mkdir(path.rsplit("/", 1)[0], mode=0o700)
             self._world.write(path, raw, mode=0o600, uid=0, gid=0)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError) as error:
             log.warning("configuration not remembered: %s", error)
 
     def service(self) -> config.Service | None:
@@ -103,13 +102,13 @@ def _settings(
 
 def _read(where: world.World, data_dir: str) -> dict[str, Any] | None:
     try:
-        kept = yaml.safe_load((where.read(_path(data_dir)) or b"")[: BYTES_MAX + 1])
+        kept = json.loads((where.read(_path(data_dir)) or b"{}")[: BYTES_MAX + 1])
         is_whole = (
             isinstance(kept["document"], dict)
             and isinstance(kept["server"], str)
             and isinstance(kept["authority"], str)
         )
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError, KeyError):
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
         return None
     return kept if is_whole else None
 

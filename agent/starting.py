@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from agent import config, errors, remembering
+from agent import child, config, errors, remembering
 from agent.linux import LinuxWorld
 
 ROOT_VARIABLE = "FLIGHTCTL_TEST_ROOT_DIR"
@@ -29,30 +29,32 @@ def run(config_file: str, root: str) -> int:
         settings = _settings_or_remembered(config_file, root)
         process.set_up_logging(settings)
         where = LinuxWorld(root)
-        return process.Process(where, settings, lambda: read_settings(config_file, root)).run()
+        return process.Process(where, settings, lambda: settings_of(config_file, root)).run()
     except (config.ConfigError, errors.Fatal, OSError) as error:
         print(f"homeport-agent: {error}", file=sys.stderr)
         return 1
 
 
-def read_settings(config_file: str, root: str) -> config.Settings:
-    """The file may be named as it is for the device, or as it is from outside its root."""
-    where = LinuxWorld(root)
-    path = os.path.abspath(config_file)  # noqa: PTH100 - texts of the device, not of this host
-    top = str(where.path("/"))
-    if top != "/" and path.startswith(f"{top}/"):
-        path = path[len(top) :]
-    if top != "/" and where.stat(path) is None:
-        # A configuration that lies elsewhere, with everything inline.
-        return config.load(LinuxWorld("/"), path)
-    return config.load(where, path)
+def settings_of(config_file: str, root: str) -> config.Settings:
+    """Read in a process of its own, so that this one never holds a YAML parser.
+
+    Raises ConfigError, for whatever reason: what is remembered helps against all of them.
+    """
+    question = {"file": config_file, "root": root}
+    try:
+        found = child.ask(question, "agent.configfiles", needs="python3-yaml")
+    except errors.Fatal as error:
+        raise config.ConfigError(config_file, error.detail) from error
+    if "why" in found:
+        raise config.ConfigError(found["key"], found["why"])
+    return config.built(found["document"], found["file"], warnings=tuple(found["warnings"]))
 
 
 def _settings_or_remembered(config_file: str, root: str) -> config.Settings:
     """An agent that does not start cannot be helped from afar."""
     try:
-        return read_settings(config_file, root)
-    except (config.ConfigError, OSError) as error:
+        return settings_of(config_file, root)
+    except config.ConfigError as error:
         kept = remembering.instead(LinuxWorld(root), config_file, config.DATA_DIR, error)
         if kept is None:
             raise

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from agent import config, identity, keys
+from agent import config, configfiles, identity, keys
 from tests.fakes import service as services
 from tests.fakes.clocked_world import ClockedWorld
 
@@ -40,7 +40,7 @@ class Rig:
     def settings(self, **changes: Any) -> config.Settings:
         document = {**self.document, **changes}
         self.world.put(config.CONFIG_FILE, yaml.safe_dump(document))
-        return config.load(self.world)
+        return configfiles.load(self.world)
 
     def identity(self, settings: config.Settings) -> identity.Identity:
         who = identity.Identity(self.world, settings, keys.answer)

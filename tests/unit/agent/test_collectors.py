@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent import collectors, config, sources, world
+from agent import collectors, config, configfiles, sources, world
 from tests.fakes.clocked_world import ClockedWorld
 
 CPUINFO = "\n\n".join(
@@ -65,7 +65,7 @@ def info(device: ClockedWorld, **settings: Any) -> collectors.SystemInfo:
         runtime={"managementCertSerial": "a;b1"}.get,
         real_path=lambda path: str(device.path(path)),
     )
-    subject.configure(config.load(device))
+    subject.configure(configfiles.load(device))
     return subject
 
 
@@ -152,7 +152,7 @@ def test_custom_scripts_run_once_and_again_after_a_reload(device: ClockedWorld) 
     assert subject.collect()["customInfo"] == wanted
     subject.collect()
     assert len(device.commands) == 2
-    subject.configure(config.load(device))
+    subject.configure(configfiles.load(device))
     subject.collect()
     assert len(device.commands) == 4
 

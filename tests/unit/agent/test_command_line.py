@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from agent import __main__ as command_line
-from agent import config, starting, version
+from agent import config, configfiles, version
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 HEAVY = {
+    # Read in a process of its own.
+    "yaml",
     "cryptography",
     "asyncio",
     "concurrent.futures",
@@ -96,7 +98,7 @@ def test_the_configuration_may_be_named_from_inside_or_outside_the_root(
     }[spelling]
     place = tmp_path / "config.yaml" if spelling == "elsewhere" else root / config.CONFIG_FILE[1:]
     place.write_text(text)
-    settings = starting.read_settings(named, str(root))
+    settings = configfiles.read(named, str(root))
     assert settings.log_prefix == "found"
 
 

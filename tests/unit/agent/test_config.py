@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent import config
+from agent import config, configfiles, starting
 from tests.fakes.clocked_world import ClockedWorld
 
 MAIN = {"enrollment-service": {"service": {"server": "https://api.example.com:7443/"}}}
@@ -27,7 +27,7 @@ def load(device: ClockedWorld, main: Any, **drop_ins: Any) -> config.Settings:
     for name, document in drop_ins.items():
         text = document if isinstance(document, str) else yaml.safe_dump(document)
         device.put(f"/etc/flightctl/conf.d/{name}.yaml", text)
-    return config.load(device)
+    return configfiles.load(device)
 
 
 def test_an_empty_file_means_the_documented_defaults(device: ClockedWorld) -> None:
@@ -238,7 +238,7 @@ def test_what_is_wrong_is_fatal_and_named(device: ClockedWorld, case: tuple[Any,
 
 def test_a_missing_file_is_fatal(device: ClockedWorld) -> None:
     with pytest.raises(config.ConfigError, match="does not exist"):
-        config.load(device)
+        configfiles.load(device)
 
 
 def test_drop_ins_are_merged_in_order_and_only_the_keys_that_they_may_set(
@@ -332,3 +332,75 @@ def test_every_key_is_in_the_reference() -> None:
     assert len(known) > 30
     page = (Path(__file__).parents[3] / "docs/reference/agent-configuration.md").read_text()
     assert {key for key in known if f"{key}`" not in page and f"`{key}." not in page} == set()
+
+
+def aliases() -> str:
+    """3 to the power of 40 values in a kilobyte."""
+    rows = ["x0: &x0 {a: 1}"]
+    rows += [f"x{i}: &x{i} [*x{i - 1}, *x{i - 1}, *x{i - 1}]" for i in range(1, 40)]
+    return "\n".join(rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(aliases(), "holds more than"), ("a: &a [*a]", "nested too deeply")],
+    ids=["aliases upon aliases", "an alias in itself"],
+)
+def test_what_a_few_bytes_blow_up_is_refused_and_passed_over_in_a_drop_in(
+    device: ClockedWorld, text: str, words: str
+) -> None:
+    assert words in load(device, MAIN, **{"10": text}).warnings[0]
+    with pytest.raises(config.ConfigError, match=words):
+        load(device, text)
+
+
+EVERYTHING = """
+enrollment-service: {service: {server: https://a.example, certificate-authority-data: QQ==}}
+default-labels: {true: yes, since: 2026-01-31, 7: 1.5, text: "a"}
+log-prefix: 2026-01-31
+management-service:
+  service: {server: https://m.example, certificate-authority-data: !!binary QQ==}
+unknown: {at: 2026-01-31T12:00:00Z, bytes: !!binary aGVsbG8=, none: ~, big: 1.0e+400}
+"""
+
+
+def test_settings_are_the_same_from_a_process_of_their_own(tmp_path: Path) -> None:
+    folder = tmp_path / "etc/flightctl"
+    (folder / "conf.d").mkdir(parents=True)
+    (folder / "config.yaml").write_text(EVERYTHING)
+    (folder / "conf.d/10.yaml").write_text("default-labels: {more: x}")
+    (folder / "conf.d/20.yaml").write_text("a: [")
+    here = configfiles.read(config.CONFIG_FILE, str(tmp_path))
+    assert starting.settings_of(config.CONFIG_FILE, str(tmp_path)) == here
+    assert here.management.authority.data == b"A"
+    assert here.default_labels == {
+        "True": "true",
+        "since": "2026-01-31",
+        "7": "1.5",
+        "text": "a",
+        "more": "x",
+    }
+    assert "20.yaml" in here.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [", "not YAML"),
+        ("audit: {enabled: maybe}", "audit.enabled: must be true or false"),
+        (None, "Is a directory"),
+    ],
+    ids=["no YAML", "a setting that is wrong", "no file"],
+)
+def test_what_is_wrong_is_said_by_a_process_of_its_own(
+    tmp_path: Path, text: str | None, words: str
+) -> None:
+    folder = tmp_path / "etc/flightctl"
+    folder.mkdir(parents=True)
+    if text is None:
+        (folder / "config.yaml").mkdir()
+    else:
+        (folder / "config.yaml").write_text(text)
+    with pytest.raises(config.ConfigError, match=words) as caught:
+        starting.settings_of(config.CONFIG_FILE, str(tmp_path))
+    assert config.CONFIG_FILE in str(caught.value)

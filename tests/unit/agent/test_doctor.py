@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent import __main__ as command_line
-from agent import checks, config, doctor, errors, findings, keys, world
+from agent import checks, config, configfiles, doctor, errors, findings, keys, world
 from tests.fakes import agent_rig, clocked_world
 
 UNIT = "UnitFileState=enabled\nActiveState=active\nNRestarts=0\nStatusText=Connected\n"
@@ -45,7 +45,7 @@ class Clinic:
     def examined(self) -> list[findings.Finding]:
         return doctor.examine(
             self.world,
-            lambda: config.load(self.world),
+            lambda: configfiles.load(self.world),
             real_path=lambda path: str(self.world.path(path)),
             ask=keys.answer,
         )
@@ -247,7 +247,7 @@ def test_keys_that_cannot_be_handled_are_an_error_once(clinic: Clinic) -> None:
             errors.FAILED_PRECONDITION, "no module named cryptography", component="identity"
         )
 
-    found = doctor.examine(clinic.world, lambda: config.load(clinic.world), ask=broken)
+    found = doctor.examine(clinic.world, lambda: configfiles.load(clinic.world), ask=broken)
     (one,) = [one for one in found if one.check == "tools" and one.level == findings.ERROR]
     assert one.hint == "install python3-cryptography"
 

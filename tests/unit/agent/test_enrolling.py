@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent import config, enrolling, identity, reporting
+from agent import config, configfiles, enrolling, identity, reporting
 from tests.fakes import agent_rig, service
 from tests.fakes.clocked_world import START
 
@@ -183,7 +183,7 @@ def test_the_settings_decide_the_pace(rig: agent_rig.Rig) -> None:
     pause, taken = pauses(*[lambda: None] * 3)
     subject.run(pause)
     assert taken == [2, 3, 4, 4]
-    assert isinstance(config.load(rig.world), config.Settings)
+    assert isinstance(configfiles.load(rig.world), config.Settings)
 
 
 def test_a_missing_authority_is_not_replaced_by_the_systems(rig: agent_rig.Rig) -> None:

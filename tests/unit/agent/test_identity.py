@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from agent import child, config, errors, identity, keys, transport
+from agent import child, config, configfiles, errors, identity, keys, transport
 from tests.fakes.clocked_world import START, ClockedWorld
 from tests.fakes.service import Authority
 
@@ -63,7 +63,7 @@ def authority() -> Authority:
 
 
 def opened(device: ClockedWorld) -> identity.Identity:
-    who = identity.Identity(device, config.load(device), keys.answer)
+    who = identity.Identity(device, configfiles.load(device), keys.answer)
     who.open()
     return who
 

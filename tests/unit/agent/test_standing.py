@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 
-from agent import bulletin, config, errors, holding, journal, specs, standing, states, world
+from agent import (
+    bulletin,
+    config,
+    configfiles,
+    errors,
+    holding,
+    journal,
+    specs,
+    standing,
+    states,
+    world,
+)
 from agent.states import Target
 from tests.fakes.clocked_world import START, ClockedWorld
 from tests.fakes.sim_device import application, document, file
@@ -58,7 +69,7 @@ class Desk:
             self.world.put(f"/var/lib/flightctl/{name}", json.dumps(one), mode=0o600)
 
     def gathered(self) -> dict[str, Any]:
-        return standing.gather(self.world, config.load(self.world))
+        return standing.gather(self.world, configfiles.load(self.world))
 
     def text(self) -> list[str]:
         return list(standing.lines(self.gathered(), self.world.now()))

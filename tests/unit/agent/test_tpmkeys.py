@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent import config, enrolling, errors, identity, proving, tpmkeys, transport
+from agent import config, configfiles, enrolling, errors, identity, proving, tpmkeys, transport
 from tests.fakes.clocked_world import ClockedWorld
 
 Json = dict[str, Any]
@@ -56,7 +56,7 @@ def settings(world: ClockedWorld, **changes: Any) -> config.Settings:
     import yaml
 
     world.put(config.CONFIG_FILE, yaml.safe_dump({**BASIC, **TPM, **changes}))
-    return config.load(world)
+    return configfiles.load(world)
 
 
 def asked_by(ask: tpmkeys.Ask, world: ClockedWorld) -> identity.Identity:

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from agent import config
+from agent import config, configfiles
 from cli import provisioning
 from tests.e2e import rootfs
 from tests.fakes.clocked_world import ClockedWorld
@@ -106,7 +106,7 @@ def agents_view(files: Mapping[str, tuple[str, int]], root: Path) -> config.Sett
     world = ClockedWorld(root)
     for path, (text, _) in files.items():
         world.put(path, text)
-    return config.load(world)
+    return configfiles.load(world)
 
 
 @pytest.mark.parametrize("form", ["cloud-init", "ignition", "kickstart"])
