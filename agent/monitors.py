@@ -2,11 +2,8 @@
 
 An alert fires while usage has stayed strictly above a percentage for longer than a duration; one
 sample at or below it resets the clock. A sample that cannot be taken changes no clock: a disk that
-does not answer has not become emptier. Rules of a kind come from the specification where it has
-any of that kind, else the defaults hold.
-
-Usage is sampled when the status is refreshed (`status-update-interval`), not more often: durations
-are minutes.
+does not answer has not become emptier. A monitor comes from the specification where that has one of
+its kind (the last one counts), else the default holds. Each is sampled at its own interval.
 """
 
 from __future__ import annotations
@@ -30,6 +27,12 @@ IMAGE_MODE_DISK = "/sysroot"
 PACKAGE_MODE_DISK = "/"
 
 
+# Where nothing else is said.
+SAMPLING_S = 60.0
+# Who asks for more asks for a device that does nothing else.
+SAMPLING_S_MIN = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     severity: str
@@ -37,11 +40,20 @@ class Rule:
     duration_s: float
 
 
-_LOAD = (Rule(CRITICAL, 90, 1800), Rule(WARNING, 80, 3600))
-DEFAULTS: Mapping[str, tuple[Rule, ...]] = {
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """`path` is a disk's: empty is the disk that the system is on."""
+
+    rules: tuple[Rule, ...]
+    sampling_s: float = SAMPLING_S
+    path: str = ""
+
+
+_LOAD = Monitor((Rule(CRITICAL, 90, 1800), Rule(WARNING, 80, 3600)))
+DEFAULTS: Mapping[str, Monitor] = {
     "cpu": _LOAD,
     "memory": _LOAD,
-    "disk": (Rule(CRITICAL, 90, 600), Rule(WARNING, 80, 1800)),
+    "disk": Monitor((Rule(CRITICAL, 90, 600), Rule(WARNING, 80, 1800))),
 }
 
 
@@ -78,16 +90,46 @@ class Monitors:
         self._machine = machine
         self._disk_usage = disk_usage or disk_usage_of
         self._real_path = real_path
+        self._monitors = dict(DEFAULTS)
         self._alerts = {name: Alerts() for name in RESOURCES}
+        self._levels = dict.fromkeys(RESOURCES, UNKNOWN)
+        self._due_at = dict.fromkeys(RESOURCES, 0.0)
         self._ticks = (0, 0)
 
-    def sample(self, spec: Json, *, at_s: float) -> dict[str, str]:
-        """`status.resources` by the rules of `spec`, now."""
-        rules, path = configured(spec)
-        usages = {"cpu": self._cpu(), "memory": self._memory(), "disk": self._disk(path)}
-        return {
-            name: self._alerts[name].level(rules[name], usages[name], at_s) for name in RESOURCES
-        }
+    def follow(self, spec: Json) -> None:
+        """From now on by what `spec` says. A monitor that it changes is sampled at once; rules that
+        stay keep their clocks, but not for another disk."""
+        wanted = configured(spec)
+        for name in RESOURCES:
+            before, after = self._monitors[name], wanted[name]
+            if before != after:
+                self._due_at[name] = 0.0
+            if before.path != after.path:
+                self._alerts[name] = Alerts()
+        self._monitors = wanted
+
+    @property
+    def due_at(self) -> float:
+        """When the next sample is due."""
+        return min(self._due_at.values())
+
+    def sample(self, *, at_s: float) -> dict[str, str]:
+        """`status.resources`, with what is due measured now; `at_s` never goes back."""
+        for name in RESOURCES:
+            monitor = self._monitors[name]
+            if at_s >= self._due_at[name]:
+                usage = self._usage(name, monitor)
+                self._levels[name] = self._alerts[name].level(monitor.rules, usage, at_s)
+                self._due_at[name] = at_s + monitor.sampling_s
+        return dict(self._levels)
+
+    def _usage(self, name: str, monitor: Monitor) -> float | None:
+        match name:
+            case "cpu":
+                return self._cpu()
+            case "memory":
+                return self._memory()
+        return self._disk(monitor.path)
 
     def _cpu(self) -> float | None:
         busy, total = self._machine.cpu_times()
@@ -116,20 +158,19 @@ class Monitors:
         return usage
 
 
-def configured(spec: Json) -> tuple[dict[str, tuple[Rule, ...]], str]:
-    """Rules by resource, and the disk's path if one is named. What cannot be read is left out."""
-    rules = dict(DEFAULTS)
-    path = ""
-    for item in spec.get("resources") or ():
+def configured(spec: Json) -> dict[str, Monitor]:
+    """By resource. What cannot be read is left out."""
+    found = dict(DEFAULTS)
+    for item in _items(spec, "resources"):
         kind = str(item.get("monitorType", "")).lower() if isinstance(item, dict) else ""
-        if kind not in rules:
-            continue
-        rules[kind] = tuple(
-            rule for rule in map(_rule, item.get("alertRules") or ()) if rule is not None
-        )
-        if kind == "disk":
-            path = str(item.get("path") or "")
-    return rules, path
+        if kind in found:
+            rules = (_rule(one) for one in _items(item, "alertRules"))
+            found[kind] = Monitor(
+                tuple(rule for rule in rules if rule is not None),
+                _sampling_s(item.get("samplingInterval")),
+                str(item.get("path") or "") if kind == "disk" else "",
+            )
+    return found
 
 
 def summarised(levels: Mapping[str, str]) -> tuple[str, str]:
@@ -153,6 +194,11 @@ def disk_usage_of(path: str) -> float | None:
 _SHOWN = {"cpu": "CPU", "memory": "Memory", "disk": "Disk"}
 
 
+def _items(section: Json, name: str) -> list[Any]:
+    found = section.get(name)
+    return found if isinstance(found, list) else []
+
+
 def _rule(item: Any) -> Rule | None:
     try:
         return Rule(
@@ -161,6 +207,14 @@ def _rule(item: Any) -> Rule | None:
     except (KeyError, TypeError, ValueError) as error:
         log.warning("alert rule left out: %r: %s", item, error)
         return None
+
+
+def _sampling_s(value: Any) -> float:
+    try:
+        return max(durations.parse(str(value)), SAMPLING_S_MIN)
+    except ValueError as error:
+        log.warning("sampling interval not used: %s", error)
+        return SAMPLING_S
 
 
 def _percent(part: float, whole: float) -> float:

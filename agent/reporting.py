@@ -2,8 +2,9 @@
 
 The whole status goes out when it differs from what the service last took: at once (a burst of
 changes within 200 ms is one report), and looked at again every `status-update-interval`, when the
-collectors are asked anew. There is no queue: what is sent is what is true at that moment, and after
-a failure the next attempt sends the newer truth.
+collectors are asked anew; resources are measured at the intervals of their monitors. There is no
+queue: what is sent is what is true at that moment, and after a failure the next attempt sends the
+newer truth.
 
 Each section is on its own: a collector that fails keeps its last value, or the neutral one that the
 contract requires, is named in the log, and shows in the summary. Sections of the loop come
@@ -12,7 +13,6 @@ from the mailbox as they are.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import threading
@@ -33,6 +33,7 @@ from agent import (
     units,
     world,
 )
+from agent.files import digest_of
 from resources import timestamps
 
 log = logging.getLogger("agent.reporting")
@@ -139,51 +140,73 @@ class Facts:
         self._resources = resources
         self._os_mode = "image" if is_image_mode else "package"
         self._known: Json = {}
+        self._broken: set[str] = set()
         # The enrolment request and the periodic look may ask at the same time.
         self._lock = threading.Lock()
+        self._spec: Json = {}
+        self._spec_digest = ""
         self.warnings: tuple[str, ...] = ()
+
+    @property
+    def sample_at(self) -> float:
+        """When resources are to be measured next."""
+        return self._resources.due_at
 
     def refresh(self) -> Json:
         """All sections anew; each that cannot be had stays as it was."""
         with self._lock:
-            return self._refresh()
+            self._read_spec()
+            self._section("systemInfo", self._system_info.collect)
+            self._section(
+                "systemd", lambda: units.collect(self._world, units.patterns_of(self._spec))
+            )
+            self._known["capabilities"] = {"osMode": self._os_mode}
+            return self._sampled()
 
-    def _refresh(self) -> Json:
-        broken: list[str] = []
-        spec = self._spec()
+    def resample(self) -> Json:
+        """Resources anew, the rest as it was."""
+        with self._lock:
+            return self._sampled()
+
+    def _sampled(self) -> Json:
         at_s = self._world.monotonic()
-        self._section(broken, "systemInfo", self._system_info.collect)
-        self._section(broken, "resources", lambda: self._resources.sample(spec, at_s=at_s))
-        self._section(
-            broken, "systemd", lambda: units.collect(self._world, units.patterns_of(spec))
-        )
-        self._known["capabilities"] = {"osMode": self._os_mode}
-        self._known["summary"] = self._summary(broken)
+        self._section("resources", lambda: self._resources.sample(at_s=at_s))
+        self._known["summary"] = self._summary()
         return dict(self._known)
 
-    def _section(self, broken: list[str], name: str, collect: Callable[[], Any]) -> None:
+    def _section(self, name: str, collect: Callable[[], Any]) -> None:
         try:
             self._known[name] = collect()
+            self._broken.discard(name)
         except Exception as error:  # any collector, any trouble: the device must go on reporting
-            broken.append(f"{name} cannot be collected")
+            self._broken.add(name)
             log.warning("section not collected section=%s: %s", name, error)
 
-    def _summary(self, broken: list[str]) -> Json:
+    def _summary(self) -> Json:
         status, info = monitors.summarised(self._known.get("resources", {}))
+        broken = (f"{name} cannot be collected" for name in sorted(self._broken))
         complaints = [*self.warnings, *broken]
         parts = [{"status": status, "info": info}]
         if complaints:
             parts.append({"status": DEGRADED, "info": "; ".join(complaints)})
         return worst(parts)
 
-    def _spec(self) -> Json:
-        """The committed specification, from the file that both agents keep."""
-        with contextlib.suppress(OSError, ValueError):
-            document = json.loads(self._world.read(f"{self._data_dir}/current.json") or b"{}")
-            spec = document.get("spec") if isinstance(document, dict) else None
-            if isinstance(spec, dict):
-                return spec
-        return {}
+    def _read_spec(self) -> None:
+        """The committed specification, from the file that both agents keep. It carries every file
+        of the device, so it is parsed only when it has changed, and not kept as a whole."""
+        try:
+            raw = self._world.read(f"{self._data_dir}/current.json") or b"{}"
+            if (digest := digest_of(raw)) == self._spec_digest:
+                return
+            document = json.loads(raw)
+        except (OSError, ValueError):
+            # For the loop to say, and to mend; until then what was asked last is asked.
+            return
+        spec = document.get("spec") if isinstance(document, dict) else None
+        found = spec if isinstance(spec, dict) else {}
+        self._spec_digest = digest
+        self._spec = {name: found[name] for name in ("systemd", "resources") if name in found}
+        self._resources.follow(self._spec)
 
 
 class Reporting:
@@ -241,18 +264,27 @@ class Reporting:
         """Until `is_stopping`. The jitter spreads the periodic looks; news never waits for it."""
         due_at = self._world.monotonic() + self._world.random() * self._jitter_s
         gathered_at = retry_at = 0.0
+        committed: Any = None
         while not is_stopping():
             now = self.looked_at = self._world.monotonic()
-            if self._is_stale or now >= due_at:
-                self._is_stale = False
+            config_now = self._sections.status().get("config")
+            if self._is_stale or now >= due_at or config_now != committed:
+                # What is measured depends on the specification.
+                self._is_stale, committed = False, config_now
                 self._measured = self._facts.refresh()
                 due_at = now + self._interval_s
+            elif now >= self._facts.sample_at:
+                self._measured = self._facts.resample()
             self.on_look(composed(self._base, self._measured, self._sections.status()))
             tell_at = retry_at if self._sections.is_push_awaited() else max(gathered_at, retry_at)
             if now >= tell_at:
                 retry_at = self._push(self.client)
             self.client.close_idle()
-            moments = (moment for moment in (due_at, tell_at, retry_at) if moment > now)
+            moments = (
+                moment
+                for moment in (due_at, self._facts.sample_at, tell_at, retry_at)
+                if moment > now
+            )
             wait_s = min((self._nap_s, *(moment - now for moment in moments)))
             if self._sections.wait_for_status_change(wait_s):
                 if pause(pace.GATHER_S):

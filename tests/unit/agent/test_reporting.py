@@ -332,6 +332,65 @@ def test_units_are_asked_for_only_where_the_specification_names_some(
     assert len(rig.world.commands) == 1
 
 
+CURRENT = "/var/lib/flightctl/current.json"
+
+
+def watching(sampling: str, duration: str = "0s") -> str:
+    rule = {"severity": "Critical", "percentage": 50, "duration": duration, "description": ""}
+    item = {"monitorType": "Disk", "samplingInterval": sampling, "alertRules": [rule]}
+    return json.dumps({"spec": {"resources": [item]}})
+
+
+def test_a_monitor_is_looked_at_as_often_as_it_asks_for(
+    subject: Subject, rig: agent_rig.Rig
+) -> None:
+    """Though everything else is measured once a minute."""
+    rig.world.put(CURRENT, watching("2s", "4s"))
+    subject.disk = 60.0
+    statuses = subject.run(*[nothing] * 4)
+    assert [s["resources"]["disk"] for s in statuses] == ["Healthy", "Critical"]
+    assert statuses[1]["summary"] == {"status": "Error", "info": "Critical resource alert: Disk"}
+    assert rig.world.elapsed_s < 20
+
+
+def test_what_a_new_specification_asks_for_is_measured_with_its_commit(
+    subject: Subject, rig: agent_rig.Rig
+) -> None:
+    subject.disk = 60.0
+
+    def commit() -> bool:
+        rig.world.put(CURRENT, watching("1s"))
+        return subject.change(config={"renderedVersion": "2"})()
+
+    statuses = subject.run(nothing, commit, *[nothing] * 3)
+    assert statuses[1]["config"] == {"renderedVersion": "2"}
+    assert statuses[2]["resources"]["disk"] == "Critical"
+    assert rig.world.elapsed_s < 20
+
+
+@pytest.mark.parametrize("damaged", ["{", "[]", '{"spec": {"resources": 3, "systemd": [1]}}'])
+def test_a_damaged_specification_silences_nobody(
+    subject: Subject, rig: agent_rig.Rig, damaged: str
+) -> None:
+    rig.world.put(CURRENT, damaged)
+    (status,) = subject.run(nothing)
+    assert status["resources"]["disk"] == "Healthy"
+
+
+def test_while_the_specification_cannot_be_read_the_last_one_counts(
+    subject: Subject, rig: agent_rig.Rig
+) -> None:
+    rig.world.put(CURRENT, watching("1s"))
+    subject.disk = 60.0
+
+    def damage() -> bool:
+        rig.world.put(CURRENT, "{")
+        return False
+
+    statuses = subject.run(nothing, damage, *[nothing] * 25)
+    assert [s["resources"]["disk"] for s in statuses] == ["Healthy", "Critical"]
+
+
 def test_warnings_of_the_configuration_degrade_the_summary(subject: Subject) -> None:
     subject.facts.warnings = ("drop-in skipped: " + "x" * 400,)
     (status,) = subject.run()
