@@ -11,7 +11,6 @@ import asyncio
 import base64
 import os
 import statistics
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -178,37 +177,3 @@ async def connect(site: Site) -> None:
         await site.stack.enter_async_context(connection)
     for agent, connection in site.agents[:ACTIVE]:
         await agent.poll(connection)
-
-
-async def agent_at_rest(site: Site, seconds: float) -> tuple[float, float]:
-    """Our own agent, enrolled and with nothing to do: resident MB, and percent of one core."""
-    root = site.directory / "device"
-    (root / "etc/flightctl").mkdir(parents=True)
-    given = (site.server.data / "enrollment" / "config.yaml").read_text()
-    (root / "etc/flightctl/config.yaml").write_text(given + "status-update-interval: 10s\n")
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "agent", "--config", "/etc/flightctl/config.yaml"),
-        *("--root", str(root)),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        known = {agent.name for agent, _ in site.agents}
-        name = ""
-        while not name:
-            await asyncio.sleep(0.5)
-            async with site.user.get(f"{site.server.url}{BASE}/enrollmentrequests") as answer:
-                names = {item["metadata"]["name"] for item in (await answer.json())["items"]}
-            name = next(iter(names - known), "")
-        path = f"{site.server.url}{BASE}/enrollmentrequests/{name}/approval"
-        async with site.user.put(path, json={"approved": True}) as answer:
-            assert answer.status == 200, await answer.text()
-        # The certificate, the first specification, the first report.
-        await asyncio.sleep(20)
-        before = cpu_s(process.pid)
-        await asyncio.sleep(seconds)
-        used_s = cpu_s(process.pid) - before
-        return resident_mb(process.pid), used_s / seconds * 100
-    finally:
-        process.terminate()
-        await process.wait()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.figures import Figure, show
+from bench import atrest
+from bench.figures import show
 from tests.e2e import devices, processes, site
-from tests.e2e.devices import Device
 from tests.e2e.service import Service
 from tests.e2e.test_packages import IMAGE, built, device_of, dpkg, packaged, requests
 
@@ -26,26 +26,8 @@ pytestmark = [
 ]
 REST_S = 120.0
 SETTLE_S = 45.0
-TICKS = 100
 SCOPE = "a device"
-IMPORTS = """import sys, time
-sys.path.insert(0, "/usr/lib/homeport-agent")
-begun = time.perf_counter()
-import agent.process
-print((time.perf_counter() - begun) * 1000, len(sys.modules))
-"""
-
-
-def spent(device: Device, pid: int) -> tuple[float, float]:
-    """CPU seconds of the process, and of the commands that it has run."""
-    words = device.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    own, commands = (sum(int(w) for w in words[at : at + 2]) / TICKS for at in (11, 13))
-    return own, commands
-
-
-def kilobytes(device: Device, pid: int, name: str) -> int:
-    text = device.read(f"/proc/{pid}/smaps_rollup")
-    return int(next(line for line in text.splitlines() if line.startswith(name)).split()[1])
+PRIVATE = "/usr/lib/homeport-agent"
 
 
 def test_three_applications_and_nothing_to_do(service: Service, tmp_path: Path) -> None:
@@ -81,35 +63,17 @@ def test_three_applications_and_nothing_to_do(service: Service, tmp_path: Path) 
         device.start_agent()
         time.sleep(SETTLE_S)
         pid = device.agent_pid()
-        own, commands = spent(device, pid)
+        before = atrest.spent(device.read(f"/proc/{pid}/stat"))
         time.sleep(REST_S)
         assert device.agent_pid() == pid, device.journal()
-        own, commands = (b - a for a, b in zip((own, commands), spent(device, pid), strict=True))
-        imported, modules = device.exec("python3", "-I", "-c", IMPORTS, check=True).out.split()
+        after = atrest.spent(device.read(f"/proc/{pid}/stat"))
+        begun = device.exec(*atrest.imports("python3", PRIVATE), check=True).out
         print(f"\nbound: {REST_S:g} s at rest with {len(applications)} applications")
         show(
             [
-                Figure(
-                    "agent: resident",
-                    kilobytes(device, pid, "Rss") / 1024,
-                    "MB",
-                    "≤ 30",
-                    "29.7",
-                    SCOPE,
+                *atrest.figures(
+                    lambda name: device.read(f"/proc/{pid}/{name}"), REST_S, before, after, SCOPE
                 ),
-                Figure(
-                    "agent: its own part",
-                    kilobytes(device, pid, "Pss") / 1024,
-                    "MB",
-                    "-",
-                    "-",
-                    SCOPE,
-                ),
-                Figure("agent: CPU", own / REST_S * 100, "% of a core", "≤ 0.07", "0.07", SCOPE),
-                Figure(
-                    "its commands: CPU", commands / REST_S * 100, "% of a core", "-", "-", SCOPE
-                ),
-                Figure("import", float(imported), "ms", "-", "-", SCOPE),
-                Figure("modules", float(modules), "", "-", "-", SCOPE),
+                *atrest.of_start(begun, SCOPE),
             ]
         )
