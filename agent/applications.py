@@ -47,6 +47,7 @@ from agent.appplan import (
 from agent.bundles import Bundles
 from agent.files import digest_of
 from agent.helmapps import HelmApps
+from agent.pulse import Pulse
 from agent.quadletcheck import QuadletCheck
 from agent.stamps import Stamps
 from resources import digest
@@ -68,8 +69,10 @@ class Applications:
         bundles: Bundles,
         stamps: Stamps,
         charts: HelmApps,
+        pulse: Pulse,
     ) -> None:
         self._world = where
+        self._pulse = pulse
         self._bounds = bounds
         self._bundles = bundles
         self._stamps = stamps
@@ -370,11 +373,13 @@ class Applications:
         asked = list(names)
         if not asked:
             return {}
-        answer = self._run(systemd.show_argv(asked))
+        answer = self._pulse.ask(systemd.show_argv(asked))
         if not answer.ok:
             detail = f"systemctl: {errors.one_line(answer.words)}"
             raise errors.Retry(errors.INTERNAL, detail, component=errors.APPLICATIONS)
-        return systemd.parse(answer.stdout)
+        found = systemd.parse(answer.stdout)
+        self._pulse.watch_units(found.values())
+        return found
 
     def tree(self, folder: str) -> list[str]:
         """Everything in it that is no folder."""

@@ -83,7 +83,7 @@ class Gathering:
         self._probe = service_reachable
         self._system, self._hooks, self._observer = made.system, made.hooks, made.observer
         self._verifier, self._journal, self._gates = made.verifier, made.journal, made.gates
-        self._charts = made.charts
+        self._charts, self._pulse = made.charts, made.pulse
 
     def look(self, state: states.State, goal: specs.Spec) -> machine.Facts:
         memory = self._journal.memory
@@ -170,7 +170,8 @@ class Gathering:
             is_blind = trouble is not None and wants is not None
             words = str(trouble) if is_blind else self._system.astray(wants, slots)
             self._tell_astray(words)
-        observed = replace(self._observer.observed(goal, wanted), os=slots)
+        found = self._observer.observed(goal, wanted, closely=is_between)
+        observed = replace(found, os=slots)
         if goal.target.version == specs.NOTHING:
             observed = _of_the_system(wanted, observed)
         self._teller.trouble("embedded", self.embedded.trouble(goal))
@@ -190,6 +191,8 @@ class Gathering:
             current=self._course.current,
             desired=self._course.desired,
         )
+        if plan:
+            self._pulse.disturb()
         if is_between:
             facts = replace(facts, plan=plan)
             return self._with_judgement(facts, state, goal, wanted, observed)

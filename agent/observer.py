@@ -20,6 +20,7 @@ from agent.bundles import Bundles
 from agent.files import Files
 from agent.helmapps import HelmApps
 from agent.images import Images
+from agent.pulse import Pulse
 
 log = logging.getLogger("agent.observer")
 
@@ -65,6 +66,7 @@ class Content:
     bundles: Bundles
     applications: Applications
     charts: HelmApps
+    pulse: Pulse
 
 
 class Observer:
@@ -84,6 +86,7 @@ class Observer:
         self._bundles = content.bundles
         self._applications = content.applications
         self._charts = content.charts
+        self._pulse = content.pulse
         self._seen: tuple[str, tuple[planner.Container, ...]] = ("", ())
 
     def wanted(self, spec: specs.Spec) -> planner.Wanted:
@@ -98,8 +101,12 @@ class Observer:
             apps=tuple(self._applications.wanted(a) for a in apps if self._applications.kind_of(a)),
         )
 
-    def observed(self, spec: specs.Spec, wanted: planner.Wanted) -> planner.Observed:
-        """Raises Retry where the disk, podman or systemd does not answer."""
+    def observed(
+        self, spec: specs.Spec, wanted: planner.Wanted, *, closely: bool = True
+    ) -> planner.Observed:
+        """Unless `closely`, what cannot have moved is as it was (`pulse`). Raises Retry where the
+        disk, podman or systemd does not answer."""
+        self._pulse.look(closely=closely)
         states = self._files.states(one.path for one in spec.files)
         names = {podman.container_name(app) for app in spec.applications}
         try:
@@ -124,7 +131,7 @@ class Observer:
 
         The listing is cheap and tells whether anything moved; only then all is looked at again.
         """
-        found = self._run(podman.list_argv())
+        found = self._pulse.ask(podman.list_argv())
         if found.status == world.NOT_STARTED:
             # No podman, no containers; whether one is needed is for `objection` to say.
             return ()
@@ -136,14 +143,14 @@ class Observer:
             pins = self._images.pins()
             identities = {ref: pin.identity for ref, pin in pins.items()}
             key = json.dumps([marks, starts, identities, self._world.boot_id()])
-            if key == self._seen[0]:
-                return self._seen[1]
-            containers = self._inspected(list(marks), starts) if marks else ()
-            containers = tuple(_compared(one, identities) for one in containers)
+            if key != self._seen[0]:
+                containers = self._inspected(list(marks), starts) if marks else ()
+                containers = tuple(_compared(one, identities) for one in containers)
+                self._seen = (key, containers)
         except ValueError as error:
             raise _no_answer(found) from error
-        self._seen = (key, containers)
-        return containers
+        self._pulse.watch_containers(self._seen[1])
+        return self._seen[1]
 
     def _inspected(self, ids: list[str], starts: dict[str, Json]) -> tuple[planner.Container, ...]:
         answer = self._run(podman.inspect_argv(ids))

@@ -24,6 +24,7 @@ from agent.images import Images
 from agent.observer import Content, Observer, Starts
 from agent.pruning import Pruning
 from agent.pulling import Pulling
+from agent.pulse import Pulse
 from agent.settings import LoopSettings
 from agent.stamps import Stamps
 from agent.throttle import Throttle
@@ -46,6 +47,7 @@ class Parts:
     journal: journal.Journal
     gates: Gates
     pruning: Pruning
+    pulse: Pulse
 
 
 def assemble(
@@ -63,8 +65,9 @@ def assemble(
     images = Images(where, pulling)
     bundles = Bundles(where, settings, images)
     charts = HelmApps(where, settings, stamps, Charts(where, settings, pulling))
-    apps = Applications(where, settings, bundles, stamps, charts)
-    content = Content(images, bundles, apps, charts)
+    pulse = Pulse(where)
+    apps = Applications(where, settings, bundles, stamps, charts, pulse)
+    content = Content(images, bundles, apps, charts, pulse)
     observer = Observer(where, settings, files, starts, content)
     steps = AppSteps(where, settings, apps, images, bundles, stamps, starts, charts)
     return Parts(
@@ -76,6 +79,7 @@ def assemble(
         applications=apps,
         charts=charts,
         observer=observer,
+        pulse=pulse,
         executor=Executor(where, settings, files, starts, observer, images, steps, hooks),
         verifier=Verifier(where, settings),
         specs=specs.SpecFiles(

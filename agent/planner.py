@@ -172,6 +172,9 @@ class Container:
     service: str = ""
     image: str = ""
     image_id: str = ""
+    # Its first process, and where podman writes what its health check finds; 0 and empty = unknown.
+    pid: int = 0
+    health_log: str = ""
     # What it runs is not what its image was when that was fetched.
     is_swapped: bool = False
 

@@ -9,6 +9,7 @@ meanwhile can reach only the container that it was meant for.
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 import zlib
 from collections.abc import Collection, Iterable
@@ -336,7 +337,7 @@ def listed(stdout: str, names: Collection[str]) -> dict[str, str]:
             continue
         # The text of Status holds an age, and in brackets the health.
         health = str(one.get("Status") or "").partition("(")[2]
-        fields = [one.get(k) for k in ("State", "StartedAt", "ExitCode", "Restarts")]
+        fields = [one.get(k) for k in ("State", "StartedAt", "Pid", "ExitCode", "Restarts")]
         marks[str(one["Id"])] = json.dumps([*fields, health])
     return marks
 
@@ -385,7 +386,15 @@ def _container(document: Json, started: dict[str, str], boot_id: str) -> Contain
         service=str(labels.get(COMPOSE_SERVICE_LABEL) or ""),
         image=str(document.get("ImageName") or ""),
         image_id=str(document.get("Image") or ""),
+        pid=int(state.get("Pid") or 0),
+        health_log=_health_log(document),
     )
+
+
+def _health_log(document: Json) -> str:
+    """Beside the folder that the file with the process's number is in."""
+    file = str(document.get("PidFile") or "")
+    return f"{posixpath.dirname(posixpath.dirname(file))}/healthcheck.log" if file else ""
 
 
 def _health_output(health: Json) -> str:

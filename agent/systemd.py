@@ -25,6 +25,7 @@ PROPERTIES = (
     "ExecMainStatus",
     "ExecMainStartTimestampMonotonic",
     "NRestarts",
+    "MainPID",
 )
 # Says on stderr what it cannot make services of.
 QUADLET_CHECK = ("/usr/libexec/podman/quadlet", "-dryrun")
@@ -38,7 +39,7 @@ _NOISE = re.compile(r"\s*[0-9a-f]{12,64}\s*|conmon [0-9a-f]{12,64} <.*|time=\".*
 class Unit:
     """`has_run`: it was started since the machine was; then `result` and `status` mean something.
 
-    `restarts` are those that systemd made by itself.
+    `restarts` are those that systemd made by itself; `pid` 0 = it has no process of its own.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Unit:
     status: int = 0
     has_run: bool = False
     restarts: int = 0
+    pid: int = 0
 
     @property
     def is_up(self) -> bool:
@@ -130,6 +132,7 @@ def parse(stdout: str) -> dict[str, Unit]:
                 _whole(values.get("ExecMainStatus", "")),
                 _whole(values.get("ExecMainStartTimestampMonotonic", "")) > 0,
                 _whole(values.get("NRestarts", "")),
+                _whole(values.get("MainPID", "")),
             )
     return found
 

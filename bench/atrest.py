@@ -31,7 +31,7 @@ sys.path.insert(0, PATH)
 begun = time.perf_counter()
 import agent.starting, agent.process
 took = (time.perf_counter() - begun) * 1000
-known = {*sys.stdlib_module_names, "agent", "resources", "sitecustomize", "apport_python_hook"}
+known = {*sys.stdlib_module_names, "__main__", "agent", "resources", "sitecustomize"}
 others = {name.partition(".")[0] for name in sys.modules} - known
 print(took, len(sys.modules), len(others), *sorted(others))
 """

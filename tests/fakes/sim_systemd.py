@@ -148,6 +148,8 @@ class SimSystemd:
         values = [name, load, *state]
         values.append("7" if service is not None and service.has_run else "0")
         values.append(str(service.restarts if service else 0))
+        # Processes are not simulated, so nobody can watch them.
+        values.append("0")
         pairs = zip(systemd.PROPERTIES, values, strict=True)
         return "".join(f"{key}={value}\n" for key, value in pairs)
 

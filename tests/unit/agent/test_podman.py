@@ -148,8 +148,10 @@ INSPECTED = {
     "Id": "abc",
     "Name": "web-365508-app",
     "RestartCount": 2,
+    "PidFile": "/run/containers/storage/overlay-containers/abc/userdata/pidfile",
     "State": {
         "Status": "running",
+        "Pid": 343,
         "ExitCode": 0,
         "StartedAt": "2026-11-23T11:28:47Z",
         "Error": "",
@@ -172,6 +174,8 @@ def test_an_inspected_container_is_read() -> None:
     assert (found.state, found.restarts, found.restart_generation) == ("running", 2, 2)
     assert (found.has_healthcheck, found.health) == (True, "unhealthy")
     assert found.health_output == "broken now"
+    assert found.pid == 343
+    assert found.health_log == "/run/containers/storage/overlay-containers/abc/healthcheck.log"
     assert found.is_ours
     assert found.is_of_this_boot
     (later,) = podman.containers(json.dumps([INSPECTED]), started={"abc": "b1"}, boot_id="b2")
@@ -188,6 +192,7 @@ def test_a_container_without_anything_is_a_stranger() -> None:
     (found,) = podman.containers('[{"Id": "x"}]', started={}, boot_id="b")
     assert not found.is_ours
     assert found.state == "unknown"
+    assert (found.pid, found.health_log) == (0, "")
 
 
 def test_the_listing_picks_ours_and_what_has_our_names() -> None:
