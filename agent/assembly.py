@@ -136,6 +136,7 @@ class Agent:
             self.mailbox,
             self.probe,
             self._os_mode,
+            self.identity.forget_keys,
         )
         self.report = reporting.Reporting(
             self._world,

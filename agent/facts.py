@@ -93,6 +93,7 @@ class Gathering:
             at=telling.local(self._world.now()),
             arrived=offer.spec.target if offer and not self._is_dismissal(offer) else None,
             dismissed=offer.spec.target if offer and self._is_dismissal(offer) else None,
+            is_reset=offer is not None and offer.spec.is_reset,
             boot_id=self._world.boot_id(),
             steps_in_target=memory.steps_in_target,
             boots_without_commit=memory.boots_without_commit,

@@ -209,6 +209,11 @@ class Identity:
         self._world.remove(self._certificate_path)
         self.certificate = None
 
+    def forget_keys(self) -> None:
+        """What of them is in no file of the data directory. Never raises: this device leaves."""
+        if self.tpm is not None:
+            self.tpm.forget()
+
     def _load(self, raw: bytes) -> None:
         try:
             answer = self._asked({"do": "describe", "key": raw.decode("ascii")})

@@ -58,10 +58,13 @@ class Reconciler:
         mailbox: Mailbox,
         service_reachable: Callable[[], bool | None],
         os_mode: str | None = None,
+        forget_keys: Callable[[], None] = lambda: None,
     ) -> None:
         self._world = where
         self._settings = settings
         self._mailbox = mailbox
+        # What of the identity is in no file of ours.
+        self._forget_keys = forget_keys
         made = parts.assemble(where, settings, os_mode, mailbox.levels)
         self._files, self._system, self._hooks = made.files, made.system, made.hooks
         self._bundles, self._observer, self._executor = made.bundles, made.observer, made.executor
@@ -243,17 +246,28 @@ class Reconciler:
                 if isinstance(state, states.Idle):
                     self._pruning.prune(self._course.current)
                 return seconds
-            case machine.Farewell():
+            case machine.Farewell(is_reset):
+                patience_s = self._settings.farewell_s
                 leaving.say_farewell(
-                    self._world, self._mailbox, self._teller, self._settings.farewell_s
+                    self._world, self._mailbox, self._teller, patience_s, is_reset=is_reset
                 )
                 self._happen(states.Announced())
                 return 0.0
-            case machine.Wipe():
+            case machine.Wipe(is_reset):
+                if is_reset:
+                    self._clear()
+                self._forget_keys()
                 leaving.wipe(self._world, self._settings.data_dir, self._settings.own_dir)
                 self._is_over = True
                 self._world.reboot()
                 return self._settings.repair_interval_s
+
+    def _clear(self) -> None:
+        # Nobody else ever needs it.
+        from agent import clearing
+
+        work = clearing.Clearing(self._world, self._observer, self._pruning, self._perform)
+        work.clear(self._course.current, self._course.desired)
 
     def _take(self) -> None:
         """Looks at what the service says, and lets through what is new and not refused."""

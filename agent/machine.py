@@ -178,11 +178,11 @@ def _give_up(state: Any, event: Any) -> State:
 
 
 def _leave(state: Any, event: Any) -> State:
-    return Decommissioning(event.target)
+    return Decommissioning(event.target, is_reset=event.is_reset)
 
 
 def _wipe(state: Any, event: Any) -> State:
-    return Decommissioning(state.target, is_wiping=True)
+    return replace(state, is_wiping=True)  # type: ignore[no-any-return]
 
 
 TRANSITIONS: Mapping[tuple[type[Any], type[Any]], Callable[[Any, Any], State]] = {
@@ -268,6 +268,8 @@ class Facts:
     plan: tuple[Any, ...] = ()
     arrived: Target | None = None
     dismissed: Target | None = None
+    # With `dismissed`: and to take everything away.
+    is_reset: bool = False
     objection: errors.Failure | None = None
     missing: tuple[Any, ...] = ()
     wait: Wait | None = None
@@ -315,10 +317,12 @@ class Rest:
 class Farewell:
     """Tell the service, then `Announced`."""
 
+    is_reset: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class Wipe:
-    pass
+    is_reset: bool = False
 
 
 Decision = Do | Happen | Rest | Farewell | Wipe
@@ -368,12 +372,12 @@ def decide(state: State, facts: Facts, bounds: Bounds) -> Decision:
         case RollingBack():
             return _rolling_back(state, facts, bounds)
         case Decommissioning():
-            return Wipe() if state.is_wiping else Farewell()
+            return Wipe(state.is_reset) if state.is_wiping else Farewell(state.is_reset)
 
 
 def _replacement(facts: Facts) -> Decision | None:
     if facts.dismissed:
-        return Happen(Dismissed(facts.dismissed))
+        return Happen(Dismissed(facts.dismissed, is_reset=facts.is_reset))
     if facts.arrived:
         return Happen(Arrived(facts.arrived))
     return None

@@ -55,6 +55,12 @@ def app_id(name: str, user: str = "") -> str:
     return f"{base}-{f'{zlib.crc32(base.encode()):06d}'[:6]}"
 
 
+def is_app_id(text: str) -> bool:
+    """Whether it ends with the checksum of the rest."""
+    base, _, _ = text.rpartition("-")
+    return bool(base) and app_id(base) == text
+
+
 def folder_name(name: str) -> str:
     """The name of an application's folder: its own, unless that would be a path (an image's)."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "_"
@@ -303,6 +309,21 @@ def volume_remove_argv(volume: str) -> list[str]:
 
 
 # Output. ------------------------------------------------------------------------------------------
+
+
+def volumes_of(stdout: str) -> list[str]:
+    """Volumes that applications of ours were given, by now or ever: by our label, or by the
+    checksum in their name or in the name of their Compose project. Raises ValueError."""
+    found = json.loads(stdout.strip() or "[]") or []
+    if not isinstance(found, list):
+        raise ValueError("not a list of volumes")
+    return [
+        str(one["Name"])
+        for one in found
+        if PROJECT_LABEL in (labels := one.get("Labels") or {})
+        or is_app_id(str(one["Name"]))
+        or is_app_id(str(labels.get(COMPOSE_LABEL) or ""))
+    ]
 
 
 def ids(stdout: str) -> list[str]:

@@ -87,6 +87,18 @@ class Pruning:
         except OSError as error:
             log.error("not pruned: %s", error)
 
+    def forsake(self, *specifications: specs.Spec) -> None:
+        """All that they and those before them referred to, but systems. Never raises for what
+        podman says."""
+        self.remember(*specifications)
+        systems = {spec.os_image for spec in specifications}
+        try:
+            for reference, kind in self._read().items():
+                if reference not in systems:
+                    self._remove(reference, kind)
+        except OSError as error:
+            log.error("not pruned: %s", error)
+
     def _of(self, spec: specs.Spec) -> dict[str, str]:
         pins = self._images.pins()
         images = [*self._referred(spec), *([spec.os_image] if spec.os_image else [])]

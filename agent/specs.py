@@ -31,6 +31,7 @@ VERSION = "device-controller/renderedVersion"
 HASH = "device-controller/renderedSpecHash"
 TRIED_VERSION, TRIED_HASH = "agent/desiredVersion", "agent/desiredSpecHash"
 NOTHING = "0"
+FACTORY_RESET = "FactoryReset"
 
 CURRENT, DESIRED, ROLLBACK = "current.json", "desired.json", "rollback.json"
 COMMITTED = "committed.json"
@@ -102,6 +103,8 @@ class Spec:
     applications: tuple[Application, ...] = ()
     os_image: str = ""
     is_dismissed: bool = False
+    # With all that it has, not with its identity alone.
+    is_reset: bool = False
     download_window: schedule.Window | None = None
     update_window: schedule.Window | None = None
     # A policy that cannot be read: nothing is to begin by it, but what is there is looked after.
@@ -118,7 +121,17 @@ def parse(device: Json) -> Spec:
     try:
         return _parse(target, spec)
     except errors.Reject as error:
-        return Spec(target, objection=error, is_dismissed=bool(spec.get("decommissioning")))
+        return Spec(
+            target,
+            objection=error,
+            is_dismissed=bool(spec.get("decommissioning")),
+            is_reset=_is_reset(spec),
+        )
+
+
+def _is_reset(spec: Json) -> bool:
+    found = spec.get("decommissioning")
+    return isinstance(found, dict) and found.get("target") == FACTORY_RESET
 
 
 def target_of(device: Json) -> Target:
@@ -146,6 +159,7 @@ def _parse(target: Target, spec: Json) -> Spec:
         applications=_applications(spec),
         os_image=_os_image(os),
         is_dismissed=bool(spec.get("decommissioning")),
+        is_reset=_is_reset(spec),
         download_window=download,
         update_window=update,
         policy_objection=policy_objection,

@@ -124,6 +124,8 @@ class Refused:
 class Decommissioning:
     target: Target
     is_wiping: bool = False
+    # All that specifications brought is taken away before the identity.
+    is_reset: bool = False
 
 
 State = (
@@ -235,6 +237,7 @@ class Dismissed:
     """The service has asked this device to leave."""
 
     target: Target
+    is_reset: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,10 @@ def answer(question: Json) -> Json:
                 return keys.certificate(question["certificate"], public)
             case "prove":
                 return _prove(question)
+            case "clear":
+                with _tpm(question["tcti"]) as tpm:
+                    tpm.clear()
+                return {}
             case unknown:
                 return {"error": f"unknown question {unknown!r}"}
     except Exception as error:  # the child's outermost border: whatever the libraries throw
@@ -145,6 +149,15 @@ class Tpm:
         # The session ended with the command that it allowed.
         self._loaded.remove(session)
         return bytes(secret)
+
+    def clear(self) -> None:
+        """By whichever of the two that may do it lets us."""
+        from tpm2_pytss import ESYS_TR, TSS2_Exception
+
+        try:
+            self._esapi.clear(ESYS_TR.LOCKOUT)
+        except TSS2_Exception:
+            self._esapi.clear(ESYS_TR.PLATFORM)
 
     def _signer(self, handle: ESYS_TR) -> ec.EllipticCurvePrivateKey:
         from tpm2_pytss.cryptography import tpm_ecc_private_key

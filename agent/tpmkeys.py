@@ -84,6 +84,22 @@ class TpmKeys:
             }
         )
 
+    def forget(self) -> None:
+        """Clears the TPM, as the reference does when a device is dismissed, and with it whatever
+        anybody else has kept there; and what of the keys is outside. Never raises."""
+        try:
+            answer = self._asked({"do": "clear"}, "")
+        except errors.Fatal as error:
+            answer = {"error": str(error)}
+        if "error" in answer:
+            log.error("TPM not cleared: %s", answer["error"])
+        else:
+            log.warning("TPM cleared")
+        try:
+            self._world.shred(self._storage)
+        except OSError as error:
+            log.error("not wiped path=%s: %s", self._storage, error)
+
     def _tried(self, question: Json) -> Json:
         try:
             answer = self._asked(question, self._blobs())

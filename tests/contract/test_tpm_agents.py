@@ -317,3 +317,17 @@ async def test_what_is_copied_to_another_machine_is_of_no_use_there(
             assert device.key == keys.key, "and it is not replaced"
         finally:
             await device.stop()
+
+
+def test_a_cleared_tpm_has_no_keys_any_more(
+    tmp_path: Path, maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with swtpm.made(tmp_path / "t", maker) as own:
+        for name, value in own.environ.items():
+            monkeypatch.setenv(name, value)
+        keys = Keys()
+        again = {"do": "create", "tcti": TCTI, "blobs": keys.blobs}
+        assert agent_tpm.answer(again)["key"] == keys.key
+        assert agent_tpm.answer({"do": "clear", "tcti": TCTI}) == {}
+        assert "TPM: " in agent_tpm.answer(again)["error"]
+        assert Keys().name != keys.name

@@ -527,5 +527,33 @@ def test_what_the_system_brings_runs_and_goes_with_it(yard: Yard) -> None:
     processes.until(is_gone, "both are gone", timeout_s=90, state=yard.how_it_is)
 
 
+def test_a_factory_reset_takes_applications_with_their_data_and_files(yard: Yard) -> None:
+    motd = {"name": "motd", "inline": [{"path": "/etc/yard.conf", "content": "ours"}]}
+    updated(yard.declare(config=[motd], applications=[container(), quadlet(), compose()]))
+    device, service, key = yard.device, yard.site.service, "/var/lib/flightctl/certs/agent.key"
+    device.podman("volume", "create", "by-hand", check=True)
+    boots, identity = device.boots, device.read(key)
+    service.homeport("decommission", f"device/{yard.uid}", "--target", "FactoryReset")
+    processes.until(
+        lambda: yard.status()["lifecycle"]["status"] == "Decommissioned",
+        "the service is told",
+        timeout_s=60,
+        state=yard.how_it_is,
+    )
+    words = condition(yard.status(), "DeviceDecommissioning")
+    assert words["reason"] == "Completed", words
+    assert "their data" in words["message"]
+    processes.until(lambda: device.boots > boots, "it reboots", timeout_s=120, state=device.journal)
+    device.wait_up(60)
+    assert device.podman("ps", "--all", "--quiet").out == ""
+    assert device.podman("volume", "ls", "--format", "{{.Name}}").out.split() == ["by-hand"]
+    assert "tell" not in device.podman("image", "ls", "--format", "{{.Repository}}").out
+    assert device.exec("find", "/etc/containers/systemd", "/etc/compose", "-type", "f").out == ""
+    assert not device.exec("cat", "/etc/yard.conf").out
+    processes.until(
+        lambda: device.exec("cat", key).out not in ("", identity), "another key", timeout_s=30
+    )
+
+
 def _running(yard: Yard) -> list[str]:
     return yard.device.podman("ps", "--format", "{{.Names}}").out.split()

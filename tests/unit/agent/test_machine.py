@@ -290,6 +290,12 @@ def test_clocks_do_not_outlive_the_process() -> None:
             machine.Happen(states.Blameless(220.0)),
         ),
         (states.Decommissioning(T), {}, machine.Farewell()),
+        (states.Decommissioning(T, is_reset=True), {}, machine.Farewell(is_reset=True)),
+        (
+            states.Decommissioning(T, is_wiping=True, is_reset=True),
+            {},
+            machine.Wipe(is_reset=True),
+        ),
         (states.Decommissioning(T, is_wiping=True), {}, machine.Wipe()),
     ],
 )

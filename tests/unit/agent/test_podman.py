@@ -236,6 +236,27 @@ def test_the_last_error_is_the_cause() -> None:
     assert podman.is_image_missing("Error: localhost/x: image not known")
 
 
+def test_volumes_of_ours_are_known_by_label_and_by_checksum() -> None:
+    def volume(name: str, **labels: str) -> dict[str, object]:
+        return {"Name": name, "Labels": {k.replace("_", "."): v for k, v in labels.items()}}
+
+    there = [
+        volume("filled", io_flightctl_quadlet_project="any-1"),
+        volume("web-data-394076"),
+        volume("stack_db", com_docker_compose_project="stack-110156"),
+        volume("own_db", com_docker_compose_project="somebodys"),
+        volume("by-hand"),
+        volume("web-data-394077"),
+        {"Name": "bare", "Labels": None},
+    ]
+    found = podman.volumes_of(json.dumps(there))
+    assert found == ["filled", "web-data-394076", "stack_db"]
+    assert podman.volumes_of("") == []
+    assert podman.volumes_of("null") == []
+    with pytest.raises(ValueError, match="list"):
+        podman.volumes_of('{"a": 1}')
+
+
 def test_only_volumes_that_show_an_image_are_shadows() -> None:
     listed = [
         {"Name": "data", "Driver": "local", "Labels": {"l": "v"}},

@@ -120,3 +120,14 @@ def test_a_list_that_cannot_be_read_is_an_empty_one(where: ClockedWorld, text: s
     pruner = made(where)
     pruner.remember(spec("1", "a:1"))
     assert recorded(where) == ["a:1"]
+
+
+def test_who_is_reset_forsakes_all_but_systems(where: ClockedWorld) -> None:
+    """Also where pruning is off."""
+    store, pruner = Store(where), made(where, is_on=False)
+    store.images = {"a:1", "a:2", "os:1", "by-hand:1"}
+    store.used = {"a:2"}
+    pruner.remember(spec("1", "a:1"))
+    pruner.forsake(spec("2", "a:2", os="os:1"))
+    assert store.removed == ["podman image rm a:1"]
+    assert store.images == {"a:2", "os:1", "by-hand:1"}

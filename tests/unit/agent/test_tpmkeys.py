@@ -160,3 +160,20 @@ def test_what_answers_no_grpc_is_asked_again_later() -> None:
 def test_messages_that_are_none_are_told(raw: bytes) -> None:
     with pytest.raises(Exception, match="can't be read"):
         list(proving._fields(raw))
+
+
+@pytest.mark.parametrize("answer", [{}, {"error": "TPM: locked out"}])
+def test_a_device_that_leaves_clears_its_tpm_as_far_as_that_goes(
+    world: ClockedWorld, answer: Json
+) -> None:
+    world.put("/var/lib/elsewhere.yaml", "ldevid: x")
+    asked: list[str] = []
+
+    def ask(question: Json, module: str) -> Json:
+        asked.append(question["do"])
+        return answer
+
+    named = {**TPM["tpm"], "storage-file-path": "/var/lib/elsewhere.yaml"}
+    tpmkeys.TpmKeys(world, settings(world, tpm=named), ask).forget()
+    assert asked == ["clear"]
+    assert world.read("/var/lib/elsewhere.yaml") is None
