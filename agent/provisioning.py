@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-import yaml
-
 from agent import certificates, child, identity, provisions, routes, transport, world
 from agent.provisions import Provision
 from agent.selinux import Labels
@@ -119,8 +117,8 @@ class Provisioning:
                     continue
                 if len(raw) > FILE_BYTES_MAX:
                     raise ValueError(f"larger than {FILE_BYTES_MAX} bytes")
-                documents.append((path, yaml.safe_load(raw)))
-            except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+                documents.append((path, _parsed(raw)))
+            except (OSError, ValueError, RecursionError) as error:
                 complaints.append(f"{path}: cannot be read: {error}")
         wanted, left_out = provisions.read(documents, self._identity.name)
         for words in {*complaints, *left_out} - set(self._complaints):
@@ -285,3 +283,14 @@ class Provisioning:
         data = json.dumps(record, separators=(",", ":")).encode()
         self._world.mkdir(posixpath.dirname(self._record_path), mode=FOLDER_MODE)
         self._world.write(self._record_path, data, mode=0o600, uid=0, gid=0)
+
+
+def _parsed(raw: bytes) -> Any:
+    """Raises ValueError, RecursionError."""
+    # Its parser is for devices that have such a file.
+    import yaml
+
+    try:
+        return yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
