@@ -218,9 +218,12 @@ def status_of(row: Row, said: Json | None = None) -> Json:
 
 
 def _own_conditions(row: Row) -> list[Json]:
-    """The service's own. That something from outside cannot be had is told by its device, but not
-    written into each: ten thousand may need the same."""
+    """The service's own. That several fleets select it, and that something from outside cannot be
+    had, is told by its device, but not written into each: it may be of ten thousand."""
     own: list[Json] = orjson.loads(row["conditions"])
+    if row["candidates"]:
+        said = "True", "MultipleOwners", str(row["candidates"])
+        own = conditions.set_condition(own, "MultipleOwners", *said, row["created_at"])
     if not (row["render_error"] and row["waits_for"]):
         return own
     since = timestamps.of_seconds(row["bound_at"] or 0)

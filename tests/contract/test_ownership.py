@@ -12,6 +12,7 @@ from apiserver import bindings
 from apiserver.operations import Operations
 from apiserver.store import Store, Transaction, devices
 from bench.fleet import ADMIN, DEVICE, FLEET, PLAIN
+from resources import conditions
 from resources.kind import Json
 
 SELECTORS = {"a": {"x": "1"}, "b": {"x": "1", "y": "2"}, "c": {"example.com/z": "3"}}
@@ -29,6 +30,39 @@ async def operations(database_url: str, tmp_path: Path) -> Any:
         await operations.create(ADMIN, FLEET, "default", document, PLAIN)
     yield operations
     await store.close()
+
+
+STORY = [
+    ({}, None, None),
+    ({"x": "1"}, "Fleet/a", None),
+    ({"x": "1", "y": "2"}, "Fleet/a", "a,b"),
+    ({"x": "1", "y": "2", "example.com/z": "3"}, "Fleet/a", "a,b,c"),
+    ({"example.com/z": "3"}, "Fleet/c", None),
+    ({"y": "2"}, None, None),
+    ({"x": "1", "example.com/z": "3"}, None, "a,c"),
+    ({"x": "2"}, None, None),
+]
+
+
+async def test_one_match_owns_several_change_nothing_and_are_named_none_sets_free(
+    operations: Operations,
+) -> None:
+    """Contract 7.4, step by step; the condition is there only while several match."""
+    document = {"metadata": {"name": "d"}, "spec": {}}
+    await operations.create(ADMIN, DEVICE, "default", document, PLAIN)
+    for labels, owner, several in STORY:
+        told = await operations.patch(
+            ADMIN,
+            DEVICE,
+            "default",
+            "d",
+            lambda old, each=labels: old | {"metadata": old["metadata"] | {"labels": each}},  # type: ignore[misc]
+            PLAIN,
+        )
+        assert told.document["metadata"].get("owner") == owner, labels
+        found = conditions.get(told.document["status"]["conditions"], "MultipleOwners")
+        assert (found and found["message"]) == several, labels
+        assert found is None or (found["status"], found["reason"]) == ("True", "MultipleOwners")
 
 
 async def test_labels_from_the_start_decide_what_labels_later_decide(
