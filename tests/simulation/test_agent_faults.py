@@ -72,7 +72,10 @@ def test_the_condition_names_the_application_and_the_cause_while_a_pull_is_retri
         device._poll()
         device.world.sleep(agent.run_once())
     words = device.condition()["message"]
-    assert words == "0/1 images complete, retrying: web (Error: connection refused)"
+    assert words == (
+        "0/1 images complete, retrying: web"
+        " (the registry does not answer as it should, tried again: Error: connection refused)"
+    )
 
 
 @pytest.mark.parametrize(
