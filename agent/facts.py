@@ -167,20 +167,22 @@ class Gathering:
             if not states.heads_for_target(state):
                 raise
             return replace(facts, objection=self.failure(error, state))
+        words = ""
         if not states.heads_for_target(state):
             is_blind = trouble is not None and wants is not None
             words = str(trouble) if is_blind else self._system.astray(wants, slots)
             self._tell_astray(words)
         found = self._observer.observed(goal, wanted, closely=is_between)
         observed = replace(found, os=slots)
-        if goal.target.version == specs.NOTHING:
+        is_behind = self._journal.memory.is_behind
+        if goal.target.version == specs.NOTHING and not is_behind:
             observed = _of_the_system(wanted, observed)
         self._teller.trouble("embedded", self.embedded.trouble(goal))
         self._teller.applications(goal, observed)
         if is_between and not _is_first_look(state):
             goal, wanted, observed = _of_the_specification(goal, wanted, observed)
         self._teller.trouble("cluster", self._charts.trouble)
-        if not is_between and goal.target.version != specs.NOTHING:
+        if not is_between and goal.target.version != specs.NOTHING and not is_behind:
             self._tell_drift(planner.drift(wanted, observed), goal, facts)
             if not self._repairs_files:
                 wanted = replace(wanted, files=())
@@ -197,6 +199,9 @@ class Gathering:
         if is_between:
             facts = replace(facts, plan=plan)
             return self._with_judgement(facts, state, goal, wanted, observed)
+        if is_behind and not plan and not words:
+            self._journal.append(journal.whole())
+            self.tell_behind()
         return replace(facts, plan=self._repair(plan, facts, goal, observed))
 
     def _tell_drift(self, names: tuple[str, ...], goal: specs.Spec, facts: machine.Facts) -> None:
@@ -213,6 +218,11 @@ class Gathering:
         elif facts.monotonic >= self._drift_told_until:
             self._drifted = None
             self._teller.note("drift", "")
+
+    def tell_behind(self) -> None:
+        version = self._course.current.target.version
+        words = f"going back to renderedVersion {version} is not finished"
+        self._teller.trouble("behind", words if self._journal.memory.is_behind else "")
 
     def tell_system(self, slots: osimage.Slots | None) -> None:
         if slots is not None or self._system.mode == osimage.PACKAGE:

@@ -36,6 +36,7 @@ INTENT = "intent"
 OUTCOME = "outcome"
 BOOT = "boot"
 MENDED = "mended"
+WHOLE = "whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Memory:
     boot_id: str = ""
     # Reboots that were to bring back the committed system, since it last ran.
     repair_reboots: int = 0
+    # Going back from a refused target was given up: the device is not whole on what is committed.
+    is_behind: bool = False
 
     def refusal_of(self, target: states.Target) -> Refusal | None:
         """By version, and by content too: a new number does not make bad content good."""
@@ -170,6 +173,7 @@ def step(memory: Memory, record: Json) -> Memory:
                 steps_in_target=0,
                 boots_without_commit=0,
                 repair_reboots=0,
+                is_behind=False,
             )
         case "refuse":
             refusal = _refusal(record)
@@ -182,6 +186,7 @@ def step(memory: Memory, record: Json) -> Memory:
                 state=states.Refused(refusal.target, refusal.failure),
                 refusals=(*kept, refusal)[-REFUSALS_MAX:],
                 repair_reboots=tried,
+                is_behind=record.get("isBehind", False),
                 steps_in_target=0,
                 boots_without_commit=0,
             )
@@ -196,6 +201,8 @@ def step(memory: Memory, record: Json) -> Memory:
             )
         case "mended":
             return replace(memory, repair_reboots=0)
+        case "whole":
+            return replace(memory, is_behind=False)
         case "boot":
             counts = states.counts_steps(memory.state) and bool(memory.boot_id)
             return replace(
@@ -217,6 +224,7 @@ def encode(memory: Memory) -> Json:
         "boots": memory.boots_without_commit,
         "bootID": memory.boot_id,
         "repairReboots": memory.repair_reboots,
+        "isBehind": memory.is_behind,
     }
 
 
@@ -231,6 +239,7 @@ def decode(record: Json) -> Memory:
         boots_without_commit=record["boots"],
         boot_id=record["bootID"],
         repair_reboots=record.get("repairReboots", 0),
+        is_behind=record.get("isBehind", False),
     )
 
 
@@ -243,8 +252,9 @@ def commit(target: states.Target, at: str) -> Json:
     return {"kind": COMMIT, "target": _pair(target), "at": at}
 
 
-def refuse(target: states.Target, failure: errors.Failure) -> Json:
-    return {"kind": REFUSE, "target": _pair(target), "failure": states.encode_failure(failure)}
+def refuse(target: states.Target, failure: errors.Failure, *, is_behind: bool = False) -> Json:
+    record = {"kind": REFUSE, "target": _pair(target), "failure": states.encode_failure(failure)}
+    return {**record, "isBehind": True} if is_behind else record
 
 
 def intent(words: Json) -> Json:
@@ -257,6 +267,11 @@ def outcome(words: Json, trouble: str = "") -> Json:
 
 def booted(boot_id: str) -> Json:
     return {"kind": BOOT, "bootID": boot_id}
+
+
+def whole() -> Json:
+    """The device is as what is committed says, after going back had been given up."""
+    return {"kind": WHOLE}
 
 
 def mended() -> Json:

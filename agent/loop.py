@@ -179,6 +179,7 @@ class Reconciler:
         self._teller.trouble("hooks", trouble)
         self._resume()
         self._teller.committed(self._course.current)
+        self._gathering.tell_behind()
         self._gathering.tell_system(self._system.slots_or_trouble()[0])
         self._teller.state(self.state, self._world.now(), current=self._course.current.target)
         self._is_begun = True
@@ -299,9 +300,7 @@ class Reconciler:
         self._course.offer = None
         if refusal.target.version == offer.spec.target.version:
             return
-        self._journal.append(journal.refuse(offer.spec.target, refusal.failure))
-        self._specs.abandoned()
-        self._course.desired = self._course.current
+        self._refuse(states.Refused(offer.spec.target, refusal.failure))
         self._teller.state(self.state, self._world.now(), current=self._course.current.target)
 
     # Doing. ---------------------------------------------------------------------------------------
@@ -422,9 +421,8 @@ class Reconciler:
             case states.Refused():
                 self._pruning.remember(self._course.desired)
                 self._pulling.forget()
-                self._journal.append(journal.refuse(after.target, after.failure))
-                self._specs.abandoned()
-                self._course.desired = self._course.current
+                is_whole = event.is_whole if isinstance(event, states.Restored) else None
+                self._refuse(after, is_whole=is_whole)
             case _ if isinstance(event, states.Begun):
                 self._set(after)
             case _:
@@ -434,6 +432,7 @@ class Reconciler:
             log.info("state %s target=%s", type(after).__name__, states.target_of(after))
             self._say_as_the_reference_does(after)
         if not isinstance(event, states.Begun | states.Postponed):
+            self._gathering.tell_behind()
             self._teller.state(after, now, current=self._course.current.target)
         if isinstance(event, states.Blameless) and isinstance(before, states.RollingBack):
             self._teller.retrying(before.failure, before.target, now)
@@ -446,6 +445,13 @@ class Reconciler:
                 log.warning("Attempting to rollback to previous renderedVersion: %s", version)
             case states.Refused():
                 log.warning("Marking template version %s as failed", state.target.version)
+
+    def _refuse(self, refused: states.Refused, *, is_whole: bool | None = None) -> None:
+        """`is_whole`: whether all was given back; None = nothing was begun with it."""
+        is_behind = self._journal.memory.is_behind if is_whole is None else not is_whole
+        self._journal.append(journal.refuse(refused.target, refused.failure, is_behind=is_behind))
+        self._specs.abandoned()
+        self._course.desired = self._course.current
 
     def _set(self, state: states.State) -> None:
         """With the clocks of this life, which the journal does not keep."""

@@ -542,10 +542,9 @@ def _rolling_back(state: RollingBack, facts: Facts, bounds: Bounds) -> Decision:
         if facts.monotonic < state.not_before:
             return Rest(state.not_before - facts.monotonic)
         return _up_to_the_reboot(facts)
-    if state.failure.component != SERVICE:
-        return Happen(Restored())
-    if facts.is_reachable is not False:
-        return Happen(Restored())
+    is_whole = state.stumbles <= ROLLBACK_ATTEMPTS_MAX
+    if state.failure.component != SERVICE or facts.is_reachable is not False:
+        return Happen(Restored(is_whole))
     if state.deadline is None:
         reach_s = bounds.boot_reach_s if state.reboots else bounds.reach_s
         return Happen(Begun(facts.monotonic + reach_s))

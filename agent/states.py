@@ -222,7 +222,9 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    pass
+    """`is_whole` False: going back was given up; the rest of it is repaired at leisure."""
+
+    is_whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

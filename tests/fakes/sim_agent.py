@@ -95,7 +95,7 @@ class Life:
         times: settings.LoopSettings,
     ) -> None:
         self.world, self.service = where, service
-        self.stage = Stage(where)
+        self.stage = Stage(where, where.rng if where.is_shared else None)
         where.stage_wait = self.stage.wait
         service.wait = self.stage.wait
         self.machine = SimMachine(where)

@@ -72,6 +72,8 @@ class SimWorld:
         self.slowness_s = 0.0
         # Where podman shares the network of the agent.
         self.has_network: Callable[[], bool] | None = None
+        # Whether other threads have the floor while a command runs.
+        self.is_shared = False
         # Where the agent is one of several threads: how it gives the floor.
         self.stage_wait: Callable[[float, Callable[[], bool]], bool] | None = None
 
@@ -82,6 +84,7 @@ class SimWorld:
         other.elapsed_s, other.booted_s, other.boots = self.elapsed_s, self.booted_s, self.boots
         other.podman = self.podman.copy(lambda: other.elapsed_s)
         other.controllers, other.clock_off_s = self.controllers, self.clock_off_s
+        other.is_shared = self.is_shared
         other.hooks = dict(self.hooks)
         other.system = self.system.copy() if self.system is not None else None
         if self.systemd is not None:
@@ -247,10 +250,9 @@ class SimWorld:
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
     ) -> world.Completed:
-        self.elapsed_s += 0.05 + self.slowness_s
+        self._spend(min(0.05 + self.slowness_s, timeout_s))
         is_cut_off = self.has_network is not None and not self.has_network()
         if self.slowness_s > timeout_s:
-            self.elapsed_s += timeout_s - self.slowness_s
             return world.Completed(tuple(argv), world.TIMED_OUT, "", "context deadline exceeded")
         if self.system is not None and self.system.knows(argv):
             return self._run_system(self.system, argv, is_cut_off=is_cut_off)
@@ -277,6 +279,12 @@ class SimWorld:
         answer = self.podman.run(argv, stdin)
         self._die(kind)
         return answer
+
+    def _spend(self, seconds: float) -> None:
+        if self.is_shared and self.stage_wait is not None:
+            self.stage_wait(seconds, lambda: False)
+        else:
+            self.elapsed_s += seconds
 
     def _run_system(
         self, system: SimBootc, argv: Sequence[str], *, is_cut_off: bool

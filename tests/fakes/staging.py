@@ -8,6 +8,7 @@ be repeated.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -39,8 +40,10 @@ class _Actor:
 class Stage:
     """One life of a process: `play` runs it until it ends, fails, or the time is over."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, shuffle: random.Random | None = None) -> None:
+        """`shuffle`: of several that are ready any may be next, not the first that was added."""
         self._clock = clock
+        self._shuffle = shuffle
         self._actors: list[_Actor] = []
         # Who belongs to which thread of the interpreter.
         self._by_thread: dict[int, _Actor] = {}
@@ -55,10 +58,14 @@ class Stage:
         self._actors.append(actor)
 
     def wait(self, seconds: float, is_ready: Callable[[], bool] = lambda: False) -> bool:
-        """Whether it became ready; from a thread of this stage."""
+        """Whether it became ready."""
         if self._is_over:
             raise _Ended
-        actor = self._by_thread[threading.get_ident()]
+        actor = self._by_thread.get(threading.get_ident())
+        if actor is None:
+            # Before the play: there is nobody else.
+            self._clock.elapsed_s += max(TICK_S, seconds)
+            return is_ready()
         actor.until_s = self._clock.elapsed_s + max(TICK_S, seconds)
         actor.is_ready = is_ready
         self._director.release()
@@ -88,6 +95,8 @@ class Stage:
         self.turns += 1
         assert self.turns < RUNAWAY, "the threads go round in circles"
         ready = [one for one in self._actors if one.is_ready()]
+        if ready and self._shuffle is not None:
+            return self._shuffle.choice(ready)
         return ready[0] if ready else min(self._actors, key=lambda one: one.until_s, default=None)
 
     def _give_floor(self, actor: _Actor) -> None:

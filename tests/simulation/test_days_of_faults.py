@@ -245,6 +245,7 @@ def test_days_of_faults_end_on_the_last_specification(
     device.systems = dict(device.systems)
     # Where podman or bootc does not answer for an hour, there is no way forward and none back.
     device.goes_back_later = True
+    device.world.is_shared = True
     end_s = device.world.elapsed_s + DAYS * DAY_S
     events, latest = planned(device, rng, end_s)
     try:

@@ -390,8 +390,10 @@ def test_what_a_failed_version_brought_is_given_back_in_the_system_that_it_was_b
     device.offer(next_version(2, "r/os:2", app="r/bad"))
     until(device, states.Verifying, reboots=1)
     whole, since = SimBootc.status, device.world.elapsed_s
+    told: set[str] = set()
 
     def status() -> object:
+        told.add(str(device.mailbox.status().get("summary")))
         is_back = device.world.elapsed_s > since + tool_is_back_s
         return whole(system) if is_back else ["Fetching layers"]
 
@@ -400,6 +402,8 @@ def test_what_a_failed_version_brought_is_given_back_in_the_system_that_it_was_b
     device.run(settle_s=4000)
     assert refused(device, 2)
     assert_settled(device, "1")
+    assert any("going back to renderedVersion 1 is not finished" in words for words in told)
+    assert device.mailbox.status()["summary"] == {"status": "Online"}
 
 
 @pytest.mark.parametrize("reorders", [True, False], ids=["made-lasting", "counted-down-only"])

@@ -162,3 +162,13 @@ def test_an_older_agent_reads_what_a_newer_one_has_written() -> None:
     record = journal.entered(states.Rebooting(T, "boot-1", "os:2"))
     record["state"]["invented later"] = 7
     assert journal.fold([record]).state == states.Rebooting(T, "boot-1", "os:2")
+
+
+def test_going_back_that_was_given_up_is_remembered_until_the_device_is_whole() -> None:
+    left = journal.fold([journal.commit(T, "today"), journal.refuse(U, WHY, is_behind=True)])
+    assert left.is_behind
+    assert journal.decode(journal.encode(left)) == left
+    assert not journal.step(left, journal.whole()).is_behind
+    assert not journal.step(left, journal.commit(U, "today")).is_behind
+    # What an older agent has written says nothing of it.
+    assert not journal.fold([journal.refuse(U, WHY)]).is_behind

@@ -270,7 +270,7 @@ def test_clocks_do_not_outlive_the_process() -> None:
         (
             states.RollingBack(T, WHY, stumbles=13),
             {"plan": ("undo",)},
-            machine.Happen(states.Restored()),
+            machine.Happen(states.Restored(is_whole=False)),
         ),
         (states.RollingBack(T, WHY, not_before=103.0), {"plan": ("undo",)}, machine.Rest(3.0)),
         (
