@@ -197,6 +197,22 @@ class SimAgent(Device):
         self._check_claims()
         return self.world.is_going_down
 
+    def check_lasts(self, seconds: float = 600.0) -> None:
+        """The next lives know how it ended: what was refused is not tried again, and no reboot
+        comes late."""
+
+        def end() -> tuple[object, ...]:
+            told = self.service.statuses[-1][1]
+            updating = [one for one in told["conditions"] if one["type"] == "Updating"]
+            made = (self.world.podman.made, self.world.reboots_ordered)
+            return (*made, updating[0]["message"], self.picture(running=True))
+
+        before = end()
+        for _ in range(2):
+            self.world.power_cut()
+            self.live(self.world.elapsed_s + seconds, lambda: False)
+        assert end() == before
+
     def live_through_crashes(self, until_s: float = FOREVER, *, power: bool) -> int:
         """How many there were."""
         return self.world.through_crashes(lambda: self.live(until_s), power=power)

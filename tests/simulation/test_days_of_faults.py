@@ -86,7 +86,9 @@ def planned(device: SimAgent, rng: random.Random, end_s: float) -> tuple[Events,
     """With the last specification, which is a good one."""
     begun, seen = device.world.elapsed_s, Counter[str]()
     plan: list[tuple[float, str, Callable[[], None]]] = []
-    moments = sorted(rng.uniform(begun, end_s) for _ in range(VERSIONS_A_DAY * DAYS))
+    alone = [rng.uniform(begun, end_s) for _ in range(VERSIONS_A_DAY * DAYS // 2)]
+    # Every other one comes upon the heels of the one before, and meets it in whatever it does.
+    moments = sorted([*alone, *(at_s + rng.expovariate(1 / 30.0) for at_s in alone)])
     latest: Json = {}
     for number, at_s in enumerate(moments, start=2):
         is_last = at_s == moments[-1]

@@ -51,8 +51,10 @@ def test_an_update_of_all_that_is_cut_off_anywhere_ends_as_it_would_have(
     whole = again(base, update, SEED)
     whole.live(whole.world.elapsed_s + DAY_S)
     check_end(whole, update)
+    effects = list(whole.world.effects)
+    whole.check_lasts()
     passed: Counter[str] = Counter()
-    for k, effect in enumerate(whole.world.effects):
+    for k, effect in enumerate(effects):
         for kind in kinds(k, effect, tool):
             device = again(base, update, SEED * 1000 + k)
             device.world.crash_at = {k: kind}
@@ -61,7 +63,7 @@ def test_an_update_of_all_that_is_cut_off_anywhere_ends_as_it_would_have(
                 check_end(device, update)
             passed[kind] += 1
     with capsys.disabled():
-        count = len(whole.world.effects)
+        count = len(effects)
         print(f"\n[simulated {tool}] {update.name}: {count} effects, cut off {dict(passed)}")
 
 

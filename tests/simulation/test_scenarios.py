@@ -166,12 +166,14 @@ def test_a_life_that_is_cut_off_anywhere_ends_as_it_would_have(
     whole = again(base, scenario, SEED)
     whole.live(whole.world.elapsed_s + DAY_S)
     check_end(whole, scenario)
-    count, points = len(whole.world.effects), 0
+    effects = list(whole.world.effects)
+    whole.check_lasts()
+    count, points = len(effects), 0
     for k in range(count):
         for kind in KINDS:
             device = again(base, scenario, SEED * 1000 + k)
             device.world.crash_at = {k: kind}
-            with naming(k, kind, whole.world.effects[k]):
+            with naming(k, kind, effects[k]):
                 device.live_through_crashes(device.world.elapsed_s + DAY_S, power=k % 2 == 0)
                 check_end(device, scenario)
             points += 1
