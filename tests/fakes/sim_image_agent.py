@@ -57,6 +57,14 @@ def a_bad_registry_for_a_while(device: SimAgent) -> None:
     system._pull = looked  # type: ignore[assignment,method-assign]
 
 
+def a_hook_that_fails_when_it_is_staged(device: SimAgent) -> None:
+    folder = "/etc/flightctl/hooks.d/beforerebooting"
+    device.world.mkdir(folder)
+    device.world.nodes[f"{folder}/10.yaml"] = Node(world.FILE, b"- run: /bin/check\n")
+    device.world.hooks = {"/bin/check": 3}
+    device.world.effects.clear()
+
+
 UPDATES = [
     Update("OS and all"),
     Update("OS by digest", EXACT, prepare=a_bad_registry_for_a_while),
@@ -65,6 +73,12 @@ UPDATES = [
         f"r/os:2@{digest('7')}",
         is_good=False,
         words=("required resource not found",),
+    ),
+    Update(
+        "staged, and a hook fails",
+        is_good=False,
+        words=("/bin/check: exit status 3",),
+        prepare=a_hook_that_fails_when_it_is_staged,
     ),
     Update(
         "does not boot",
