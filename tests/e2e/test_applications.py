@@ -88,6 +88,10 @@ def put_images(yard: Yard) -> None:
         registry.push("units", tag, images.package(units))
         text = COMPOSE.format(image=f"{REGISTRY}/tell:{tag}")
         registry.push_artifact("project", tag, images.artifact({"podman-compose.yaml": text}))
+    for tag, folder in (("v1", "a"), ("v2", "b")):
+        registry.push_artifact(
+            "tree", tag, images.artifact({f"{folder}/leaf.txt": f"leaf {tag}\n"})
+        )
     registry.push("model-image", "v1", images.package({"/model.txt": "model of an image\n"}))
     failing = {**files, "/bin/serve": "#!/bin/sh\necho no database here\nexit 3\n"}
     registry.push("tell", "broken", images.Image(failing))
@@ -226,6 +230,53 @@ def test_quadlets_from_an_image(yard: Yard) -> None:
     assert "While Preparing: applications failed for page" in message
     assert "no unit that runs" in message
     served(yard, 8082, "tell v1\n")
+
+
+def test_each_form_of_a_volume_is_filled_changed_and_kept(yard: Yard) -> None:
+    """mount; image and mount, of an image and of an artifact with folders in it; image alone."""
+
+    def tell(*volumes: Json) -> Json:
+        return container(image=f"{REGISTRY}/tell:v1", volumes=list(volumes))
+
+    own = {"name": "own", "mount": {"path": "/www/own"}}
+    of_image = {**volume(f"{REGISTRY}/model-image:v1")[0], "mount": {"path": "/model"}}
+    of_artifact = {"name": "tree", **filled(f"{REGISTRY}/tree:v1"), "mount": {"path": "/www/t:ro"}}
+    alone = quadlet(volumes=volume(f"{REGISTRY}/model-image:v1"))
+    updated(yard.declare(applications=[tell(own, of_image, of_artifact), alone]))
+    served(yard, 8081, "model of an image\n", "/model.txt")
+    served(yard, 8081, "leaf v1\n", "/t/a/leaf.txt")
+    served(yard, 8082, "model of an image\n", "/model.txt")
+    kept = place_of(yard, "web-own-")
+    yard.device.write(f"{kept}/note", "written by it\n")
+    served(yard, 8081, "written by it\n", "/own/note")
+
+    # Another artifact takes the place of all that was in the volume; the others are left alone.
+    of_artifact |= filled(f"{REGISTRY}/tree:v2")
+    updated(yard.declare(applications=[tell(own, of_image, of_artifact), alone]))
+    served(yard, 8081, "leaf v2\n", "/t/b/leaf.txt")
+    assert not yard.device.http(8081, "/t/a/leaf.txt")
+    served(yard, 8081, "written by it\n", "/own/note")
+
+    # Taken out of the specification a volume stays, and is what it was when it comes back.
+    updated(yard.declare(applications=[tell(of_image), alone]))
+    served(yard, 8081, "model of an image\n", "/model.txt")
+    assert not yard.device.http(8081, "/own/note")
+    assert yard.device.read(f"{kept}/note") == "written by it\n"
+    updated(yard.declare(applications=[tell(of_image, own), quadlet()]))
+    served(yard, 8081, "written by it\n", "/own/note")
+    served(yard, 8082, "model v1\n", "/model.txt")
+    updated(yard.declare(applications=[quadlet()]))
+
+
+def filled(reference: str) -> Json:
+    return {"image": {"reference": reference}}
+
+
+def place_of(yard: Yard, prefix: str) -> str:
+    listed = yard.device.podman("volume", "ls", "--format", "{{.Name}}", check=True).out.split()
+    (name,) = [one for one in listed if one.startswith(prefix)]
+    shown = yard.device.podman("volume", "inspect", "--format", "{{.Mountpoint}}", name, check=True)
+    return shown.out.strip()
 
 
 def break_a_file(yard: Yard) -> None:
