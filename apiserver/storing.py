@@ -26,9 +26,9 @@ from apiserver import (
     vouching,
 )
 from apiserver.auth.identity import Caller
-from apiserver.store import Snapshot, Transaction, devices, objects
+from apiserver.store import Snapshot, Transaction, devices, newsworthy, objects
 from apiserver.verbs import OWN_WRITE, Deleted, WriteOptions
-from resources import registry
+from resources import registry, rolloutnews
 from resources.kind import Json, Kind
 
 # Their maker knows the status at once: the frozen template, the first phase.
@@ -88,6 +88,8 @@ class Storing:
             bindings.fleet_changed(tx, namespace, name)
         if kind.kind == "TemplateVersion":
             bindings.version_created(tx, namespace, stored)
+        if kind.kind == "Rollout":
+            _tell_of_rollout(tx, None, stored)
         return stored
 
     def update(self, tx: Transaction, caller: Caller, kind: Kind, old: Json, new: Json) -> Json:
@@ -110,6 +112,8 @@ class Storing:
         stored = tx.update(kind, old, new)
         if kind.kind == "Fleet" and objects.match_labels(old) != objects.match_labels(new):
             bindings.fleet_changed(tx, metadata["namespace"], metadata["name"])
+        if kind.kind == "Rollout":
+            _tell_of_rollout(tx, old, stored)
         if collecting.blocked_owners(old) != collecting.blocked_owners(new):
             self._family(tx).free_owners(old)
         return stored
@@ -231,3 +235,15 @@ def organization_of(snapshot: Snapshot, namespace: str) -> UUID:
     if found is None:
         raise errors.NotFound(f'namespaces "{namespace}" not found', name=namespace)
     return UUID(found["metadata"]["uid"])
+
+
+def _tell_of_rollout(tx: Transaction, old: Json | None, new: Json) -> None:
+    """Its steps are told of its fleet, if that is there still."""
+    news = rolloutnews.of(old, new)
+    namespace, kind = new["metadata"]["namespace"], registry.by_kind("Fleet")
+    fleet = tx.get(kind, namespace, new["spec"]["target"]["fleet"]) if news else None
+    if fleet is not None:
+        metadata = fleet["metadata"]
+        version = metadata["resourceVersion"]
+        about = newsworthy.About(kind, namespace, metadata["name"], metadata["uid"], version)
+        tx.announce(about, news)

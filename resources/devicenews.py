@@ -26,6 +26,8 @@ NORMAL: Final = frozenset(
         *("DeviceCPUNormal", "DeviceMemoryNormal", "DeviceDiskNormal"),
         *("DeviceApplicationHealthy", "DeviceConnected", "DeviceIsRebooting"),
         *(*_UPDATED.values(), "DeviceOSImageChanged", "DeviceSpecValid"),
+        *("FleetRolloutCreated", "FleetRolloutStarted", "FleetRolloutCompleted"),
+        *("FleetRolloutBatchDispatched", "FleetRolloutBatchCompleted"),
     }
 )
 

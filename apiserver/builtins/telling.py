@@ -3,7 +3,8 @@ other.
 
 Of devices there are many, and some flap: what happens to one of them again within the hour raises
 the count of the event that is there, so that no device ever fills the store with its story. Its
-uid is made of what it is about, so the one that is there is found without looking for it.
+uid is made of what it is about, so the one that is there is found without looking for it. Of others
+there are few, and each thing that is told of them stands for itself.
 """
 
 from __future__ import annotations
@@ -66,10 +67,12 @@ def _name(about: str, uid: UUID) -> str:
 
 def announce(tx: Transaction, news: newsworthy.Announced) -> None:
     """Write what is told of devices: a look at what is there, and two writes, for however many."""
-    told: dict[str, list[tuple[newsworthy.Row, News]]] = {}
-    for row, each in news:
-        story = f"{row['uid']}/{each.reason}/{tx.now_s // _HOUR_S}"
-        told.setdefault(str(uuid5(_NAMESPACE, story)), []).append((row, each))
+    told: dict[str, list[tuple[newsworthy.About, News]]] = {}
+    for about, each in news:
+        story = f"{about.uid}/{each.reason}/{tx.now_s // _HOUR_S}"
+        if about.kind.kind != DEVICE.kind:
+            story += f"/{each.message}"
+        told.setdefault(str(uuid5(_NAMESPACE, story)), []).append((about, each))
     known = objects.by_uids(tx.connection, STORED, told)
     fresh, again = [], []
     for uid, times in told.items():
@@ -83,12 +86,14 @@ def announce(tx: Transaction, news: newsworthy.Announced) -> None:
         tx.update_all(STORED, again)
 
 
-def _first(tx: Transaction, uid: str, row: newsworthy.Row, news: News) -> Json:
-    about = {"apiVersion": DEVICE.api_version, "kind": DEVICE.kind}
-    version = {"resourceVersion": str(row["resource_version"])}
-    named = {key: row[key] for key in ("name", "namespace", "uid")}
+def _first(tx: Transaction, uid: str, about: newsworthy.About, news: News) -> Json:
+    named = {"name": about.name, "namespace": about.namespace, "uid": about.uid}
     said = event.told(
-        about | {"metadata": named | version},
+        {
+            "apiVersion": about.kind.api_version,
+            "kind": about.kind.kind,
+            "metadata": named | {"resourceVersion": about.resource_version},
+        },
         news.reason,
         news.message,
         is_warning=news.is_warning,
@@ -96,8 +101,8 @@ def _first(tx: Transaction, uid: str, row: newsworthy.Row, news: News) -> Json:
         at=tx.timestamp,
     )
     metadata = {
-        "name": _name(row["name"], UUID(uid)),
-        "namespace": row["namespace"],
+        "name": _name(about.name, UUID(uid)),
+        "namespace": about.namespace,
         "uid": uid,
         "generation": 1,
         "creationTimestamp": tx.timestamp,
@@ -105,7 +110,9 @@ def _first(tx: Transaction, uid: str, row: newsworthy.Row, news: News) -> Json:
     return {"metadata": metadata, "spec": said}
 
 
-def _once_more(tx: Transaction, stored: Json, times: Sequence[tuple[newsworthy.Row, News]]) -> Json:
+def _once_more(
+    tx: Transaction, stored: Json, times: Sequence[tuple[newsworthy.About, News]]
+) -> Json:
     if not times:
         return stored
     said = stored["spec"] | {

@@ -436,7 +436,8 @@ def _tell(
     """The log, the counters, people, and who renders."""
     _log(tx, old, row, is_selected=not _SELECTED.isdisjoint(moved))
     _count(tx, old, row)
-    tx.announce(row, newsworthy.of(old, row, moved, said))
+    if news := newsworthy.of(old, row, moved, said):
+        tx.announce(newsworthy.device(row), news)
     if old is not None and (stir := stirring.of_row(old, row)):
         tx.rollout_moved(old["namespace"], old["rollout"], stir)
     if (None if old is None else _waits(old)) != _waits(row):

@@ -4,20 +4,32 @@ change makes of ten thousand devices is told once, of their fleet (ADR 38)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from resources import conditions, devicenews
+from resources import conditions, devicenews, registry
 from resources.devicenews import News, State
-from resources.kind import Json
+from resources.kind import Json, Kind
 
 if TYPE_CHECKING:
     from apiserver.store.snapshot import Transaction
 
 Row = Mapping[Any, Any]
-# The rows that something is told of, each with what.
-Announced = Sequence[tuple[Row, News]]
+
+
+class About(NamedTuple):
+    """The object that something is told of."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+
+
+# What something is told of, each with what.
+Announced = Sequence[tuple[About, News]]
 Announce = Callable[["Transaction", Announced], None]
 
 # Of a write that moves none of these nothing is told.
@@ -59,6 +71,11 @@ def _state(row: Row, said: Json | None, *, speaks: bool) -> State:
         monitors=monitors,
         image=image,
     )
+
+
+def device(row: Row) -> About:
+    version = str(row["resource_version"])
+    return About(registry.DEVICE, row["namespace"], row["name"], row["uid"], version)
 
 
 def _why_invalid(row: Row) -> str:

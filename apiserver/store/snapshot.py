@@ -224,7 +224,7 @@ class Transaction(Snapshot):
         self._started_at = self.version
         self._before_finish = before_finish
         self._announcer = announcer
-        self._news: list[tuple[newsworthy.Row, News]] = []
+        self._news: list[tuple[newsworthy.About, News]] = []
         self._log: list[dict[str, Any]] = []
         self._counts: Tally[CounterKey] = Tally()
         self._moved_backlogs: set[str] = set()
@@ -422,9 +422,9 @@ class Transaction(Snapshot):
     def tally(self, key: CounterKey, by: int) -> None:
         self._counts[key] += by
 
-    def announce(self, row: newsworthy.Row, news: Iterable[News]) -> None:
-        """Something is to be told of a device."""
-        self._news.extend((row, each) for each in news)
+    def announce(self, about: newsworthy.About, news: Iterable[News]) -> None:
+        """Something is to be told of an object."""
+        self._news.extend((about, each) for each in news)
 
     def backlog_moved(self, namespace: str) -> None:
         """The devices to render of a namespace changed in number."""

@@ -13,18 +13,21 @@ import pytest
 
 from apiserver import housekeeping
 from apiserver.app import create_operations
-from apiserver.auth.identity import ADMIN, Caller
+from apiserver.auth.identity import ADMIN, CONTROLLER, Caller
 from apiserver.builtins import telling
 from apiserver.builtins.events import STORED
 from apiserver.operations import Operations
 from apiserver.store import Store, Transaction, devices, presence, reports
+from apiserver.verbs import OWN_WRITE
+from bench.fleet import Service
 from resources import registry
 from resources.selectors import parse_fields
 from tests.fakes.sql import Statements
 
 Json = dict[str, Any]
 PERSON = Caller(name="ada", role=ADMIN)
-DEVICE = registry.by_kind("Device")
+CONTROLLERS = Caller(name="system:homeport:controllers", role=CONTROLLER)
+DEVICE, ROLLOUT = registry.by_kind("Device"), registry.by_kind("Rollout")
 MANY = 120
 WELL: Json = {
     "config": {"renderedVersion": "1"},
@@ -225,3 +228,29 @@ async def test_a_watcher_sees_each_event_and_how_often_it_happened(site: Site) -
     assert [row.type for row in rows] == ["ADDED", "ADDED", "MODIFIED", "MODIFIED"]
     assert names[0] == names[3]
     assert len(set(names)) == 3
+
+
+async def test_steps_of_a_rollout_are_told_of_its_fleet_each_for_itself(site: Site) -> None:
+    service = await Service.over(site.operations)
+    request = await service.offer("one")
+    name = request["rollout"]
+
+    async def becomes(**status: Any) -> None:
+        def change(old: Json) -> Json:
+            return old | {"status": (old.get("status") or {}) | status}
+
+        await site.operations.patch(
+            CONTROLLERS, ROLLOUT, "default", name, change, OWN_WRITE, subresource="status"
+        )
+
+    counts = {"done": 2, "selected": 2}
+    await becomes(phase="Active")
+    await becomes(phase="Active", counts=counts)
+    await becomes(phase="Completed", counts=counts)
+    told = [(e["involvedObject"]["kind"], e["reason"], e["count"]) for e in await site.events()]
+    assert sorted(told) == [
+        ("Fleet", f"FleetRollout{step}", 1) for step in ("Completed", "Created", "Started")
+    ]
+    [ended] = await site.events("spec.reason=FleetRolloutCompleted")
+    assert ended["message"] == f"2 of 2 devices have {request['templateVersion']}."
+    assert ended["involvedObject"]["name"] == "web"
