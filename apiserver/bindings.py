@@ -93,10 +93,26 @@ def insert_device(tx: Transaction, document: Json) -> dict[str, Any]:
     row |= {"connected": 0, "seen": 0, "reported_since_delivery": 0}
     # What is above the last version that was rendered here was rendered by a service that is lost.
     row["pause"] = pause.AWAITING if row["reported_version"] else pause.FREE
-    if not sets.is_wanted(tx, row["namespace"], row["labels"]):
-        # No fleet would own it: one write is enough, which is half of what an enrolment costs.
-        return devices.save(tx, None, row | render_one(tx, row, spec))
-    return settle(tx, devices.save(tx, None, row), spec)
+    row |= _born_owned(tx, row)
+    if row["fleet"]:
+        return devices.save(tx, None, row)
+    return devices.save(tx, None, row | render_one(tx, row, spec))
+
+
+def _born_owned(tx: Transaction, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of a new device that say whose it is: what `sets.reown` would come to, decided before
+    the device is written, so that it is written once."""
+    if row["decommissioning"]:
+        return {}
+    fleets = sets.fleets_of(tx, row["namespace"], row["labels"])
+    if len(fleets) > 1:
+        return {"candidates": ",".join(fleet for fleet, _ in fleets)}
+    if not fleets:
+        return {}
+    fleet, wishes = fleets[0]
+    columns: dict[str, Any] = {"owner": f"Fleet/{fleet}", "fleet": fleet, "render_needed": 1}
+    # Who is left alone is given them when that ends.
+    return columns | ({"fleet_overrides": wishes} if row["pause"] == pause.FREE else {})
 
 
 def settle(tx: Transaction, row: Mapping[str, Any], spec: Json) -> dict[str, Any]:

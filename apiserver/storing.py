@@ -58,7 +58,7 @@ class Storing:
         namespace = namespace or (document.get("metadata") or {}).get("namespace", "")
         if not kind.namespaced:
             namespace = ""
-        elif tx.get(registry.by_kind("Organization"), "", namespace) is None:
+        elif not tx.has_namespace(namespace):
             raise errors.NotFound(f'namespaces "{namespace}" not found', name=namespace)
         ready = strategy.for_create(
             kind, namespace, document, now=tx.timestamp, uid=str(uuid4()), suffix=_suffix
@@ -74,10 +74,7 @@ class Storing:
             # Only an approval brings a status along; people's was dropped on the way in.
             if caller.role in ("controller", "approval") and document.get("status"):
                 ready["status"] = document["status"]
-            bindings.insert_device(tx, ready)
-            stored = tx.get(kind, namespace, name)
-            assert stored is not None, "written just above"
-            return stored
+            return tx.device_of(kind, bindings.insert_device(tx, ready))
         # An EnrollmentRequest's is the agent API's; people's was dropped on the way in.
         if kind.kind in (*BORN_WITH_STATUS, "EnrollmentRequest") and "status" in document:
             ready["status"] = document["status"]
@@ -105,10 +102,7 @@ class Storing:
         if kind.kind == "Device":
             row = devices.row_by_name(tx.connection, metadata["namespace"], metadata["name"])
             assert row is not None, "read in this transaction"
-            bindings.update_device(tx, row, old, new)
-            stored = tx.get(kind, metadata["namespace"], metadata["name"])
-            assert stored is not None, "written just above"
-            return stored
+            return tx.device_of(kind, bindings.update_device(tx, row, old, new))
         stored = tx.update(kind, old, new)
         if kind.kind == "Fleet" and objects.match_labels(old) != objects.match_labels(new):
             bindings.fleet_changed(tx, metadata["namespace"], metadata["name"])

@@ -122,9 +122,13 @@ class Looks:
         hub, problem = self._store.hub, None
         try:
             while feed.waiting and not hub.closed:
-                if await hub.wait(feed.cursor, FEED_S) > feed.cursor:
-                    feed.tell(await self.look(kind, namespace, options, feed.cursor))
-                    await asyncio.sleep(GATHER_S)
+                if await hub.wait(feed.cursor, FEED_S) <= feed.cursor:
+                    continue
+                if not hub.may_have_moved(kind.kind, feed.cursor):
+                    feed.tell(_nothing(hub.version, caught_up=True))
+                    continue
+                feed.tell(await self.look(kind, namespace, options, feed.cursor))
+                await asyncio.sleep(GATHER_S)
         except Exception as error:  # is raised again by each who waits
             problem = error
         finally:

@@ -57,7 +57,9 @@ def tell(
     said = event.told(
         about, reason, message, is_warning=is_warning, component=COMPONENT, at=tx.timestamp
     )
-    document = {"metadata": {"name": _name(metadata["name"], uuid4())}, "spec": said}
+    name = _name(metadata["name"], uuid4())
+    document = {"metadata": {"name": name}, "spec": said}
+    tx.draws(STORED, metadata["namespace"], name)
     operations.insert_in(tx, caller, STORED, document, metadata["namespace"])
 
 

@@ -382,6 +382,7 @@ def save(
         return row
     row["resource_version"] = tx.next_version()
     if old is None:
+        tx.appears("Device", row["namespace"], row["name"])
         _INSERT.run(tx.connection, row)
     else:
         _update_of(moved).run(tx.connection, row | {"of_uid": row["uid"]})

@@ -8,8 +8,6 @@ from typing import Any
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
-from apiserver.store import transacting
-
 # Any constant: all writers of one database take the same one.
 _ADVISORY_LOCK = 7_443_001
 # On which commits are announced; of one database, as PostgreSQL has it.
@@ -69,10 +67,10 @@ class Dialect:
     def least(self, left: str, right: str) -> str:
         return f"min({left}, {right})" if self.is_sqlite else f"least({left}, {right})"
 
-    def take_store_lock(self, connection: Connection) -> None:
+    @property
+    def taking_store_lock(self) -> str:
         """First statement of a writing transaction, on its own. SQLite's BEGIN IMMEDIATE is it."""
-        if not self.is_sqlite:
-            transacting.begin(connection, f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+        return "" if self.is_sqlite else f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"
 
     def scratch(self, connection: Connection, name: str) -> None:
         """An empty scratch table of this connection's own. It was made when the connection was

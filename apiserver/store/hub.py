@@ -2,13 +2,27 @@
 
 Losing a wake-up is harmless: every waiter reads the change log from its own cursor, and `wait`
 returns at its timeout too.
+
+Of the commits of its own process it also knows which kinds they moved, so that who waits for one
+kind need not look for nothing at each commit of another: where devices enrol, that was every third
+question to the database. Of the commits of others it knows nothing, and anything may have moved.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """What the versions above `since` and up to `version` have moved."""
+
+    since: int
+    version: int
+    kinds: frozenset[str]
 
 
 class Hub:
@@ -16,6 +30,10 @@ class Hub:
 
     def __init__(self, version: int) -> None:
         self.version = version
+        self._noted: _Noted | None = None
+        # Up to here anything may have moved; above it a kind, up to its own version.
+        self._anything = version
+        self._kinds: dict[str, int] = {}
         self._waiting: set[asyncio.Future[None]] = set()
         self._closed = False
         self._bulks = 0
@@ -26,11 +44,36 @@ class Hub:
     def closed(self) -> bool:
         return self._closed
 
+    def note(self, since: int, version: int, kinds: Iterable[str]) -> None:
+        """What a batch of this process moves, before its commit, from the thread that writes. The
+        last one before `publish` is the one that was committed."""
+        self._noted = _Noted(since, version, frozenset(kinds))
+
     def publish(self, version: int) -> None:
-        """Called after a commit, from the event loop. An older version than known says nothing."""
+        """This process has committed up to `version`. From the event loop. An older version than
+        known says nothing."""
+        noted = self._noted
+        if version <= self.version:
+            return
+        if noted is None or noted.version != version:
+            self.heard(version)
+            return
+        if noted.since > self.version:
+            # Another process came in between, and we have not heard of it yet.
+            self._anything = noted.since
+        self._kinds |= dict.fromkeys(noted.kinds, version)
+        self.version = version
+        self._wake()
+
+    def heard(self, version: int) -> None:
+        """Somebody has committed up to `version`. An older version than known says nothing."""
         if version > self.version:
-            self.version = version
+            self.version = self._anything = version
             self._wake()
+
+    def may_have_moved(self, kind: str, after: int) -> bool:
+        """Whether the log may have something of that kind above `after`, up to `version`."""
+        return max(self._anything, self._kinds.get(kind, 0)) > after
 
     @contextmanager
     def bulk(self) -> Iterator[None]:

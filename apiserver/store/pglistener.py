@@ -2,13 +2,14 @@
 
 Each commit notifies with the version that it made. A notification may be lost with the connection,
 so the version is read after each LISTEN and again every second: a lost one delays, by a second.
+What this process has committed itself it knows better (see `hub`), and passes over here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import psycopg
@@ -26,8 +27,11 @@ RETRY_S = (0.2, 1.0)
 log = structlog.get_logger()
 
 
-async def follow(connect: Mapping[str, Any], publish: Publish) -> None:
-    """Publish what is committed, until cancelled; through outages of the database."""
+async def follow(
+    connect: Mapping[str, Any], publish: Publish, is_own: Callable[[int], bool]
+) -> None:
+    """Publish what is committed, until cancelled; through outages of the database. `is_own` knows
+    the sessions, by the id that the server gave them, in which this process commits."""
     is_away = False
     while True:
         try:
@@ -38,7 +42,7 @@ async def follow(connect: Mapping[str, Any], publish: Publish) -> None:
                 if is_away:
                     log.info("database heard again")
                 is_away = False
-                await _hear(connection, publish)
+                await _hear(connection, publish, is_own)
         except (psycopg.Error, OSError) as error:  # a TimeoutError is one
             if not is_away:
                 log.warning("database not heard", why=str(error))
@@ -46,7 +50,9 @@ async def follow(connect: Mapping[str, Any], publish: Publish) -> None:
             await asyncio.sleep(random.uniform(*RETRY_S))  # noqa: S311 - jitter
 
 
-async def _hear(connection: psycopg.AsyncConnection[Any], publish: Publish) -> None:
+async def _hear(
+    connection: psycopg.AsyncConnection[Any], publish: Publish, is_own: Callable[[int], bool]
+) -> None:
     while True:
         async with asyncio.timeout(ANSWER_S):
             cursor = await connection.execute("SELECT version FROM store_meta")
@@ -54,4 +60,5 @@ async def _hear(connection: psycopg.AsyncConnection[Any], publish: Publish) -> N
         if row is not None:
             publish(row[0])
         async for told in connection.notifies(timeout=FOLLOW_S):
-            publish(int(told.payload))
+            if not is_own(told.pid):
+                publish(int(told.payload))

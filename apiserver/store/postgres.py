@@ -53,7 +53,11 @@ VERSION_MIN = 130_000
 AWAY_S = 0.5
 
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+# Two statements, the second of which is the lock, in one message: what comes after it sees all that
+# those have committed who had it before.
+_WRITE = (
+    f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {Dialect('postgresql').taking_store_lock}"
+)
 
 # How the library connects, unless the URL says otherwise. A peer that fell silent is found out in
 # half a minute by both ends.
@@ -97,6 +101,8 @@ class PostgresDatabase:
         self._lock = lock
         self._threads = Threads(self._connect, readers=READERS, faults=self.faults)
         self._away_until = 0.0
+        # The id, given by the server, of the session that wrote last.
+        self._writes_in = 0
 
     @classmethod
     async def open(cls, url: str, data_dir: Path | None = None) -> PostgresDatabase:
@@ -124,7 +130,11 @@ class PostgresDatabase:
 
     async def follow(self, publish: Publish) -> None:
         _, arguments = self._engine.dialect.create_connect_args(self._engine.url)
-        await pglistener.follow({**_CONNECT, **arguments}, publish)
+        # A session that was lost may have told of a commit that nobody here knows of: that is seen
+        # by the look that is taken every second.
+        await pglistener.follow(
+            {**_CONNECT, **arguments}, publish, lambda session: session == self._writes_in
+        )
 
     async def close(self) -> None:
         await self._threads.close()
@@ -141,9 +151,9 @@ class PostgresDatabase:
             _refuse_unfit(connection)
         connection = self._connect()
         try:
-            connection.exec_driver_sql(_WRITE)
+            connection.exec_driver_sql("BEGIN")
             connection.exec_driver_sql(_PATIENT)
-            self.dialect.take_store_lock(connection)
+            connection.exec_driver_sql(self.dialect.taking_store_lock)
             migrate(connection)
             connection.commit()
         finally:
@@ -185,7 +195,7 @@ class PostgresDatabase:
             connection = self._threads.connection()
             transacting.begin(connection, begin)
             if begin is _WRITE:
-                self.dialect.take_store_lock(connection)
+                self._writes_in = transacting.session_of(connection)
         except BaseException as error:
             self._threads.drop()
             if refusal := pgfaults.refusal_of(error):

@@ -103,19 +103,22 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
     return int(taken)
 
 
-def is_wanted(snapshot: Snapshot, namespace: str, labels: str) -> bool:
-    """Whether any fleet selects devices with these labels (a JSON object)."""
+def fleets_of(snapshot: Snapshot, namespace: str, labels: str) -> list[tuple[str, str | None]]:
+    """The fleets that select devices with these labels (a JSON object), in order of name, each with
+    what it asks of its applications."""
     each = "json_each(:labels)"
     if not snapshot.dialect.is_sqlite:
         each = "json_each_text(CAST(:labels AS json))"
     found = run(
         snapshot.connection,
-        f"SELECT s.fleet FROM {each} l JOIN fleet_selector s"
+        f"SELECT x.fleet, o.overrides FROM (SELECT s.fleet FROM {each} l JOIN fleet_selector s"
         " ON s.namespace = :namespace AND s.key = l.key AND s.value = l.value"
-        " GROUP BY s.fleet, s.total HAVING count(*) = s.total LIMIT 1",
+        " GROUP BY s.fleet, s.total HAVING count(*) = s.total) x"
+        " LEFT JOIN fleet_override o ON o.namespace = :namespace AND o.fleet = x.fleet"
+        " ORDER BY x.fleet",
         {"namespace": namespace, "labels": labels},
     )
-    return found.first() is not None
+    return [(row.fleet, row.overrides) for row in found]
 
 
 def _stir_those_left(tx: Transaction, namespace: str) -> None:

@@ -38,6 +38,7 @@ from apiserver.store.tables import CHANGE, COUNTER, DEVICE, META, OBJECT
 from resources import digest, masking, timestamps
 from resources.devicenews import News
 from resources.kind import Json, Kind
+from resources.registry import ORGANIZATION
 from resources.selectors import EVERYTHING, FieldSelector, LabelSelector
 
 _META = Prepared(select(META))
@@ -52,7 +53,8 @@ def _committing(dialect: str) -> Any:
     return statement.returning(told)
 
 
-_NEW_VERSION = Prepared(_committing, ("version",))
+_NEW_VERSIONS = Prepared(_committing, ("version", "audit_version"))
+_NEW_AUDIT_VERSION = Prepared(update(META), ("audit_version",))
 _LOG = Prepared(insert(CHANGE))
 
 
@@ -84,20 +86,48 @@ class Snapshot:
         self.dialect = dialect
         self.documents = documents
         self.keys = keys
-        meta = _META.first(connection, {})
+        self._version: int | None = None
+
+    @cached_property
+    def _meta(self) -> dict[str, Any]:
+        """Read when it is asked for, which most readers of one object never do: it is of the same
+        state, whenever that is."""
+        meta = _META.first(self.connection, {})
         assert meta is not None, "made when the store was opened"
-        self.version: int = meta["version"]
-        self.compacted: int = meta["compacted"]
-        self.audit_version: int = meta["audit_version"]
-        self.store_uid: str = meta["store_uid"]
-        self._content_key: str = meta["content_key"]
+        return meta
+
+    @property
+    def version(self) -> int:
+        if self._version is None:
+            self._version = int(self._meta["version"])
+        return self._version
+
+    @version.setter
+    def version(self, version: int) -> None:
+        self._version = version
+
+    @property
+    def compacted(self) -> int:
+        return int(self._meta["compacted"])
+
+    @property
+    def audit_version(self) -> int:
+        return int(self._meta["audit_version"])
+
+    @property
+    def store_uid(self) -> str:
+        return str(self._meta["store_uid"])
 
     def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         if not is_device(kind):
             found = objects.get(self.connection, kind, namespace, name)
             return found and self._opened(kind, found)
         row = devices.row_by_name(self.connection, namespace, name)
-        return None if row is None else self._devices(kind, [row])[0]
+        return None if row is None else self.device_of(kind, row)
+
+    def device_of(self, kind: Kind, row: devices.Row) -> Json:
+        """The Device that a row is."""
+        return self._devices(kind, [row])[0]
 
     def list(
         self,
@@ -153,7 +183,9 @@ class Snapshot:
         if not is_secret:
             return digest.of_bytes(blob)
         about = sealing.about_key(self.store_uid)
-        return digest.keyed(bytes.fromhex(self.keys.opened_text(self._content_key, about)), blob)
+        return digest.keyed(
+            bytes.fromhex(self.keys.opened_text(self._meta["content_key"], about)), blob
+        )
 
     def changes(
         self, kind: Kind, namespace: str | None, after: int, limit: int
@@ -216,15 +248,18 @@ class Transaction(Snapshot):
         now: datetime,
         before_finish: Callable[[Transaction, str], None],
         announcer: newsworthy.Announce,
+        note: Callable[[int, int, Iterable[str]], None],
         witnesses: Witnesses,
     ) -> None:
         super().__init__(connection, dialect, documents, keys)
         self.now = now
         self.writes = 0
         self._started_at = self.version
+        self._given_out = 0
         self._before_finish = before_finish
         self._announcer = announcer
         self._news: list[tuple[newsworthy.About, News]] = []
+        self._note = note
         self._log: list[dict[str, Any]] = []
         self._counts: Tally[CounterKey] = Tally()
         self._moved_backlogs: set[str] = set()
@@ -232,6 +267,10 @@ class Transaction(Snapshot):
         self._stirs: dict[stirring.Place, stirring.Stir] = {}
         self._audit: list[auditlog.Entry] = []
         self._is_key_named = False
+        # What was looked for in vain: under the store lock nobody else makes it.
+        self._absent: set[tuple[str, str, str]] = set()
+        self._put: set[str] = set()
+        self._namespaces: set[str] = set()
 
     @property
     def now_s(self) -> int:
@@ -245,14 +284,39 @@ class Transaction(Snapshot):
         """The first of `number` consecutive versions, ours alone."""
         first = self.version + 1
         self.version += number
+        self._given_out += number
         self.writes += number
         return first
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
+        place = kind.kind, namespace, name
+        if place in self._absent:
+            return None
+        found = super().get(kind, namespace, name)
+        if found is None:
+            self._absent.add(place)
+        return found
+
+    def has_namespace(self, name: str) -> bool:
+        """Asked for each object that is made: once in a batch it is looked up."""
+        if name not in self._namespaces and self.get(ORGANIZATION, "", name) is not None:
+            self._namespaces.add(name)
+        return name in self._namespaces
+
+    def draws(self, kind: Kind, namespace: str, name: str) -> None:
+        """Say that a name was drawn at random, from so many that nobody has it."""
+        self._absent.add((kind.kind, namespace, name))
+
+    def appears(self, kind: str, namespace: str, name: str) -> None:
+        """Say that an object is about to be made."""
+        self._absent.discard((kind, namespace, name))
 
     def insert(self, kind: Kind, document: Json) -> Json:
         """Store a new object. Its metadata is complete but for the version."""
         assert not is_device(kind), "devices are written by devices.save"
         version = self.next_version()
         values = objects.values_of(kind, document, version)
+        self.appears(values["kind"], values["namespace"], values["name"])
         objects.write(self.connection, kind, self._sealed(kind, values), new=True)
         objects.write_labels(self.connection, values, new=True)
         objects.write_owners(self.connection, document, new=True)
@@ -304,6 +368,8 @@ class Transaction(Snapshot):
             return document | {"metadata": metadata | {"resourceVersion": str(version)}}
         version = self.next_version()
         last = document | {"metadata": metadata | {"resourceVersion": str(version)}}
+        if kind.kind == ORGANIZATION.kind:
+            self._namespaces.discard(metadata["name"])
         objects.remove(self.connection, metadata["uid"])
         if kind.kind == "TemplateVersion":
             contents.unrefer(self.connection, metadata["uid"])
@@ -324,6 +390,7 @@ class Transaction(Snapshot):
         rows = [objects.values_of(kind, d, v) for v, d in enumerate(documents, first)]
         objects.write_all(self.connection, rows, new=True)
         for values, document in zip(rows, documents, strict=True):
+            self.appears(values["kind"], values["namespace"], values["name"])
             new = values["labels"], objects.dumps(objects.fields_of(kind, document))
             self.log_change(values["resource_version"], _key(values), "ADDED", old=None, new=new)
 
@@ -358,7 +425,10 @@ class Transaction(Snapshot):
         self.writes += 1
         if any(contents.is_secret(name) for name in blobs):
             self._name_key()
-        contents.put(self.connection, self.keys, blobs, self.now_s)
+        # Devices that are born together have the same specification.
+        fresh = {name: blob for name, blob in blobs.items() if name not in self._put}
+        contents.put(self.connection, self.keys, fresh, self.now_s)
+        self._put.update(fresh)
 
     def touch_content(self, name: str) -> int | None:
         """Renew the age of a blob; its size, None when it is not there."""
@@ -444,14 +514,29 @@ class Transaction(Snapshot):
         if self._news:
             self._announcer(self, self._news)
         _LOG.run_many(self.connection, self._log)
+        told = {"version": self.version, "audit_version": self.audit_version}
         if self._audit:
-            auditlog.write(self.connection, self.audit_version, self.now_s, self._audit)
+            written = auditlog.write(self.connection, self.audit_version, self.now_s, self._audit)
+            told["audit_version"] = written
         add_counts(self.connection, {key: by for key, by in self._counts.items() if by})
         if self.version != self._started_at:
-            _NEW_VERSION.run(self.connection, {"version": self.version})
+            _NEW_VERSIONS.run(self.connection, told)
+            self._tell_moved()
+        elif self._audit:
+            _NEW_AUDIT_VERSION.run(self.connection, told)
         if self.writes:
             commits.note(self, writer, number)
         return self.version
+
+    def _tell_moved(self) -> None:
+        """Which kinds the batch moves; nothing where that is not known, as after a restore."""
+        if self.version != self._started_at + self._given_out:
+            return
+        kinds = {row["kind"] for row in self._log}
+        if len(self._log) != self._given_out:
+            # The rest was logged by set changes, which are of devices.
+            kinds.add("Device")
+        self._note(self._started_at, self.version, kinds)
 
 
 def add_counts(connection: Connection, moved: dict[CounterKey, int]) -> None:

@@ -90,7 +90,7 @@ class Store:
         version, keyring = await database.transact(lambda c: _unlocked_meta(c, key_file))
         store = cls(database, version, keyring, clock)
         store._sequencer.start()
-        follow = database.follow(store.hub.publish)
+        follow = database.follow(store.hub.heard)
         store._follower = asyncio.get_running_loop().create_task(follow, name="store-follower")
         return store
 
@@ -129,7 +129,7 @@ class Store:
         Another process may have told a client of a version before this one has heard of it.
         """
         if self.hub.version < version:
-            self.hub.publish(await self.read(lambda snapshot: snapshot.version))
+            self.hub.heard(await self.read(lambda snapshot: snapshot.version))
         return await self.hub.wait(version - 1, timeout_s)
 
     async def lease(self, name: str, for_s: float) -> bool:
@@ -177,6 +177,7 @@ class Store:
             now=self._clock(),
             before_finish=self._backlog_hook,
             announcer=self._announcer,
+            note=self.hub.note,
             witnesses=self._witnesses,
         )
 

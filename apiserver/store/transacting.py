@@ -12,8 +12,13 @@ from sqlalchemy import Connection
 
 
 def begin(connection: Connection, statement: str) -> None:
-    """Run a statement that belongs to the beginning."""
+    """Run the statements that are the beginning."""
     _driver(connection).execute(statement)
+
+
+def session_of(connection: Connection) -> int:
+    """The id that the server has given to the session."""
+    return int(_driver(connection).info.backend_pid)
 
 
 def commit(connection: Connection) -> None:

@@ -12,6 +12,7 @@ from apiserver.operations import Operations, WatchBatch, WatchEvent, WatchOption
 from apiserver.store import Snapshot, Store
 from apiserver.watching import Feed, Step
 from resources import registry
+from resources.kind import Kind
 from resources.selectors import parse_labels
 
 FLEET = registry.by_kind("Fleet")
@@ -61,6 +62,37 @@ async def test_fifty_watchers_read_once_for_each_selection(tmp_path: Path) -> No
     assert seen == [["b"] if n % 2 else ["a", "b"] for n in range(WATCHERS)]
     store.hub.close()
     await asyncio.gather(*watchers)
+    await store.close()
+
+
+async def test_a_commit_of_another_kind_makes_nobody_read(tmp_path: Path) -> None:
+    store = await Counting.open(data_dir=tmp_path)
+    assert isinstance(store, Counting)
+    operations = Operations(store)
+    await operations.prepare()
+    seen: list[str] = []
+
+    async def watch() -> None:
+        options = WatchOptions(resource_version=store.hub.version, timeout_s=30.0)
+        async for batch in operations.watch(ADMIN, FLEET, "default", options):
+            seen.extend(event.document["metadata"]["name"] for event in batch.events)
+
+    async def create(kind: Kind, name: str, spec: dict[str, Any]) -> None:
+        document = {"metadata": {"name": name}, "spec": spec}
+        await operations.create(ADMIN, kind, "default", document, WriteOptions())
+
+    watcher = asyncio.create_task(watch())
+    await asyncio.sleep(0.2)
+    before = store.reads
+    for number in range(5):
+        await create(registry.by_kind("Organization"), f"org-{number}", {"displayName": "o"})
+        await asyncio.sleep(0.05)
+    assert store.reads == before
+    await create(FLEET, "a", {"template": {"spec": {}}})
+    while seen != ["a"]:
+        await asyncio.sleep(0.01)
+    store.hub.close()
+    await watcher
     await store.close()
 
 
