@@ -9,7 +9,7 @@ from podman; what was applied last, and in which boot, from `applications.json`.
 
 A folder in the agent's places counts as an application of ours, whoever wrote it: these places are
 the agent's by contract. What an OS image has brought is wanted like the rest (`embedded`), and goes
-when the image has it no more.
+when the image has it no more. (Quadlets and their users: `quadletapps`.)
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from agent import (
     workloads,
     world,
 )
+from agent.accounts import Accounts
 from agent.appplan import (
     COMPOSE,
     HELM,
@@ -47,7 +48,9 @@ from agent.appplan import (
 from agent.bundles import Bundles
 from agent.files import digest_of
 from agent.helmapps import HelmApps
+from agent.places import Places
 from agent.pulse import Pulse
+from agent.quadletapps import Containers, QuadletApps
 from agent.quadletcheck import QuadletCheck
 from agent.stamps import Stamps
 from resources import digest
@@ -57,7 +60,6 @@ Json = dict[str, Any]
 QUICK_S = 60.0
 # In place of a digest that was never computed here.
 ADOPTED = "adopted"
-DEPTH_MAX = 4
 Rendered = compose.Rendered | quadlet.Rendered
 
 
@@ -70,9 +72,13 @@ class Applications:
         stamps: Stamps,
         charts: HelmApps,
         pulse: Pulse,
+        accounts: Accounts,
+        places: Places,
     ) -> None:
         self._world = where
-        self._pulse = pulse
+        self._accounts = accounts
+        self._places = places
+        self._quadlets = QuadletApps(where, accounts, places, pulse)
         self._bounds = bounds
         self._bundles = bundles
         self._stamps = stamps
@@ -91,9 +97,16 @@ class Applications:
             return COMPOSE
         if app.app_type == helm.HELM:
             return HELM
-        if app.app_type == podman.QUADLET or self.has_quadlet():
+        if app.app_type == podman.QUADLET or self.has_quadlet() or self.user_of(app):
             return QUADLET
         return ""
+
+    def user_of(self, app: specs.Application) -> str:
+        """By name, and empty for root; as the specification has it, if nobody is called so."""
+        if app.run_as in podman.ROOT_USERS:
+            return ""
+        account = self._accounts.of(app.run_as)
+        return account.name if account is not None else app.run_as
 
     def has_quadlet(self) -> bool:
         """systemd runs here, and this podman makes services of all the kinds of quadlets."""
@@ -125,17 +138,21 @@ class Applications:
         if kind == HELM:
             return self._helm.objection(app)
         if kind == QUADLET and not self.has_quadlet():
-            detail = "quadlets need systemd and podman 5.0 or newer on the device"
+            what = "runAs needs" if self.user_of(app) else "quadlets need"
+            detail = f"{what} systemd and podman 5.0 or newer on the device"
             return _reject(app.name, errors.FAILED_PRECONDITION, detail)
         if kind == COMPOSE and self.provider() is None:
             return _reject(app.name, errors.FAILED_PRECONDITION, compose.WHAT_TO_INSTALL)
+        if found := self._accounts.objection(self.user_of(app), app.name):
+            return found
         try:
             rendered = self.rendered(app)
         except quadlet.Invalid as error:
             return _reject(app.name, errors.INVALID_ARGUMENT, str(error))
         words = ""
         if isinstance(rendered, quadlet.Rendered):
-            words = self._check.complaint(app.name, quadlet.folder_of(app), rendered)
+            folder, is_of_user = self.folder(app), bool(self.user_of(app))
+            words = self._check.complaint(app.name, folder, rendered, is_of_user=is_of_user)
         return _reject(app.name, errors.INVALID_ARGUMENT, words) if words else None
 
     # What should be. ------------------------------------------------------------------------------
@@ -153,22 +170,29 @@ class Applications:
         if files is None:
             return None
         known = self._rendered.get(app.name)
-        if known is not None and known[0] == (kind, app, files):
+        site = self._places.site(self.user_of(app))
+        if known is not None and known[0] == (kind, site, app, files):
             return known[1]
-        made = compose.render(app, files) if kind == COMPOSE else quadlet.render(app, files)
-        self._rendered[app.name] = ((kind, app, files), made)
+        made = compose.render(app, files) if kind == COMPOSE else quadlet.render(app, files, site)
+        self._rendered[app.name] = ((kind, site, app, files), made)
         return made
 
-    def images(self, app: specs.Application) -> tuple[str, ...]:
-        """Every reference that must be on the device before `app` is touched, as far as known."""
+    def images(self, app: specs.Application) -> tuple[tuple[str, str], ...]:
+        """Every reference that must be on the device before `app` is touched, as far as known, and
+        in whose store: (user, reference). The package that an application comes in is root's."""
         if self.kind_of(app) == HELM:
             return ()
-        found = [app.image] if app.inline is None else []
+        user = self.user_of(app)
+        is_package = app.app_type != podman.CONTAINER
+        found = [("" if is_package else user, app.image)] if app.inline is None else []
         if self.kind_of(app):
             rendered = self.rendered(app)
-            found += rendered.images if rendered is not None else ()
-        found += [volume.image for volume in app.volumes if volume.image]
+            found += [(user, image) for image in rendered.images] if rendered is not None else []
+        found += [(user, volume.image) for volume in app.volumes if volume.image]
         return tuple(dict.fromkeys(found))
+
+    def folder(self, app: specs.Application) -> str:
+        return quadlet.folder_of(app, self._places.site(self.user_of(app)))
 
     def wanted(self, app: specs.Application) -> WantedApp:
         """Raises Reject."""
@@ -180,12 +204,13 @@ class Applications:
         except quadlet.Invalid as error:
             raise _reject(app.name, errors.INVALID_ARGUMENT, str(error)) from error
         app_id = podman.app_id(app.name, app.run_as)
-        folder = compose.folder_of(app) if kind == COMPOSE else quadlet.folder_of(app)
+        user, of_spec = self.user_of(app), spec_digest(app)
+        folder = compose.folder_of(app) if kind == COMPOSE else self.folder(app)
         if rendered is None:
             return WantedApp(
-                app.name, app_id, kind, folder, "", app.image, spec_digest=spec_digest(app)
+                app.name, app_id, kind, folder, "", app.image, spec_digest=of_spec, user=user
             )
-        uid, gid = self._world.uid_of("root") or 0, self._world.gid_of("root") or 0
+        uid, gid = self._places.owner(user)
         files = {p: (digest_of(c), mode, uid, gid) for p, (c, mode) in rendered.files.items()}
         volumes = self.wanted_volumes(app)
         names = rendered.services if isinstance(rendered, compose.Rendered) else rendered.workloads
@@ -205,17 +230,20 @@ class Applications:
             volumes,
             is_stopped=app.is_stopped,
             restart_generation=app.restart_generation,
-            spec_digest=spec_digest(app),
+            spec_digest=of_spec,
             is_embedded=app.is_embedded,
+            user=user,
         )
 
     def wanted_volumes(self, app: specs.Application) -> tuple[WantedVolume, ...]:
+        user = self.user_of(app)
         return tuple(
             WantedVolume(
                 v.name,
                 podman.volume_name(app.name, v.name),
                 v.image,
-                self._bundles.stamp_of(v.image),
+                self._bundles.stamp_of(v.image, user),
+                user,
             )
             for v in app.volumes
             if v.image
@@ -230,7 +258,7 @@ class Applications:
         if kind == HELM:
             self._helm.adopt(app)
             return
-        app_id = podman.app_id(app.name, app.run_as)
+        app_id, user = podman.app_id(app.name, app.run_as), self.user_of(app)
         if (kind, app_id) in self._stamps.read():
             # Our own journal was lost: what we know of it still holds.
             return
@@ -244,30 +272,37 @@ class Applications:
             marks = self._marks(f"{folder}/{name}" for name in sorted(names))
             is_there = any(f"{folder}/{name}" in marks for name in compose.BASES)
         else:
-            target = f"{quadlet.UNIT_DIR}/{quadlet.target_of(app_id)}"
-            marks = self._marks([*self.tree(quadlet.folder_of(app)), target])
+            folder = self.folder(app)
+            target = f"{self._places.site(user).targets}/{quadlet.target_of(app_id)}"
+            seen = self._places.look(user, [folder]).marks
+            marks = {p: m for p, m in seen.items() if p == target or p.startswith(f"{folder}/")}
             is_there = target in marks
         if is_there:
             boot = "" if app.is_stopped else self._world.boot_id()
             paths = tuple(sorted(marks))
             generation = app.restart_generation
-            stamp = Stamp(ADOPTED, boot, generation, paths, spec_digest(app), marks)
+            stamp = Stamp(ADOPTED, boot, generation, paths, spec_digest(app), marks, user)
             self._stamps.put(kind, app_id, stamp)
-        self._bundles.adopt(
-            {podman.volume_name(app.name, v.name): v.image for v in app.volumes if v.image}
-        )
+        volumes = {podman.volume_name(app.name, v.name): v.image for v in app.volumes if v.image}
+        self._bundles.adopt(volumes, user)
 
     # What is. -------------------------------------------------------------------------------------
 
-    def found(
-        self, wanted: Iterable[WantedApp], containers: tuple[planner.Container, ...]
-    ) -> tuple[FoundApp, ...]:
-        """Raises Retry."""
+    def users(self, wanted: Iterable[WantedApp]) -> tuple[str, ...]:
+        """Whose podman is to be asked too, beside root's."""
+        return self._quadlets.users(wanted, self._stamps.read())
+
+    def found(self, wanted: tuple[WantedApp, ...], containers: Containers) -> tuple[FoundApp, ...]:
+        """`containers` of root, and of each of the `users`. Raises Retry."""
         stamps = self._stamps.read()
         targets = {(w.kind, w.app_id): w for w in wanted}
         return (
-            *self._composes(targets, stamps, containers),
-            *self._quadlets(targets, stamps, containers),
+            *self._composes(targets, stamps, containers.get("", ())),
+            *(
+                app
+                for user in containers
+                for app in self._quadlets.found(user, wanted, stamps, containers)
+            ),
             *self._helm.found(targets, stamps),
         )
 
@@ -310,91 +345,6 @@ class Applications:
                 is_swapped=any(c.is_swapped for c in own),
             )
 
-    def _quadlets(
-        self,
-        targets: Mapping[tuple[str, str], WantedApp],
-        stamps: Mapping[tuple[str, str], Stamp],
-        containers: tuple[planner.Container, ...],
-    ) -> Iterable[FoundApp]:
-        found = []
-        for app_id, (folder, files) in sorted(self._quadlet_folders(targets, stamps).items()):
-            goal = targets.get((QUADLET, app_id))
-            stamp = stamps.get((QUADLET, app_id))
-            marks = self._marks([*files, f"{quadlet.UNIT_DIR}/{quadlet.target_of(app_id)}"])
-            if not (marks or stamp or any(c.unit.startswith(f"{app_id}-") for c in containers)):
-                continue
-            services = {*self._services_of(app_id, folder), *(goal.workloads if goal else ())}
-            units = (quadlet.target_of(app_id), *sorted(services))
-            found.append(FoundApp(app_id, QUADLET, folder, marks, stamp, units=units))
-        units_now = self._units(name for one in found for name in one.units)
-        for one in found:
-            goal = targets.get((QUADLET, one.app_id))
-            yield replace(
-                one,
-                is_of_this_boot=one.stamp is not None and one.stamp.boot == self._world.boot_id(),
-                workloads=_of_units(goal.workloads if goal else one.units, units_now, containers),
-                is_target_up=units_now.get(one.units[0], systemd.Unit("")).is_up,
-                is_swapped=any(
-                    c.is_swapped for c in containers if c.unit.startswith(f"{one.app_id}-")
-                ),
-            )
-
-    def _quadlet_folders(
-        self,
-        targets: Mapping[tuple[str, str], WantedApp],
-        stamps: Mapping[tuple[str, str], Stamp],
-    ) -> dict[str, tuple[str, list[str]]]:
-        """Application -> (folder, all files in it)."""
-        found: dict[str, tuple[str, list[str]]] = {}
-        for name in self._world.listdir(quadlet.FOLDER):
-            folder = f"{quadlet.FOLDER}/{name}"
-            ids = [i for i in map(quadlet.id_of_target, self._world.listdir(folder)) if i]
-            for app_id in ids[:1]:
-                found[app_id] = (folder, self.tree(folder))
-        for (kind, app_id), target in targets.items():
-            if kind == QUADLET and app_id not in found:
-                found[app_id] = (target.folder, self.tree(target.folder))
-        left = [i for i in map(quadlet.id_of_target, self._world.listdir(quadlet.UNIT_DIR)) if i]
-        left += [app_id for kind, app_id in stamps if kind == QUADLET]
-        for app_id in left:
-            found.setdefault(app_id, ("", []))
-        return found
-
-    def _services_of(self, app_id: str, folder: str) -> list[str]:
-        """As the target on the disk names them."""
-        target = quadlet.target_of(app_id)
-        for place in (quadlet.UNIT_DIR, folder):
-            raw = self._world.read(f"{place}/{target}") if place else None
-            if raw is not None:
-                return quadlet.services_in(raw)
-        return []
-
-    def _units(self, names: Iterable[str]) -> dict[str, systemd.Unit]:
-        asked = list(names)
-        if not asked:
-            return {}
-        answer = self._pulse.ask(systemd.show_argv(asked))
-        if not answer.ok:
-            detail = f"systemctl: {errors.one_line(answer.words)}"
-            raise errors.Retry(errors.INTERNAL, detail, component=errors.APPLICATIONS)
-        found = systemd.parse(answer.stdout)
-        self._pulse.watch_units(found.values())
-        return found
-
-    def tree(self, folder: str) -> list[str]:
-        """Everything in it that is no folder."""
-        found: list[str] = []
-        waiting = [(folder, 0)]
-        while waiting:
-            place, depth = waiting.pop()
-            for name in self._world.listdir(place):
-                stat = self._world.stat(f"{place}/{name}")
-                if stat is not None and stat.kind == world.DIRECTORY and depth < DEPTH_MAX:
-                    waiting.append((f"{place}/{name}", depth + 1))
-                elif stat is not None:
-                    found.append(f"{place}/{name}")
-        return found
-
     def _marks(self, paths: Iterable[str]) -> dict[str, Mark]:
         found = {}
         for path in dict.fromkeys(paths):
@@ -424,17 +374,6 @@ def spec_digest(app: specs.Application) -> str:
         [app.app_type, app.image, dict(app.env), list(app.ports), volumes, app.cpu, app.memory,
          app.run_as, inline, app.namespace, app.values, list(app.values_files)]
     )  # fmt: skip
-
-
-def _of_units(
-    names: Iterable[str],
-    units: Mapping[str, systemd.Unit],
-    containers: tuple[planner.Container, ...],
-) -> tuple[Workload, ...]:
-    running = {c.unit: c for c in containers if c.unit and c.state in planner.RUNNING}
-    known = [units[name] for name in names if name in units and name.endswith(".service")]
-    found = (workloads.of_unit(unit, running.get(unit.name)) for unit in known)
-    return tuple(workload for workload in found if workload is not None)
 
 
 def _of_project(container: planner.Container) -> Workload:

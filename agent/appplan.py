@@ -9,6 +9,9 @@ are.
 
 Whatever must go is stopped before anything is made, for a port may pass from one application to
 another. Volumes are never removed.
+
+`user` is whose podman and systemd it runs in, empty for root's. An application that is to run for
+another user is another application: gone there, made here.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ UP = (RUNNING, UNHEALTHY, STARTING, STOPPING, CRASHING)
 
 # (digest, mode, uid, gid) of a file as it is or should be.
 Mark = tuple[str, int, int, int]
+# (kind, user, identifier): no two applications of a device have the same.
+Place = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Workload:
     began: str = ""
     has_healthcheck: bool = False
     why: str = ""
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,16 @@ class WantedVolume:
     volume: str
     reference: str
     stamp: str
+    user: str = ""
+
+    @property
+    def key(self) -> str:
+        return volume_key(self.user, self.volume)
+
+
+def volume_key(user: str, volume: str) -> str:
+    """What a volume is remembered by: two users may each have one of that name."""
+    return f"{user}:{volume}" if user else volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +93,11 @@ class WantedApp:
     restart_generation: int = 0
     spec_digest: str = ""
     is_embedded: bool = False
+    user: str = ""
+
+    @property
+    def place(self) -> Place:
+        return self.kind, self.user, self.app_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +111,7 @@ class Stamp:
     paths: tuple[str, ...] = ()
     adopted_as: str = ""
     adopted: Mapping[str, Mark] = field(default_factory=dict)
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +129,11 @@ class FoundApp:
     is_target_up: bool = True
     # A container of its runs another image than was fetched under that name.
     is_swapped: bool = False
+    user: str = ""
+
+    @property
+    def place(self) -> Place:
+        return self.kind, self.user, self.app_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +165,7 @@ class StopApp:
     app_id: str
     kind: str
     units: tuple[str, ...] = ()
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +174,7 @@ class ClearApp:
 
     app_id: str
     kind: str
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +182,7 @@ class RemoveApp:
     app_id: str
     kind: str
     folder: str
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +193,7 @@ class InstallApp:
 
 @dataclass(frozen=True, slots=True)
 class ReloadUnits:
-    pass
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +237,9 @@ def removals(
     wanted: Iterable[WantedApp], found: Iterable[FoundApp], volumes: Volumes
 ) -> Iterable[Step]:
     """What must go: whole applications, and what runs of those that are to change."""
-    by_place = {(w.kind, w.app_id): w for w in wanted}
+    by_place = {w.place: w for w in wanted}
     for one in found:
-        target = by_place.get((one.kind, one.app_id))
+        target = by_place.get(one.place)
         if target is not None and (not target.digest or is_as_wanted(target, one, volumes)):
             continue
         if one.kind == HELM:
@@ -218,21 +248,21 @@ def removals(
                 yield RemoveApp(one.app_id, one.kind, one.folder)
             continue
         if one.units or any(w.state in UP for w in one.workloads):
-            yield StopApp(one.app_id, one.kind, one.units)
-        yield ClearApp(one.app_id, one.kind)
+            yield StopApp(one.app_id, one.kind, one.units, one.user)
+        yield ClearApp(one.app_id, one.kind, one.user)
         if target is None or target.folder != one.folder:
-            yield RemoveApp(one.app_id, one.kind, one.folder)
+            yield RemoveApp(one.app_id, one.kind, one.folder, one.user)
 
 
 def creations(
     wanted: Iterable[WantedApp], found: Iterable[FoundApp], volumes: Volumes, *, revives: bool
 ) -> Iterable[Step]:
     """`revives`: also what has been started in this boot and is down is started again."""
-    by_place = {(f.kind, f.app_id): f for f in found}
+    by_place = {f.place: f for f in found}
     ready = []
     for one in wanted:
         if one.digest:
-            ready.append((one, by_place.get((one.kind, one.app_id))))
+            ready.append((one, by_place.get(one.place)))
         elif one.kind == HELM:
             yield FetchChart(one.app, one.image, is_repair=True)
         else:
@@ -240,8 +270,8 @@ def creations(
     changing = [(w, f) for w, f in ready if f is None or not is_as_wanted(w, f, volumes)]
     for one, _ in changing:
         yield InstallApp(one.app, one.digest)
-    if any(one.kind == QUADLET for one, _ in changing):
-        yield ReloadUnits()
+    for user in sorted({one.user for one, _ in changing if one.kind == QUADLET}):
+        yield ReloadUnits(user)
     for one, _ in changing:
         yield from fillings(one.app, one.volumes, volumes)
         yield StartApp(one.app)
@@ -253,7 +283,7 @@ def creations(
 def fillings(app: str, wanted: Iterable[WantedVolume], volumes: Volumes) -> Iterable[Step]:
     """Only those whose content is another one: what an application wrote is not wiped for fun."""
     for volume in wanted:
-        if volumes.get(volume.volume) != volume.stamp:
+        if volumes.get(volume.key) != volume.stamp:
             yield FillVolume(app, volume.name, volume.reference)
 
 
@@ -268,7 +298,7 @@ def is_as_wanted(wanted: WantedApp, found: FoundApp, volumes: Volumes) -> bool:
         wanted.folder == found.folder
         and not found.is_swapped
         and is_right
-        and all(volumes.get(v.volume) == v.stamp for v in wanted.volumes)
+        and all(volumes.get(v.key) == v.stamp for v in wanted.volumes)
     )
 
 
@@ -289,7 +319,7 @@ def _lifecycle(wanted: WantedApp, found: FoundApp, *, revives: bool) -> Iterable
         # Of a chart some go on whatever its scale is (DaemonSets, single pods): said once is said.
         is_told = found.kind == HELM and not found.is_of_this_boot
         if not is_told and any(state in UP for state in states.values()):
-            yield StopApp(found.app_id, found.kind, found.units)
+            yield StopApp(found.app_id, found.kind, found.units, found.user)
         elif found.stamp is None:
             yield StartApp(wanted.app)
         return

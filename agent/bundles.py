@@ -6,7 +6,9 @@ need neither the registry nor the image again. Links are left out: what a strang
 is not for us to read.
 
 Volumes are filled by commands from where podman has the content, for they may be large. The stamp
-is written after the last byte; an interrupted filling is begun anew.
+is written after the last byte; an interrupted filling is begun anew. Those of a user are filled
+inside the user namespace of their podman, where their files have the owners that they have in
+containers.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ import logging
 import posixpath
 from typing import Any
 
-from agent import errors, podman, settings, world
-from agent.images import ARTIFACT, Images, Pin
+from agent import appplan, errors, podman, settings, world
+from agent.accounts import Accounts
+from agent.homefiles import remove_tree
+from agent.images import ARTIFACT, Pin, Stores
 from agent.specs import AppFile, Application
 
 log = logging.getLogger("agent.bundles")
@@ -34,10 +38,18 @@ TARS = (".tar", ".tar.gz", ".tgz")
 
 
 class Bundles:
-    def __init__(self, where: world.World, bounds: settings.LoopSettings, images: Images) -> None:
+    def __init__(
+        self,
+        where: world.World,
+        bounds: settings.LoopSettings,
+        stores: Stores,
+        accounts: Accounts,
+    ) -> None:
         self._world = where
         self._bounds = bounds
-        self._images = images
+        self._stores = stores
+        self._images = stores.of("")
+        self._accounts = accounts
         self._folder = f"{bounds.own_dir}/bundles"
         self._read: dict[str, tuple[AppFile, ...]] = {}
 
@@ -64,14 +76,15 @@ class Bundles:
             pin = self._images.identity(image)
         if pin is None:
             raise _retry(app, f"{image} was pulled and is not here")
+        hands = _Hands(self._bounds, self._accounts, "", app)
         scratch = f"{self._folder}/scratch"
-        _remove_tree(self._world, scratch, DEPTH_MAX)
+        remove_tree(self._world, scratch)
         self._world.mkdir(scratch, mode=0o700)
         try:
-            self._copy(image, pin, app, cwd=scratch, into=".")
+            self._copy(image, pin, hands, cwd=scratch, into=".")
             files = self._gathered(scratch, app)
         finally:
-            _remove_tree(self._world, scratch, DEPTH_MAX)
+            remove_tree(self._world, scratch)
         document = {f.path: base64.b64encode(f.data).decode() for f in files}
         data = json.dumps(document, separators=(",", ":")).encode()
         self._world.write(self._place(image, pin), data, mode=0o600, uid=0, gid=0)
@@ -87,7 +100,7 @@ class Bundles:
         for name in self._world.listdir(self._folder):
             path = f"{self._folder}/{name}"
             if path not in kept:
-                _remove_tree(self._world, path, DEPTH_MAX)
+                remove_tree(self._world, path)
         self._read = {k: v for k, v in self._read.items() if k in kept}
 
     # Volumes.
@@ -100,41 +113,45 @@ class Bundles:
         except (ValueError, AttributeError):
             return {}
 
-    def stamp_of(self, reference: str) -> str:
+    def stamp_of(self, reference: str, user: str = "") -> str:
         """What a volume of `reference` is filled with; empty = it is not on the device."""
-        pin = self._images.identity(reference)
+        pin = self._stores.of(user).identity(reference)
         return f"{pin.kind} {pin.identity}" if pin else ""
 
-    def adopt(self, volumes: dict[str, str]) -> None:
+    def adopt(self, volumes: dict[str, str], user: str) -> None:
         """Those that are there were filled by another agent: what is in them is not touched."""
         known = self.stamps()
+        hands = _Hands(self._bounds, self._accounts, user, "")
         found = {
-            volume: self.stamp_of(reference)
+            appplan.volume_key(user, volume): self.stamp_of(reference, user)
             for volume, reference in volumes.items()
-            if volume not in known and self._run(podman.volume_path_argv(volume)).ok
+            if appplan.volume_key(user, volume) not in known
+            and hands.run(podman.volume_path_argv(volume)).ok
         }
         if found:
             self._stamp({**known, **found})
 
-    def fill(self, volume: str, reference: str, app_id: str, app: str) -> None:
+    def fill(self, user: str, volume: str, reference: str, app_id: str, app: str) -> None:
         """Its content is replaced. Raises Retry, Reject."""
-        pin = self._images.identity(reference)
-        if pin is None or not self._images.is_here(reference, self._images.pins()):
-            self._images.pull(reference, app)
-            pin = self._images.identity(reference)
+        images = self._stores.of(user)
+        pin = images.identity(reference)
+        if pin is None or not images.is_here(reference, images.pins()):
+            images.pull(reference, app)
+            pin = images.identity(reference)
         if pin is None:
             raise _retry(app, f"{reference} was pulled and is not here")
-        stamps = self.stamps()
-        if stamps.pop(volume, None) is not None:
+        stamps, key = self.stamps(), appplan.volume_key(user, volume)
+        if stamps.pop(key, None) is not None:
             self._stamp(stamps)
-        if not self._run(podman.volume_path_argv(volume)).ok:
-            self._done(podman.volume_create_argv(volume, app_id), app)
-        place = self._done(podman.volume_path_argv(volume), app).stdout.strip()
+        hands = _Hands(self._bounds, self._accounts, user, app)
+        if not hands.run(podman.volume_path_argv(volume)).ok:
+            hands.do(podman.volume_create_argv(volume, app_id))
+        place = hands.do(podman.volume_path_argv(volume)).stdout.strip()
         if not place.startswith("/"):
             raise _retry(app, f"podman does not say where volume {volume} is")
-        self._done(["find", place, "-mindepth", "1", "-delete"], app)
-        self._copy(reference, pin, app, cwd=None, into=place)
-        self._stamp({**stamps, volume: f"{pin.kind} {pin.identity}"})
+        hands.do(["find", place, "-mindepth", "1", "-delete"])
+        self._copy(reference, pin, hands, cwd=None, into=place)
+        self._stamp({**stamps, key: f"{pin.kind} {pin.identity}"})
 
     @property
     def _stamps_path(self) -> str:
@@ -146,53 +163,17 @@ class Bundles:
 
     # Content.
 
-    def _copy(self, reference: str, pin: Pin, app: str, *, cwd: str | None, into: str) -> None:
+    def _copy(self, reference: str, pin: Pin, hands: _Hands, *, cwd: str | None, into: str) -> None:
         if pin.kind == ARTIFACT:
-            self._copy_artifact(reference, app, cwd=cwd, into=into, unpacks=cwd is not None)
+            _copy_artifact(reference, hands, cwd=cwd, into=into)
             return
-        mounted = self._done(podman.mount_argv(reference), app).stdout.strip()
+        mounted = hands.do(podman.mount_argv(reference)).stdout.strip()
         try:
             if cwd is not None:
-                self._check_size(mounted, reference, app)
-            self._done(["cp", "-a", "--", f"{mounted}/.", into], app, cwd=cwd)
+                _check_size(mounted, reference, hands)
+            hands.do(["cp", "-a", "--", f"{mounted}/.", into], cwd=cwd)
         finally:
-            self._run(podman.unmount_argv(reference))
-
-    def _copy_artifact(
-        self, reference: str, app: str, *, cwd: str | None, into: str, unpacks: bool
-    ) -> None:
-        """Out of podman's store, an OCI layout: `artifact extract` came with podman 5.5 only."""
-        store = self._done(podman.storage_argv(), app).stdout.strip()
-        listed = self._done(podman.artifact_inspect_argv(reference), app).stdout
-        try:
-            layers = podman.artifact_layers(listed)
-        except ValueError as error:
-            raise _retry(app, f"podman artifact inspect {reference}: {error}") from error
-        for layer in layers:
-            algorithm, _, hexadecimal = layer.digest.partition(":")
-            blob = f"{store}/artifacts/blobs/{algorithm}/{hexadecimal}"
-            name = layer.title.removeprefix("./")
-            is_tar = (
-                name.endswith(TARS) or ".tar" in layer.media_type or "+gzip" in layer.media_type
-            )
-            if unpacks and is_tar:
-                argv = ["tar", "--extract", "--no-same-owner", f"--file={blob}"]
-                self._done(argv, app, cwd=cwd)
-                continue
-            name = name or hexadecimal[:12]
-            if name.startswith("/") or any(part in ("", ".", "..") for part in name.split("/")):
-                raise _reject(app, f"{reference}: {name!r} is not a name for a file")
-            folder = posixpath.dirname(name)
-            if folder:
-                self._done(["mkdir", "-p", "--", f"{into}/{folder}"], app, cwd=cwd)
-            self._done(["cp", "--", blob, f"{into}/{name}"], app, cwd=cwd)
-
-    def _check_size(self, mounted: str, reference: str, app: str) -> None:
-        words = self._done(["du", "--summarize", "--bytes", "--", mounted], app).stdout.split()
-        size = int(words[0]) if words and words[0].isdigit() else 0
-        if size > BUNDLE_BYTES_MAX:
-            detail = f"{reference} holds {size >> 20} MiB; the files of an application are at most"
-            raise _reject(app, f"{detail} {BUNDLE_BYTES_MAX >> 20} MiB")
+            hands.run(podman.unmount_argv(reference))
 
     def _gathered(self, folder: str, app: str) -> list[AppFile]:
         found: list[AppFile] = []
@@ -227,22 +208,64 @@ class Bundles:
         name = hashlib.sha256(f"{reference} {pin.kind} {pin.identity}".encode()).hexdigest()
         return f"{self._folder}/{name[:40]}.json"
 
-    def _run(self, argv: list[str], *, cwd: str | None = None) -> world.Completed:
-        return self._world.run(argv, timeout_s=self._bounds.command_timeout_s, cwd=cwd)
 
-    def _done(self, argv: list[str], app: str, *, cwd: str | None = None) -> world.Completed:
-        answer = self._run(argv, cwd=cwd)
+class _Hands:
+    """Commands as root, or as they look from inside the user namespace of a user's podman."""
+
+    def __init__(
+        self, bounds: settings.LoopSettings, accounts: Accounts, user: str, app: str
+    ) -> None:
+        self._limit_s = bounds.command_timeout_s
+        self._accounts = accounts
+        self._user = user
+        self.app = app
+
+    def run(self, argv: list[str], *, cwd: str | None = None) -> world.Completed:
+        whole = [*podman.UNSHARE, *argv] if self._user else argv
+        return self._accounts.run(self._user, whole, timeout_s=self._limit_s, cwd=cwd)
+
+    def do(self, argv: list[str], *, cwd: str | None = None) -> world.Completed:
+        answer = self.run(argv, cwd=cwd)
         if not answer.ok:
-            raise podman.run_error(answer.words, app=app)
+            raise podman.run_error(answer.words, app=self.app)
         return answer
 
 
-def _remove_tree(where: world.World, path: str, depth: int) -> None:
-    found = where.stat(path)
-    if found is not None and found.kind == world.DIRECTORY and depth:
-        for name in where.listdir(path):
-            _remove_tree(where, f"{path}/{name}", depth - 1)
-    where.remove(path)
+def _copy_artifact(reference: str, hands: _Hands, *, cwd: str | None, into: str) -> None:
+    """Out of podman's store, an OCI layout: `artifact extract` came with podman 5.5 only.
+
+    What is packed is unpacked where there is a folder to do it in: for an application, not for a
+    volume.
+    """
+    store = hands.do(podman.storage_argv()).stdout.strip()
+    listed = hands.do(podman.artifact_inspect_argv(reference)).stdout
+    try:
+        layers = podman.artifact_layers(listed)
+    except ValueError as error:
+        raise _retry(hands.app, f"podman artifact inspect {reference}: {error}") from error
+    for layer in layers:
+        algorithm, _, hexadecimal = layer.digest.partition(":")
+        blob = f"{store}/artifacts/blobs/{algorithm}/{hexadecimal}"
+        name = layer.title.removeprefix("./")
+        is_tar = name.endswith(TARS) or ".tar" in layer.media_type or "+gzip" in layer.media_type
+        if cwd is not None and is_tar:
+            hands.do(["tar", "--extract", "--no-same-owner", f"--file={blob}"], cwd=cwd)
+            continue
+        name = name or hexadecimal[:12]
+        if name.startswith("/") or any(part in ("", ".", "..") for part in name.split("/")):
+            raise _reject(hands.app, f"{reference}: {name!r} is not a name for a file")
+        folder = posixpath.dirname(name)
+        if folder:
+            hands.do(["mkdir", "-p", "--", f"{into}/{folder}"], cwd=cwd)
+        hands.do(["cp", "--", blob, f"{into}/{name}"], cwd=cwd)
+
+
+def _check_size(mounted: str, reference: str, hands: _Hands) -> None:
+    words = hands.do(["du", "--summarize", "--bytes", "--", mounted]).stdout.split()
+    size = int(words[0]) if words and words[0].isdigit() else 0
+    if size > BUNDLE_BYTES_MAX:
+        detail = f"{reference} holds {size >> 20} MiB; the files of an application are at most"
+        raise _reject(hands.app, f"{detail} {BUNDLE_BYTES_MAX >> 20} MiB")
 
 
 def _retry(app: str, detail: str) -> errors.Retry:

@@ -15,7 +15,7 @@ from agent import errors, planner, podman, settings, specs, world
 from agent.appsteps import AppSteps
 from agent.files import Files, error_of
 from agent.hookruns import HookRuns
-from agent.images import Images
+from agent.images import Stores
 from agent.observer import Observer, Starts
 
 log = logging.getLogger("agent.executor")
@@ -29,7 +29,7 @@ class Executor:
         files: Files,
         starts: Starts,
         observer: Observer,
-        images: Images,
+        stores: Stores,
         apps: AppSteps,
         hooks: HookRuns,
     ) -> None:
@@ -38,21 +38,22 @@ class Executor:
         self._files = files
         self._starts = starts
         self._observer = observer
-        self._images = images
+        self._stores = stores
+        self._images = stores.of("")
         self._apps = apps
         self._hooks = hooks
         self._made: dict[str, str] = {}
 
     def perform(self, step: planner.LocalStep, spec: specs.Spec) -> None:
         """Raises Retry, Reject. `spec` is what the plan was made for."""
-        self._images.pulling.use(spec.files)
+        self._stores.use(spec.files)
         match step:
             case planner.BackUp() | planner.WriteFile() | planner.Restore():
                 self._file(step, spec)
             case planner.RunHooks():
                 self._hooks.run(step)
             case planner.PullImage():
-                self._images.pull(step.image, step.app)
+                self._stores.of(step.user).pull(step.image, step.app)
             case planner.CreateContainer():
                 self._create(_app(spec, step.app))
             case planner.StartContainer():

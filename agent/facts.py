@@ -303,14 +303,13 @@ class Gathering:
         return (*self._system.missing(desired), *self._observer.missing(desired))
 
     def tell_fetching(self, missing: Downloads, *, trouble: str = "") -> None:
-        images = set(self._observer.images(embedded.without(self._course.desired)))
-        if self._course.desired.os_image:
-            images.add(self._course.desired.os_image)
+        count = len(self._observer.images(embedded.without(self._course.desired)))
+        count += bool(self._course.desired.os_image)
         downloads = (planner.PullImage, osimage.PullOs, appplan.FetchChart, appplan.PullCri)
         pulls = [one for one in missing if isinstance(one, downloads)]
         pending = tuple(one.image if isinstance(one, osimage.PullOs) else one.app for one in pulls)
         of_charts = sum(isinstance(one, appplan.FetchChart | appplan.PullCri) for one in pulls)
-        complete = len(images) - (len(pulls) - of_charts)
+        complete = count - (len(pulls) - of_charts)
         self._teller.fetching(complete, pending, self._world.now(), trouble=trouble)
 
     def _unlimited(self, spec: specs.Spec) -> str:

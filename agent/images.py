@@ -6,16 +6,22 @@ specification stays what runs, until another specification comes.
 
 A reference does not say whether it is an image or an artifact; the registry does, by refusing the
 pull of an artifact as an image.
+
+Each user whose applications run here has a store of their own, with a list of its own
+(`images-UID.json`).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from agent import errors, podman, world
+from agent.accounts import Accounts
 from agent.pulling import Pulling, Wanted
+from agent.specs import FileSpec
 
 Json = dict[str, Any]
 
@@ -31,10 +37,19 @@ class Pin:
 
 
 class Images:
-    def __init__(self, where: world.World, pulling: Pulling) -> None:
+    """One store: root's, or that of `user`."""
+
+    def __init__(
+        self, where: world.World, pulling: Pulling, accounts: Accounts, user: str = ""
+    ) -> None:
         self._world = where
-        self._path = f"{pulling.own_dir}/images.json"
-        self.pulling = pulling
+        self._accounts = accounts
+        self._user = user
+        account = accounts.of(user)
+        # NB the name of somebody who is not here is not to be trusted with a path.
+        whose = f"-{account.uid}" if account is not None else "-nobody" if user else ""
+        self._path = f"{pulling.own_dir}/images{whose}.json"
+        self._pulling = pulling
         # Fetched before there were pins: asked once in a life.
         self._asked: dict[str, Pin] = {}
 
@@ -66,19 +81,19 @@ class Images:
     def pull(self, reference: str, app: str) -> None:
         """Raises Retry, Reject."""
         wanted = Wanted(reference, app)
-        answer = self.pulling.pull(podman.pull_argv(reference), wanted)
+        answer = self._download(podman.pull_argv(reference), wanted)
         kind = IMAGE
         if not answer.ok and podman.is_artifact(answer.stderr):
             kind = ARTIFACT
             argv = podman.artifact_pull_argv(reference)
-            answer = self.pulling.pull(argv, wanted)
+            answer = self._download(argv, wanted)
             if not answer.ok and podman.is_unknown_command(answer.stderr):
                 detail = f"{reference} is an OCI artifact; pulling it needs podman 5.4 or newer"
                 raise errors.Reject(
                     errors.FAILED_PRECONDITION, detail, component=errors.PREFETCH, element=app
                 )
         if not answer.ok:
-            raise self.pulling.failed(answer, wanted)
+            raise self._pulling.failed(answer, wanted)
         self._pin(reference, kind)
 
     def hold(self, reference: str, app: str) -> None:
@@ -122,5 +137,31 @@ class Images:
             identity = podman.artifact_digest(answer.stdout) if answer.ok else ""
         return Pin(kind, identity) if answer.ok and identity else None
 
+    def _download(self, argv: list[str], wanted: Wanted) -> world.Completed:
+        if not self._user:
+            return self._pulling.pull(argv, wanted)
+        return self._pulling.pull_as(self._accounts, self._user, argv)
+
     def _run(self, argv: list[str]) -> world.Completed:
-        return self._world.run(argv, timeout_s=QUICK_S)
+        return self._accounts.run(self._user, argv, timeout_s=QUICK_S)
+
+
+class Stores:
+    """The store of each user; `of("")` is root's."""
+
+    def __init__(self, where: world.World, pulling: Pulling, accounts: Accounts) -> None:
+        self._world = where
+        self._pulling = pulling
+        self._accounts = accounts
+        # By account too, for a user may be removed and made anew.
+        self._known: dict[tuple[str, world.Account | None], Images] = {}
+
+    def of(self, user: str) -> Images:
+        key = user, self._accounts.of(user)
+        if key not in self._known:
+            self._known[key] = Images(self._world, self._pulling, self._accounts, user)
+        return self._known[key]
+
+    def use(self, files: Iterable[FileSpec]) -> None:
+        """The files of the specification that is being made true: credentials may be among them."""
+        self._pulling.use(files)

@@ -190,6 +190,19 @@ class LinuxWorld:
     def gid_of(self, group: str) -> int | None:
         return self._id_of(group, "/etc/group", lambda name: grp.getgrnam(name).gr_gid)
 
+    def account_of(self, user: str) -> world.Account | None:
+        own = self.read("/etc/passwd") if str(self._root) != "/" else None
+        if own is not None:
+            rows = [line.split(":") for line in own.decode(errors="replace").splitlines()]
+            named = [r for r in rows if len(r) > 6 and user in (r[0], r[2])]
+            return next((world.Account(r[0], int(r[2]), int(r[3]), r[5]) for r in named), None)
+        try:
+            is_number = user.isascii() and user.isdigit()
+            found = pwd.getpwuid(int(user)) if is_number else pwd.getpwnam(user)
+        except (KeyError, OverflowError):
+            return None
+        return world.Account(found.pw_name, found.pw_uid, found.pw_gid, found.pw_dir)
+
     def cgroup_controllers(self) -> frozenset[str]:
         names: set[str] = set()
         with contextlib.suppress(OSError):

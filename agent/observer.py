@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agent import appplan, errors, helm, planner, podman, quadlet, settings, specs, world
+from agent.accounts import Accounts
 from agent.applications import Applications
 from agent.bundles import Bundles
 from agent.files import Files
 from agent.helmapps import HelmApps
-from agent.images import Images
+from agent.images import Stores
 from agent.pulse import Pulse
 
 log = logging.getLogger("agent.observer")
@@ -62,7 +63,7 @@ class Starts:
 class Content:
     """Where the content of applications is looked up."""
 
-    images: Images
+    stores: Stores
     bundles: Bundles
     applications: Applications
     charts: HelmApps
@@ -77,17 +78,20 @@ class Observer:
         files: Files,
         starts: Starts,
         content: Content,
+        accounts: Accounts,
     ) -> None:
         self._world = where
+        self._accounts = accounts
         self._bounds = bounds
         self._files = files
         self._starts = starts
-        self._images = content.images
+        self._stores = content.stores
         self._bundles = content.bundles
         self._applications = content.applications
         self._charts = content.charts
         self._pulse = content.pulse
-        self._seen: tuple[str, tuple[planner.Container, ...]] = ("", ())
+        # User -> what the listing said, and what it stood for.
+        self._seen: dict[str, tuple[str, tuple[planner.Container, ...]]] = {}
 
     def wanted(self, spec: specs.Spec) -> planner.Wanted:
         """Raises Reject: an owner is unknown here."""
@@ -111,7 +115,9 @@ class Observer:
         names = {podman.container_name(app) for app in spec.applications}
         try:
             containers = self.containers(names)
-            apps = self._applications.found(wanted.apps, containers)
+            users = self._applications.users(wanted.apps)
+            by_user = {"": containers, **{user: self.containers(user=user) for user in users}}
+            apps = self._applications.found(wanted.apps, by_user)
         except errors.Retry as error:
             if spec.applications:
                 raise
@@ -126,12 +132,16 @@ class Observer:
             volumes=self._bundles.stamps(),
         )
 
-    def containers(self, names: Collection[str] = ()) -> tuple[planner.Container, ...]:
+    def containers(
+        self, names: Collection[str] = (), *, user: str = ""
+    ) -> tuple[planner.Container, ...]:
         """Ours, by label, and what stands in the way of `names`. Raises Retry.
 
         The listing is cheap and tells whether anything moved; only then all is looked at again.
         """
-        found = self._pulse.ask(podman.list_argv())
+        # Processes in the containers of users are not watched: they are asked for at each look.
+        argv = podman.list_argv()
+        found = self._run(argv, user) if user else self._pulse.ask(argv)
         if found.status == world.NOT_STARTED:
             # No podman, no containers; whether one is needed is for `objection` to say.
             return ()
@@ -140,20 +150,23 @@ class Observer:
         starts = self._starts.read()
         try:
             marks = podman.listed(found.stdout, names)
-            pins = self._images.pins()
+            pins = self._stores.of(user).pins()
             identities = {ref: pin.identity for ref, pin in pins.items()}
             key = json.dumps([marks, starts, identities, self._world.boot_id()])
-            if key != self._seen[0]:
-                containers = self._inspected(list(marks), starts) if marks else ()
+            if user not in self._seen or key != self._seen[user][0]:
+                containers = self._inspected(list(marks), starts, user) if marks else ()
                 containers = tuple(_compared(one, identities) for one in containers)
-                self._seen = (key, containers)
+                self._seen[user] = (key, containers)
         except ValueError as error:
             raise _no_answer(found) from error
-        self._pulse.watch_containers(self._seen[1])
-        return self._seen[1]
+        if not user:
+            self._pulse.watch_containers(self._seen[user][1])
+        return self._seen[user][1]
 
-    def _inspected(self, ids: list[str], starts: dict[str, Json]) -> tuple[planner.Container, ...]:
-        answer = self._run(podman.inspect_argv(ids))
+    def _inspected(
+        self, ids: list[str], starts: dict[str, Json], user: str
+    ) -> tuple[planner.Container, ...]:
+        answer = self._run(podman.inspect_argv(ids), user)
         if not answer.ok and "no such" not in answer.stderr.lower():
             # NB an empty list here would read as "all containers are gone".
             raise _no_answer(answer)
@@ -164,15 +177,16 @@ class Observer:
         )
         return tuple(_with_restarts(one, starts) for one in containers)
 
-    def images(self, spec: specs.Spec) -> dict[str, str]:
-        """Each image and artifact that must be here, as far as is known, and for whom.
+    def images(self, spec: specs.Spec) -> dict[tuple[str, str], str]:
+        """(user, reference) of each image and artifact that must be in the store of that user, as
+        far as is known -> the application that wants it.
 
         Of an application that comes from an image, what it needs is known once that is here.
         """
         apps = [app for app in spec.applications if podman.objection(app) is None]
         return {image: app.name for app in reversed(apps) for image in self._images_of(app)}
 
-    def _images_of(self, app: specs.Application) -> tuple[str, ...]:
+    def _images_of(self, app: specs.Application) -> tuple[tuple[str, str], ...]:
         try:
             return self._applications.images(app)
         except quadlet.Invalid:
@@ -180,11 +194,13 @@ class Observer:
             return ()
 
     def missing(self, spec: specs.Spec) -> tuple[planner.PullImage | appplan.Step, ...]:
-        pins = self._images.pins()
+        wanted = self.images(spec)
+        stores = {user: self._stores.of(user) for user, _ in wanted}
+        pins = {user: store.pins() for user, store in stores.items()}
         pulls = tuple(
-            planner.PullImage(name, image)
-            for image, name in self.images(spec).items()
-            if not self._images.is_here(image, pins)
+            planner.PullImage(name, image, user)
+            for (user, image), name in wanted.items()
+            if not stores[user].is_here(image, pins[user])
         )
         bundles = tuple(
             appplan.FetchBundle(app.name, app.image)
@@ -245,8 +261,8 @@ class Observer:
             return _reject(errors.FAILED_PRECONDITION, detail, apps[0].name)
         return None
 
-    def _run(self, argv: list[str]) -> world.Completed:
-        return self._world.run(argv, timeout_s=QUICK_S)
+    def _run(self, argv: list[str], user: str = "") -> world.Completed:
+        return self._accounts.run(user, argv, timeout_s=QUICK_S)
 
 
 def _with_restarts(one: planner.Container, starts: dict[str, Json]) -> planner.Container:

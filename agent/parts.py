@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent import audit, journal, machine, specs, system, world
+from agent.accounts import Accounts
 from agent.applications import Applications
 from agent.appsteps import AppSteps
 from agent.boots import Boots
@@ -20,8 +21,9 @@ from agent.files import Files
 from agent.gates import Gates
 from agent.helmapps import HelmApps
 from agent.hookruns import HookRuns
-from agent.images import Images
+from agent.images import Stores
 from agent.observer import Content, Observer, Starts
+from agent.places import Places
 from agent.pruning import Pruning
 from agent.pulling import Pulling
 from agent.pulse import Pulse
@@ -62,14 +64,18 @@ def assemble(
     hooks = HookRuns(where, own_dir, Boots(where, settings.data_dir))
     stamps = Stamps(where, own_dir)
     pulling = Pulling(where, settings, Throttle(settings.download_rate))
-    images = Images(where, pulling)
-    bundles = Bundles(where, settings, images)
+    accounts = Accounts(where)
+    places = Places(where, accounts)
+    stores = Stores(where, pulling, accounts)
+    bundles = Bundles(where, settings, stores, accounts)
     charts = HelmApps(where, settings, stamps, Charts(where, settings, pulling))
     pulse = Pulse(where)
-    apps = Applications(where, settings, bundles, stamps, charts, pulse)
-    content = Content(images, bundles, apps, charts, pulse)
-    observer = Observer(where, settings, files, starts, content)
-    steps = AppSteps(where, settings, apps, images, bundles, stamps, starts, charts)
+    apps = Applications(where, settings, bundles, stamps, charts, pulse, accounts, places)
+    content = Content(stores, bundles, apps, charts, pulse)
+    observer = Observer(where, settings, files, starts, content, accounts)
+    steps = AppSteps(
+        where, settings, apps, stores, bundles, stamps, starts, charts, accounts, places
+    )
     return Parts(
         files=files,
         system=system.System(where, settings, os_mode, pulling),
@@ -80,8 +86,8 @@ def assemble(
         charts=charts,
         observer=observer,
         pulse=pulse,
-        executor=Executor(where, settings, files, starts, observer, images, steps, hooks),
-        verifier=Verifier(where, settings),
+        executor=Executor(where, settings, files, starts, observer, stores, steps, hooks),
+        verifier=Verifier(where, settings, accounts),
         specs=specs.SpecFiles(
             where, settings.data_dir, own_dir, audit.Audit(where, settings.audited_as)
         ),
@@ -90,7 +96,8 @@ def assemble(
         pruning=Pruning(
             where,
             settings.data_dir,
-            images,
+            stores,
+            accounts,
             observer.images,
             charts.images,
             is_on=settings.is_pruning,

@@ -25,8 +25,11 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PullImage:
+    """`user`: into whose store, empty for root's."""
+
     app: str
     image: str
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +237,11 @@ def plan(wanted: Wanted, observed: Observed, *, revives: bool = True) -> tuple[S
 def drift(wanted: Wanted, observed: Observed) -> tuple[str, ...]:
     """What somebody has changed: paths, and names of applications whose files are not theirs."""
     paths = [s.path for s in _files(wanted, observed) if isinstance(s, WriteFile | Restore)]
-    found = {(one.kind, one.app_id): one for one in observed.apps}
+    found = {one.place: one for one in observed.apps}
     apps = (
         one.app
         for one in wanted.apps
-        if (there := found.get((one.kind, one.app_id))) is not None
+        if (there := found.get(one.place)) is not None
         and there.stamp is not None
         and one.digest
         and not appplan.has_its_files(one, there)

@@ -41,6 +41,8 @@ ID_CHARS_MAX = 246
 STOP_TIMEOUT_S = 10
 LOG_LINES = 5
 ROOT_USERS = ("", "root", "0")
+# The command behind it sees the files of a user's podman as that user's containers do.
+UNSHARE = ("podman", "unshare")
 
 _PORT = re.compile(r"\d{1,5}:\d{1,5}(/(tcp|udp|sctp))?")
 _ENV_NAME = re.compile(r"[^=\s#][^=\s]*")
@@ -97,8 +99,8 @@ def objection(app: Application) -> errors.Reject | None:
     cause, detail = errors.UNIMPLEMENTED, ""
     if app.app_type not in KINDS:
         detail = f"applications of type {app.app_type!r} are not supported by this agent yet"
-    elif app.run_as not in ROOT_USERS:
-        detail = f"runAs {app.run_as!r} is not supported by this agent yet"
+    elif app.run_as not in ROOT_USERS and app.app_type not in (CONTAINER, QUADLET):
+        cause, detail = errors.INVALID_ARGUMENT, f"runAs is not for {app.app_type} applications"
     elif app.is_catalog_item:
         detail = "references to a catalogue are resolved by the service, this one was not"
     else:

@@ -18,12 +18,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent import downloads, errors, podman, pullerrors, room, settings, world
+from agent.accounts import Accounts, runtime_of
 from agent.specs import FileSpec
 from agent.throttle import Throttle
 
 log = logging.getLogger("agent.pulling")
 
 AUTH_FILE = "/root/.config/containers/auth.json"
+# Of a user: below the home; and where those that a specification brings are for a moment.
+USERS_AUTH_FILE, USERS_PULL_AUTH = ".config/containers/auth.json", "homeport-pull-auth.json"
 QUICK_S = 60.0
 LOOK_UP_S = 60.0
 
@@ -78,6 +81,24 @@ class Pulling:
             self.drop(auth)
         self._learn(wanted.reference, answer, lacking, free)
         return answer
+
+    def pull_as(self, accounts: Accounts, user: str, argv: Sequence[str]) -> world.Completed:
+        """Into the store of a user, as that user; podman finds what credentials are in the home.
+        Not watched, and begun anew where it broke off: both are root's to do."""
+        account = accounts.of(user)
+        path = f"{account.home}/{USERS_AUTH_FILE}" if account is not None else ""
+        brought = self._brought.get(path)
+        limit_s, env = self._bounds.pull_timeout_s, self._throttle.environment()
+        if account is None or brought is None:
+            return accounts.run(user, argv, timeout_s=limit_s, env=env)
+        place = f"{runtime_of(account)}/{USERS_PULL_AUTH}"
+        write = ["sh", "-c", 'umask 077 && cat > "$0"', place]
+        accounts.run(user, write, timeout_s=QUICK_S, stdin=brought)
+        try:
+            whole = [*argv[:-1], "--authfile", place, argv[-1]]
+            return accounts.run(user, whole, timeout_s=limit_s, env=env)
+        finally:
+            accounts.run(user, ["rm", "-f", "--", place], timeout_s=QUICK_S)
 
     def fetch(
         self, argv: Sequence[str], wanted: Wanted, folder: str, env: Mapping[str, str]

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from agent import podman
+from agent import homefiles, podman
 from agent.specs import AppFile, Application
 from resources import unitfile
 
@@ -24,7 +24,7 @@ UNIT_DIR = "/etc/systemd/system"
 FOLDER = "/etc/containers/systemd"
 ENV_FILE = ".env"
 DROP_IN = "99-flightctl.conf"
-TARGET_SUFFIX = "-flightctl-quadlet-app.target"
+TARGET_SUFFIX = homefiles.TARGET_SUFFIX
 # By this flightctl's agent tells folders of the system's applications; its text is for people.
 EMBEDDED = ".flightctl-embedded"
 EMBEDDED_TEXT = b"brought by the operating system\n"
@@ -52,6 +52,22 @@ _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*(:\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
+class Site:
+    """Where applications have their folders, and where systemd looks for their targets."""
+
+    units: str
+    targets: str
+
+
+ROOT_SITE = Site(FOLDER, UNIT_DIR)
+
+
+def site_of(home: str) -> Site:
+    """Those of a user, whose podman and systemd look there."""
+    return Site(f"{home}/.config/containers/systemd", f"{home}/.config/systemd/user")
+
+
+@dataclass(frozen=True, slots=True)
 class Rendered:
     """`files`: absolute path -> (content, mode). `services` start; `workloads` of them last."""
 
@@ -66,8 +82,8 @@ class Invalid(ValueError):
     """What is wrong with an application's files, for people."""
 
 
-def folder_of(app: Application) -> str:
-    return f"{FOLDER}/{podman.folder_name(app.name)}"
+def folder_of(app: Application, site: Site = ROOT_SITE) -> str:
+    return f"{site.units}/{podman.folder_name(app.name)}"
 
 
 def target_of(app_id: str) -> str:
@@ -79,10 +95,10 @@ def id_of_target(name: str) -> str:
     return name.removesuffix(TARGET_SUFFIX) if name.endswith(TARGET_SUFFIX) else ""
 
 
-def services_in(target: bytes) -> list[str]:
+def services_in(target: str) -> list[str]:
     """Which services a target of ours wants; nothing where it is no unit file."""
     try:
-        sections = unitfile.parse(target.decode(errors="replace"))
+        sections = unitfile.parse(target)
     except ValueError:
         return []
     return _values(sections, "Unit", "Wants")
@@ -123,17 +139,18 @@ def _escaped(value: str) -> str:
 # Any quadlet application. -------------------------------------------------------------------------
 
 
-def render(app: Application, files: Iterable[AppFile]) -> Rendered:
+def render(app: Application, files: Iterable[AppFile], site: Site = ROOT_SITE) -> Rendered:
     """Everything that is to be on the disk for `app`. Raises Invalid."""
-    return _Renderer(app, {file.path.removeprefix("./"): file for file in files}).rendered()
+    return _Renderer(app, {file.path.removeprefix("./"): file for file in files}, site).rendered()
 
 
 class _Renderer:
-    def __init__(self, app: Application, files: Mapping[str, AppFile]) -> None:
+    def __init__(self, app: Application, files: Mapping[str, AppFile], site: Site) -> None:
         self._app = app
+        self._site = site
         self._id = podman.app_id(app.name, app.run_as)
         self._files = files
-        self._folder = folder_of(app)
+        self._folder = folder_of(app, site)
         self._units = {name: _parsed(name, f.data) for name, f in files.items() if is_unit(name)}
         self._volumes = {
             v.name: podman.volume_name(app.name, v.name) for v in app.volumes if v.image
@@ -156,7 +173,7 @@ class _Renderer:
             placed[f"{self._folder}/{ENV_FILE}"] = (env_file(self._app.env), SECRET_MODE)
         services = tuple(sorted(self._services.values()))
         target = target_of(self._id)
-        for place in (f"{self._folder}/{target}", f"{UNIT_DIR}/{target}"):
+        for place in (f"{self._folder}/{target}", f"{self._site.targets}/{target}"):
             placed[place] = (self._target(services), FILE_MODE)
         names = [name for name in self._units if _extension(name) in WORKLOADS]
         workloads = tuple(sorted(self._service(name) for name in names))

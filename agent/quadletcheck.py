@@ -19,15 +19,17 @@ class QuadletCheck:
         self._folder = f"{own_dir}/units"
         self._known: dict[str, tuple[quadlet.Rendered, str]] = {}
 
-    def complaint(self, app: str, folder: str, rendered: quadlet.Rendered) -> str:
+    def complaint(
+        self, app: str, folder: str, rendered: quadlet.Rendered, *, is_of_user: bool = False
+    ) -> str:
         """Empty = it makes services of all; asked once for each content."""
         known = self._known.get(app)
         if known is None or known[0] != rendered:
-            known = (rendered, self._asked(folder, rendered))
+            known = (rendered, self._asked(folder, rendered, ["-user"] if is_of_user else []))
             self._known[app] = known
         return known[1]
 
-    def _asked(self, folder: str, rendered: quadlet.Rendered) -> str:
+    def _asked(self, folder: str, rendered: quadlet.Rendered, more: list[str]) -> str:
         self._remove(self._folder)
         try:
             for path, (data, _) in rendered.files.items():
@@ -36,7 +38,7 @@ class QuadletCheck:
                     self._world.mkdir(posixpath.dirname(copy), mode=0o700)
                     self._world.write(copy, data, mode=0o600, uid=0, gid=0)
             answer = self._world.run(
-                systemd.QUADLET_CHECK,
+                [*systemd.QUADLET_CHECK, *more],
                 timeout_s=TIMEOUT_S,
                 env={"QUADLET_UNIT_DIRS": self._folder},
             )

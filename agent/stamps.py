@@ -33,6 +33,7 @@ class Stamps:
                     tuple(s["paths"]),
                     str(s.get("adoptedAs") or ""),
                     {path: _mark(mark) for path, mark in (s.get("adopted") or {}).items()},
+                    str(s.get("user") or ""),
                 )
                 for kind, apps in found.items()
                 for app_id, s in apps.items()
@@ -55,6 +56,8 @@ class Stamps:
                 "generation": one.generation,
                 "paths": list(one.paths),
             }
+            if one.user:
+                document[place][name]["user"] = one.user
             if one.adopted:
                 adopted = {path: list(mark) for path, mark in one.adopted.items()}
                 document[place][name] |= {"adoptedAs": one.adopted_as, "adopted": adopted}

@@ -16,6 +16,8 @@ GENERATORS = (
     "/lib/systemd/system-generators/podman-system-generator",
     "/usr/local/lib/systemd/system-generators/podman-system-generator",
 )
+# What units that came up with the network wait for; those of a user wait, and cannot ask for it.
+NETWORK_TARGET = "network-online.target"
 PROPERTIES = (
     "Id",
     "LoadState",
@@ -95,9 +97,16 @@ def show_argv(units: Iterable[str]) -> list[str]:
     return ["systemctl", "show", f"--property={','.join(PROPERTIES)}", "--", *units]
 
 
-def journal_argv(unit: str) -> list[str]:
-    """What the processes of the unit have said, without what systemd says about it."""
+def ask_for_network_argv() -> list[str]:
+    return ["systemctl", "start", "--no-block", NETWORK_TARGET]
+
+
+def journal_argv(unit: str, uid: int | None = None) -> list[str]:
+    """What the processes of the unit have said, without what systemd says about it; `uid`: of the
+    user whose unit it is, where it is none of root's."""
     argv = ["journalctl", "--no-pager", "--output=cat", f"--lines={JOURNAL_LINES}"]
+    if uid is not None:
+        return [*argv, f"_SYSTEMD_USER_UNIT={unit}", f"_UID={uid}"]
     return [*argv, f"_SYSTEMD_UNIT={unit}"]
 
 

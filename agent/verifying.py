@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent import appplan, errors, helm, planner, podman, settings, specs, systemd, workloads, world
+from agent.accounts import Accounts
 from agent.appplan import Workload
 from agent.machine import Verdict
 
@@ -24,11 +25,14 @@ LOGS_S = 10.0
 
 
 class Verifier:
-    def __init__(self, where: world.World, bounds: settings.LoopSettings) -> None:
+    def __init__(
+        self, where: world.World, bounds: settings.LoopSettings, accounts: Accounts
+    ) -> None:
         self._world = where
+        self._accounts = accounts
         self._bounds = bounds
         # workload -> (what would change with a restart, since when it has not)
-        self._since: dict[str, tuple[tuple[str, str, int], float]] = {}
+        self._since: dict[tuple[str, str], tuple[tuple[str, str, int], float]] = {}
 
     def verdict(self, spec: specs.Spec, observed: planner.Observed, wanted: Names) -> Verdict:
         """The worst; `wanted`: application -> the workloads that it must have.
@@ -44,17 +48,19 @@ class Verifier:
         unwell = [verdict for verdict in verdicts if not verdict.is_well]
         return min(unwell, key=lambda verdict: verdict.is_proving, default=Verdict(True))
 
-    def check(self, container: str) -> tuple[bool, str]:
+    def check(self, container: str, user: str = "") -> tuple[bool, str]:
         """One run of the container's own health check: did it succeed, what did it say."""
-        answer = self._world.run(podman.healthcheck_argv(container), timeout_s=HEALTHCHECK_S)
+        argv = podman.healthcheck_argv(container)
+        answer = self._accounts.run(user, argv, timeout_s=HEALTHCHECK_S)
         if answer.ok:
             return True, ""
         if answer.status == world.TIMED_OUT:
             return False, f"no answer within {HEALTHCHECK_S:.0f} s"
-        return False, self._said(container)
+        return False, self._said(container, user)
 
-    def _said(self, container: str) -> str:
-        answer = self._world.run(podman.inspect_argv([container]), timeout_s=LOGS_S)
+    def _said(self, container: str, user: str) -> str:
+        argv = podman.inspect_argv([container])
+        answer = self._accounts.run(user, argv, timeout_s=LOGS_S)
         try:
             found = podman.containers(answer.stdout, started={}, boot_id="")
         except ValueError:
@@ -75,9 +81,9 @@ class Verifier:
         if found.why or found.state not in appplan.UP:
             return Verdict(None, app.name, detail=self._why_down(found))
         if found.has_healthcheck:
-            is_healthy, said = self.check(found.container)
+            is_healthy, said = self.check(found.container, found.user)
             if not is_healthy:
-                self._since.pop(found.name, None)
+                self._since.pop(_key(found), None)
                 words = f"health check failed: {said}" if said else "health check failed"
                 return Verdict(None, app.name, detail=words)
         return self._stable(app, found)
@@ -85,10 +91,10 @@ class Verifier:
     def _stable(self, app: specs.Application, found: Workload) -> Verdict:
         now = self._world.monotonic()
         mark = (found.container, found.began, found.restarts)
-        known = self._since.get(found.name)
+        known = self._since.get(_key(found))
         if known is None or known[0] != mark:
             known = (mark, now)
-            self._since[found.name] = known
+            self._since[_key(found)] = known
         if now - known[1] >= self._bounds.stability_s:
             return Verdict(True)
         detail = f"restarted {found.restarts} times" if found.restarts else "just started"
@@ -101,7 +107,9 @@ class Verifier:
 
     def _last_lines(self, found: Workload) -> str:
         if found.name.endswith(".service"):
-            answer = self._world.run(systemd.journal_argv(found.name), timeout_s=LOGS_S)
+            account = self._accounts.of(found.user)
+            argv = systemd.journal_argv(found.name, account.uid if account is not None else None)
+            answer = self._world.run(argv, timeout_s=LOGS_S)
             lines = errors.one_line(systemd.last_words(answer.stdout)) if answer.ok else ""
             return f": {lines}" if lines else ""
         if not found.container:
@@ -110,3 +118,7 @@ class Verifier:
         # Workloads complain on either stream; podman keeps them apart.
         lines = errors.one_line(f"{answer.stdout} {answer.stderr}") if answer.ok else ""
         return f": {lines}" if lines else ""
+
+
+def _key(workload: Workload) -> tuple[str, str]:
+    return workload.user, workload.name

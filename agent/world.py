@@ -37,6 +37,16 @@ class Stat:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """A user of this machine."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+@dataclass(frozen=True, slots=True)
 class Completed:
     """A command that ended: 124 = out of time, 137 = killed, -1 = could not be started."""
 
@@ -110,6 +120,9 @@ class World(Protocol):
         """Name or number; None = nobody here is called so."""
 
     def gid_of(self, group: str) -> int | None: ...
+
+    def account_of(self, user: str) -> Account | None:
+        """Name or number; None = nobody here is called so."""
 
     def cgroup_controllers(self) -> frozenset[str]:
         """What this machine can limit: of `cpu`, `memory`, ..."""

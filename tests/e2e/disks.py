@@ -52,7 +52,7 @@ class Layered:
 
     def lay_out(self, folder: Path) -> None:
         self._folder = folder
-        for part in ("upper", "work", "root", "containers"):
+        for part in ("upper", "work", "root", "containers", "home"):
             (folder / part).mkdir(parents=True)
         if not self._has_agent:
             # The launcher in the root is hidden, as overlayfs hides what was removed.
@@ -73,7 +73,9 @@ class Layered:
             arguments=(
                 "--directory=root",
                 "--boot",
+                # podman lays layers of its own, which cannot lie on ours.
                 f"--bind={self._folder}/containers:/var/lib/containers",
+                f"--bind={self._folder}/home:/home",
                 *([f"--bind-ro={CHECKOUT}:/opt/homeport"] if self._has_agent else ()),
             ),
         )

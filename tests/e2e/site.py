@@ -38,8 +38,9 @@ class Site:
     """Everything of one run, in one folder, gone at its end. Use it as a context.
 
     With `system` devices boot from deployments of an operating system image of that version, which
-    the agent is part of, instead of a root with the checkout's agent in it. `settings` go into the
-    agents' configuration; `ports` are more of the devices' that lead to ports of the host's.
+    the agent is part of, instead of a root with the checkout's agent in it, and `packages` of
+    Debian's beside the usual ones. `settings` go into the agents' configuration; `ports` are more
+    of the devices' that lead to ports of the host's.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Site:
         system: str = "",
         settings: Mapping[str, str] | None = None,
         ports: Mapping[int, int] | None = None,
+        packages: rootfs.Packages = (),
     ) -> None:
         self.why_simulated = devices.cannot_boot()
         self.folder = folder or Path(tempfile.mkdtemp(prefix="homeport-"))
@@ -57,6 +59,7 @@ class Site:
         self.devices: list[Device] = []
         self._system = system
         self._ports = dict(ports or {})
+        self._packages = packages
         self._settings = IMPATIENT | dict(settings or {})
         self._ends = ExitStack()
 
@@ -130,7 +133,7 @@ class Site:
 
     def _disk(self) -> disks.Disk:
         if not self._system:
-            return disks.Layered(rootfs.make())
+            return disks.Layered(rootfs.make(self._packages))
         original = self.folder / "original"
         if not original.exists():
             layer = osimages.system(self._system)

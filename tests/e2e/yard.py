@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.e2e import devices, processes
+from tests.e2e import devices, processes, rootfs
 from tests.e2e.site import Site
 
 Json = dict[str, Any]
@@ -29,8 +29,9 @@ class Yard:
         *,
         system: str = "",
         ports: Mapping[int, int] | None = None,
+        packages: rootfs.Packages = (),
     ) -> None:
-        self.site = Site(folder, system=system, ports=ports)
+        self.site = Site(folder, system=system, ports=ports, packages=packages)
         self._name = name
         self.uid = ""
 

@@ -34,11 +34,15 @@ class Service:
 
 @dataclass
 class SimSystemd:
+    """Root's, or with other folders that of a user."""
+
     podman: SimPodman
     services: dict[str, Service] = field(default_factory=dict)
     # Target -> services that it wants; those that are up.
     targets: dict[str, list[str]] = field(default_factory=dict)
     up: set[str] = field(default_factory=set)
+    quadlets: str = QUADLETS
+    targets_folder: str = TARGETS
 
     MUTATING = ("start", "stop", "restart", "daemon-reload")
 
@@ -65,10 +69,12 @@ class SimSystemd:
         self.services, self.targets = {}, {}
         for path, data in files.items():
             name = posixpath.basename(path)
-            if path.startswith(QUADLETS) and name.endswith(".container"):
+            if path.startswith(self.quadlets) and name.endswith(".container"):
                 service = name.replace(".container", ".service")
                 self.services[service] = self._generated(path, data, files, known.get(service))
-            elif posixpath.dirname(path) == TARGETS.rstrip("/") and name.endswith(".target"):
+            elif posixpath.dirname(path) == self.targets_folder.rstrip("/") and name.endswith(
+                ".target"
+            ):
                 wants = unitfile.parse(data.decode())["Unit"]
                 self.targets[name] = [value for key, value in wants if key == "Wants"]
         # What is gone from the disk goes on running until it is stopped.
@@ -99,7 +105,9 @@ class SimSystemd:
 
     def copy(self, podman: SimPodman) -> SimSystemd:
         services = {name: replace(service) for name, service in self.services.items()}
-        return SimSystemd(podman, services, dict(self.targets), set(self.up))
+        return replace(
+            self, podman=podman, services=services, targets=dict(self.targets), up=set(self.up)
+        )
 
     def _knows(self, name: str) -> bool:
         return name in self.services or name in self.targets

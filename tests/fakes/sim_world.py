@@ -12,21 +12,23 @@ promise is for its own tests.
 
 from __future__ import annotations
 
+import json
 import posixpath
 import random
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from agent import accounts, homefiles, quadlet, world
 from agent import systemd as agent_systemd
-from agent import world
 from tests.fakes.sim_bootc import SimBootc
 from tests.fakes.sim_podman import SimPodman
 from tests.fakes.sim_systemd import SimSystemd, compose_up
 
 START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 KINDS = ("before", "unsynced", "after")
-USERS = {"root": 0, "web": 1001}
+USERS = {"root": 0, "web": 1001, "ops": 1002}
 # What the agent leaves below /run does not outlive a boot.
 VOLATILE = ("/run/flightctl",)
 
@@ -44,6 +46,14 @@ class Node:
     gid: int = 0
 
 
+@dataclass
+class Own:
+    """What a user has of their own, where applications run for them."""
+
+    podman: SimPodman
+    systemd: SimSystemd
+
+
 class SimWorld:
     def __init__(self, seed: int = 0) -> None:
         self.rng = random.Random(seed)
@@ -53,6 +63,8 @@ class SimWorld:
         self.boots = 1
         self.podman = SimPodman(lambda: self.elapsed_s)
         self.systemd: SimSystemd | None = None
+        # By number; those who linger.
+        self.owned: dict[int, Own] = {}
         # Programs that hooks may call -> their exit status; the calls that were made.
         self.hooks: dict[str, int] = {}
         self.hooked: list[tuple[str, ...]] = []
@@ -89,6 +101,9 @@ class SimWorld:
         other.system = self.system.copy() if self.system is not None else None
         if self.systemd is not None:
             other.systemd = self.systemd.copy(other.podman)
+        for uid, own in self.owned.items():
+            copied = own.podman.copy(lambda: other.elapsed_s)
+            other.owned[uid] = Own(copied, own.systemd.copy(copied))
         return other
 
     def look(self) -> None:
@@ -134,6 +149,9 @@ class SimWorld:
         self.podman.power_cut()
         if self.systemd is not None:
             self.systemd.boot(self.files())
+        for own in self.owned.values():
+            own.podman.power_cut()
+            own.systemd.boot(self.files())
 
     # Clock.
 
@@ -238,6 +256,12 @@ class SimWorld:
     def gid_of(self, group: str) -> int | None:
         return self.uid_of(group)
 
+    def account_of(self, user: str) -> world.Account | None:
+        for name, uid in USERS.items():
+            if user in (name, str(uid)):
+                return world.Account(name, uid, uid, f"/home/{name}" if uid else "/root")
+        return None
+
     def cgroup_controllers(self) -> frozenset[str]:
         return self.controllers
 
@@ -254,6 +278,8 @@ class SimWorld:
         is_cut_off = self.has_network is not None and not self.has_network()
         if self.slowness_s > timeout_s:
             return world.Completed(tuple(argv), world.TIMED_OUT, "", "context deadline exceeded")
+        if argv[0] == "setpriv":
+            return self._run_as(argv, stdin, is_cut_off=is_cut_off)
         if self.system is not None and self.system.knows(argv):
             return self._run_system(self.system, argv, is_cut_off=is_cut_off)
         if argv[0] in ("systemctl", "journalctl") and self.systemd is not None:
@@ -270,13 +296,16 @@ class SimWorld:
             self.podman.is_registry_down = is_cut_off
         if argv[0] != "podman":
             return world.Completed(tuple(argv), world.NOT_STARTED, "", "No such file or directory")
-        if not self.podman.is_effect(argv):
-            return self.podman.run(argv, stdin)
+        return self._podman(argv, stdin, self.podman)
+
+    def _podman(self, argv: Sequence[str], stdin: bytes, podman: SimPodman) -> world.Completed:
+        if not podman.is_effect(argv):
+            return podman.run(argv, stdin)
         kind = self._effect(" ".join(argv[:2]))
         if kind == "unsynced":
-            self.podman.half(argv, stdin, self.rng.random())
+            podman.half(argv, stdin, self.rng.random())
             raise Crash
-        answer = self.podman.run(argv, stdin)
+        answer = podman.run(argv, stdin)
         self._die(kind)
         return answer
 
@@ -285,6 +314,30 @@ class SimWorld:
             self.stage_wait(seconds, lambda: False)
         else:
             self.elapsed_s += seconds
+
+    def _run_as(self, argv: Sequence[str], stdin: bytes, *, is_cut_off: bool) -> world.Completed:
+        """What `accounts.argv_as` makes of a command."""
+        own = self.owned[int(argv[1].removeprefix("--reuid="))]
+        rest = list(argv[argv.index("env") + 1 :])
+        while rest[0].startswith("--") or "=" in rest[0]:
+            rest.pop(0)
+        if rest[:2] == ["podman", "unshare"]:
+            rest = rest[2:]
+        match rest[0]:
+            case "podman":
+                own.podman.is_registry_down = is_cut_off or self.podman.is_registry_down
+                own.podman.registry = self.podman.registry
+                return self._podman(rest, stdin, own.podman)
+            case "systemctl":
+                assert rest[1] == "--user", rest
+                return self._systemd([rest[0], *rest[2:]], own.systemd)
+            case sys.executable:
+                try:
+                    found = homefiles.perform(self, json.loads(stdin))
+                except OSError as error:
+                    found = {"path": error.filename, "trouble": error.strerror}
+                return world.Completed(tuple(argv), 0, json.dumps(found), "")
+        return world.Completed(tuple(argv), world.NOT_STARTED, "", "No such file or directory")
 
     def _run_system(
         self, system: SimBootc, argv: Sequence[str], *, is_cut_off: bool
@@ -335,6 +388,24 @@ class SimWorld:
             "/etc/systemd/system",
         ):
             self.mkdir(path)
+        self.effects.clear()
+        return self
+
+    def with_user(self, name: str) -> SimWorld:
+        """Who lingers, and has a systemd."""
+        account = self.account_of(name)
+        assert account is not None
+        site = quadlet.site_of(account.home)
+        podman = SimPodman(lambda: self.elapsed_s)
+        own = SimSystemd(podman, quadlets=f"{site.units}/", targets_folder=f"{site.targets}/")
+        self.owned[account.uid] = Own(podman, own)
+        for path in (account.home, accounts.LINGERING, f"{accounts.runtime_of(account)}/systemd"):
+            self.mkdir(path)
+        for path in (
+            f"{accounts.LINGERING}/{name}",
+            f"{accounts.runtime_of(account)}/systemd/private",
+        ):
+            self.nodes[path] = Node(world.FILE)
         self.effects.clear()
         return self
 

@@ -276,7 +276,7 @@ def test_an_unknown_owner_reads_as_existing_tools_expect() -> None:
         ([application("c", "r/c", appType="compose")], {}, "install podman-compose"),
         ([application("q", "r/q", appType="quadlet")], {}, "quadlets need systemd"),
         ([], {"os": {"image": "quay.io/os:2"}}, "os failed for quay.io/os:2"),
-        ([application("v", "r/v", runAs="web")], {}, "runAs 'web' is not supported"),
+        ([application("v", "r/v", runAs="web")], {}, "runAs needs systemd"),
     ],
 )
 def test_what_this_agent_cannot_do_refuses_the_whole_and_says_why(

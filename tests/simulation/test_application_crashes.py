@@ -1,4 +1,5 @@
-"""[simulated] The agent dies at every effect of an update of quadlets and Compose projects."""
+"""[simulated] The agent dies at every effect of an update of quadlets and Compose projects, root's
+and those of users."""
 
 from __future__ import annotations
 
@@ -26,10 +27,10 @@ PLAIN, CRASHING = Image(), Image(exits=3)
 WEB = "r.io/web"
 
 
-def quadlet(tag: str) -> sim_device.Json:
+def quadlet(tag: str, **fields: Any) -> sim_device.Json:
     text = f"[Container]\nImage={WEB}:{tag}\n[Install]\nWantedBy=default.target\n"
     files = [{"path": "a.container", "content": text}]
-    return {"name": "q", "appType": "quadlet", "inline": files, "envVars": {"TAG": tag}}
+    return {"name": "q", "appType": "quadlet", "inline": files, "envVars": {"TAG": tag}, **fields}
 
 
 def project(tag: str) -> sim_device.Json:
@@ -53,6 +54,26 @@ SECOND = {
 }
 
 
+def of_users(number: int, tag: str, extra: list[sim_device.Json]) -> sim_device.Json:
+    return document(number, [file("/etc/motd", tag)], [quadlet(tag, runAs="web"), *extra])
+
+
+# One stays with its user, one goes over to another, one has been root's.
+V1_OF_USERS = of_users(
+    1,
+    "1",
+    [application("m", f"{WEB}:1", runAs="web"), application("r", f"{WEB}:1")],
+)
+SECOND_OF_USERS = {
+    kind: of_users(
+        2,
+        tag,
+        [application("m", f"{WEB}:2", runAs="ops"), application("r", f"{WEB}:2", runAs="ops")],
+    )
+    for kind, tag in (("good", "2"), ("bad", "bad"))
+}
+
+
 class AppsDevice(Device):
     """Its picture is all that is on it but the agent's own; right is what an undisturbed one has.
 
@@ -68,7 +89,12 @@ class AppsDevice(Device):
             for p, n in sorted(self.world.nodes.items())
             if n.kind == world.FILE and not p.startswith(outside) and ".homeport-" not in p
         ]
-        boxes = sorted((b.name, b.image, b.status) for b in self.world.podman.boxes.values())
+        podmans = {0: self.world.podman, **{u: o.podman for u, o in self.world.owned.items()}}
+        boxes = sorted(
+            (uid, b.name, b.image, b.status)
+            for uid, podman in podmans.items()
+            for b in podman.boxes.values()
+        )
         return (tuple(files), tuple(boxes))
 
     def expected(self, version: str, *, running: bool = False) -> sim_device.Picture:
@@ -79,16 +105,14 @@ class AppsDevice(Device):
         return super().start()
 
 
-def settled() -> AppsDevice:
-    where = SimWorld(SEED).with_systemd()
+def settled(first: sim_device.Json = V1) -> AppsDevice:
+    where = SimWorld(SEED).with_systemd().with_user("web").with_user("ops")
     where.podman.registry = {f"{WEB}:1": PLAIN, f"{WEB}:2": GOOD, f"{WEB}:bad": CRASHING}
     device = AppsDevice(where, times=TIMES)
     device.rights = {}
-    device.offer(V1)
+    device.offer(first)
     device.run()
     assert device.condition()["reason"] == "Updated", device.condition()
-    # One for each quadlet, two for the project.
-    assert len(where.podman.boxes) == 4
     device.rights = {"1": device.picture()}
     device.is_tampered = False
     return device
@@ -107,7 +131,33 @@ def test_applications_that_are_cut_off_anywhere_end_whole(
     kind_of_update: str, power: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = settled()
-    latest = SECOND[kind_of_update]
+    # One for each quadlet, two for the project.
+    assert len(base.world.podman.boxes) == 4
+    cut_off_anywhere(base, SECOND[kind_of_update], kind_of_update, power, capsys)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind_of_update", ["good", "bad"])
+@pytest.mark.parametrize("power", [False, True], ids=["killed", "power-cut"])
+def test_applications_of_users_that_are_cut_off_anywhere_end_whole(
+    kind_of_update: str, power: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = settled(V1_OF_USERS)
+    owned = {uid: len(own.podman.boxes) for uid, own in base.world.owned.items()}
+    assert (len(base.world.podman.boxes), owned) == (1, {1001: 2, 1002: 0})
+    # What root does is cut off everywhere in the test above: here every second effect is enough.
+    stride = 1 if IS_SOAK else 2
+    cut_off_anywhere(base, SECOND_OF_USERS[kind_of_update], kind_of_update, power, capsys, stride)
+
+
+def cut_off_anywhere(
+    base: AppsDevice,
+    latest: sim_device.Json,
+    kind_of_update: str,
+    power: bool,
+    capsys: pytest.CaptureFixture[str],
+    stride: int = 1,
+) -> None:
     whole = again(base, latest, SEED)
     whole.rights = {}
     whole.run()
@@ -116,8 +166,8 @@ def test_applications_that_are_cut_off_anywhere_end_whole(
     rights = {**base.rights, end: whole.picture()}
     assert rights["1"] == base.rights["1"], "the way back does not lead back"
     count = len(whole.world.effects)
-    assert count > 60
-    for k in range(count):
+    assert count > 40
+    for k in range(0, count, stride):
         for kind in KINDS if IS_SOAK else [KINDS[k % len(KINDS)]]:
             device = again(base, latest, SEED * 1000 + k)
             device.rights = rights
@@ -129,9 +179,8 @@ def test_applications_that_are_cut_off_anywhere_end_whole(
     with capsys.disabled():
         name = "power cut" if power else "kill"
         each = len(KINDS) if IS_SOAK else 1
-        print(
-            f"\n[simulated] quadlets, Compose, {kind_of_update}: {name} at {count} effects × {each}"
-        )
+        bound = f"{name} at {len(range(0, count, stride))} of {count} effects × {each}"
+        print(f"\n[simulated] applications, {kind_of_update}: {bound}")
 
 
 def drift_target(device: AppsDevice) -> None:

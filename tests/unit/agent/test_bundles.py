@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from agent import errors, settings, world
+from agent.accounts import Accounts
 from agent.bundles import Bundles
-from agent.images import Images
+from agent.images import Stores
 from agent.pulling import Pulling
 from agent.specs import AppFile, Application
 from agent.throttle import Throttle
@@ -69,8 +70,9 @@ class Store(SimWorld):
 
 
 def bundles(where: Store) -> Bundles:
-    bounds = settings.LoopSettings()
-    return Bundles(where, bounds, Images(where, Pulling(where, bounds, Throttle(0))))
+    bounds, accounts = settings.LoopSettings(), Accounts(where)
+    stores = Stores(where, Pulling(where, bounds, Throttle(0)), accounts)
+    return Bundles(where, bounds, stores, accounts)
 
 
 def test_the_files_of_an_image_are_kept_and_links_are_not_followed() -> None:
@@ -103,18 +105,18 @@ def test_an_artifact_cannot_write_where_it_wants(title: str) -> None:
     where = Store()
     where.titles = [title]
     with pytest.raises(errors.Reject, match="is not a name for a file"):
-        bundles(where).fill("q-model-1", "r/model:1", "q-1", "q")
+        bundles(where).fill("", "q-model-1", "r/model:1", "q-1", "q")
     assert not [argv for argv in where.ran if argv[0] == "cp"]
 
 
 def test_a_volume_is_stamped_after_its_last_byte() -> None:
     where = Store()
     made = bundles(where)
-    made.fill("q-model-1", "r/model:1", "q-1", "q")
+    made.fill("", "q-model-1", "r/model:1", "q-1", "q")
     assert (
         made.stamps() == {"q-model-1": made.stamp_of("r/model:1")} == {"q-model-1": "artifact d1"}
     )
     where.titles = ["../x"]
     with pytest.raises(errors.Reject):
-        made.fill("q-model-1", "r/model:1", "q-1", "q")
+        made.fill("", "q-model-1", "r/model:1", "q-1", "q")
     assert made.stamps() == {}

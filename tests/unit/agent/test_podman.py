@@ -102,7 +102,7 @@ def test_a_digest_changes_with_what_makes_another_container(
     ("change", "cause", "words"),
     [
         ({"app_type": "vm"}, errors.UNIMPLEMENTED, "type 'vm'"),
-        ({"run_as": "web"}, errors.UNIMPLEMENTED, "runAs 'web'"),
+        ({"run_as": "web", "app_type": "compose"}, errors.INVALID_ARGUMENT, "runAs is not for"),
         ({"is_catalog_item": True}, errors.UNIMPLEMENTED, "catalogue"),
         ({"image": ""}, errors.INVALID_ARGUMENT, "no image"),
         ({"image": "--privileged"}, errors.INVALID_ARGUMENT, "no image"),
@@ -128,6 +128,7 @@ def test_what_cannot_be_run_is_refused_with_a_reason(
 def test_what_can_be_run_is_not_objected_to() -> None:
     assert podman.objection(WEB) is None
     assert podman.objection(replace(WEB, run_as="root")) is None
+    assert podman.objection(replace(WEB, run_as="web")) is None
 
 
 @pytest.mark.parametrize(

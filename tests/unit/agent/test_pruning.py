@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent import pruning, settings, specs, states, world
-from agent.images import Images
+from agent.accounts import Accounts
+from agent.images import Stores
 from agent.pulling import Pulling
 from agent.throttle import Throttle
 from tests.fakes.clocked_world import ClockedWorld
@@ -48,12 +49,13 @@ def spec(version: str, *images: str, os: str = "") -> specs.Spec:
 
 
 def made(where: ClockedWorld, *, is_on: bool = True) -> pruning.Pruning:
-    bounds = settings.LoopSettings(data_dir=DATA)
+    bounds, accounts = settings.LoopSettings(data_dir=DATA), Accounts(where)
     return pruning.Pruning(
         where,
         DATA,
-        Images(where, Pulling(where, bounds, Throttle(0))),
-        lambda s: {a.image: a.name for a in s.applications},
+        Stores(where, Pulling(where, bounds, Throttle(0)), accounts),
+        accounts,
+        lambda s: {(a.run_as, a.image): a.name for a in s.applications},
         lambda s: (),
         is_on=is_on,
     )

@@ -87,7 +87,7 @@ def test_every_service_is_wanted_by_the_target_and_workloads_are_those_that_run_
     assert rendered.workloads == (f"{ID}-db.service", f"{ID}-web.service")
     data = rendered.files[f"/etc/systemd/system/{target}"][0]
     assert rendered.files[f"{FOLDER}/{target}"][0] == data
-    assert quadlet.services_in(data) == list(rendered.services)
+    assert quadlet.services_in(data.decode()) == list(rendered.services)
     assert "Install" not in unitfile.parse(data.decode())
     assert rendered.images == (IMAGE, "quay.io/org/other@sha256:0")
 

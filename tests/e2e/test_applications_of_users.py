@@ -1,0 +1,237 @@
+"""Applications that run for a user of the device: their own podman and systemd, and no root in it.
+
+Real: the users, their systemd managers, rootless podman with its own storage, subordinate ids and
+network (pasta), the quadlet generator for users, the registry, the service. One device for all
+tests of this module; each begins with what the one before it has left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e import devices, processes
+from tests.e2e.test_applications import REGISTRY, container, put_images, quadlet, volume
+from tests.e2e.yard import Yard, application, condition
+
+Json = dict[str, Any]
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(bool(devices.cannot_boot()), reason=f"devices: {devices.cannot_boot()}"),
+]
+
+# What rootless podman needs beside podman, and what starts the systemd of a user.
+PACKAGES = ("uidmap", "passt", "libpam-systemd", "dbus-user-session")
+PAGE_FOLDER = "/home/web/.config/containers/systemd/page"
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    with Yard(tmp_path_factory.mktemp("yard"), packages=PACKAGES) as yard:
+        put_images(yard)
+        yield yard
+
+
+def as_user(yard: Yard, user: str, *argv: str, check: bool = True) -> str:
+    """What a command of the user's prints."""
+    uid = yard.device.exec("id", "-u", user, check=True).out.strip()
+    become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--", "env"]
+    own = [f"--chdir=/home/{user}", f"HOME=/home/{user}", f"XDG_RUNTIME_DIR=/run/user/{uid}"]
+    return yard.device.exec(*become, *own, *argv, check=check).out
+
+
+def running(yard: Yard, user: str) -> list[str]:
+    listed = as_user(yard, user, "podman", "ps", "--format", "{{.Names}}")
+    return sorted(listed.split())
+
+
+def served(yard: Yard, port: int, text: str, path: str = "/", timeout_s: float = 60) -> None:
+    processes.until(
+        lambda: yard.device.http(port, path) == text,
+        f"port {port} serves {text!r} at {path}",
+        timeout_s=timeout_s,
+        state=lambda: f"{yard.device.http(port, path)!r}\n{how_it_is(yard)}",
+    )
+
+
+def how_it_is(yard: Yard) -> str:
+    listed = as_user(yard, "web", "podman", "ps", "--all", check=False)
+    units = as_user(yard, "web", "systemctl", "--user", "--no-pager", "list-jobs", check=False)
+    return f"{yard.how_it_is()}\n{listed}\n{units}"
+
+
+def updated(status: Json) -> Json:
+    assert condition(status)["reason"] == "Updated", condition(status)
+    return status
+
+
+def pages(tag: str = "v1") -> list[Json]:
+    """A volume of the container's own, and one that is filled."""
+    model = {"name": "model", "mount": {"path": "/model"}, **volume(f"{REGISTRY}/model:{tag}")[0]}
+    return [model, {"name": "logs", "mount": {"path": "/www/logs"}}]
+
+
+def test_a_user_who_is_not_there_or_does_not_linger_refuses_the_version(yard: Yard) -> None:
+    status = yard.declare(applications=[container(runAs="web")])
+    message = condition(status)["message"]
+    assert "While Preparing: applications failed for web: required resource not found" in message
+    assert "runAs: no user 'web' here; useradd --create-home web" in message
+    for user in ("web", "ops"):
+        yard.device.exec("useradd", "--create-home", user, check=True)
+    status = yard.declare(applications=[container("v2", runAs="web")])
+    assert "does not linger; loginctl enable-linger web" in condition(status)["message"]
+    # NB loginctl asks for a session, which a command from outside the device has not.
+    for user in ("web", "ops"):
+        yard.device.write(f"/var/lib/systemd/linger/{user}", "")
+
+
+def test_container_and_quadlets_run_in_the_users_podman_and_systemd(yard: Yard) -> None:
+    device = yard.device
+    tell = container(runAs="web", image=f"{REGISTRY}/tell:v1", volumes=pages())
+    status = updated(yard.declare(applications=[tell, quadlet(runAs="web")]))
+    served(yard, 8081, "model v1\n", "/model.txt")
+    served(yard, 8082, "tell v1\n")
+    served(yard, 8082, "env one 'two' %three\n", "/env.txt")
+    served(yard, 8082, "model v1\n", "/model.txt")
+    for name in ("web", "page"):
+        found = application(status, name)
+        assert (found["status"], found["ready"], found["runAs"]) == ("Running", "1/1", "web")
+    assert running(yard, "web") == [
+        "systemd-page-web-406870-page",
+        "systemd-web-web-308229-app",
+    ]
+    # Nothing of it is root's: no container, no image, no unit.
+    assert device.podman("ps", "--all", "--quiet").out == ""
+    assert f"{REGISTRY}/tell" not in device.podman("images").out
+    assert device.exec("find", "/etc/containers/systemd", "-type", "f").out == ""
+    wrong = device.exec("find", "/home/web/.config", "!", "-user", "web").out
+    assert wrong == ""
+
+
+def test_a_version_that_fails_is_taken_back_with_its_last_words(yard: Yard) -> None:
+    message = condition(yard.declare(applications=[quadlet("broken", runAs="web")]))["message"]
+    assert "applications failed for page" in message
+    assert "no database here" in message
+    served(yard, 8082, "tell v1\n")
+    served(yard, 8081, "model v1\n", "/model.txt")
+
+
+def test_what_somebody_does_to_it_is_undone(yard: Yard) -> None:
+    as_user(yard, "web", "podman", "rm", "--force", "--time", "0", "systemd-page-web-406870-page")
+    path = "/home/web/.config/containers/systemd/web/web-web-308229-app.container"
+    yard.device.write(path, yard.device.read(path).replace("8081", "8099"))
+    processes.until(
+        lambda: "8099" not in yard.device.read(path),
+        "the file is as it should be",
+        timeout_s=60,
+        state=lambda: how_it_is(yard),
+    )
+    served(yard, 8082, "tell v1\n")
+    served(yard, 8081, "model v1\n", "/model.txt")
+    assert yard.device.path(path).stat().st_uid != 0
+
+
+def test_a_link_in_a_home_leads_root_nowhere(yard: Yard) -> None:
+    device = yard.device
+    device.write("/etc/victim/keep.container", "not yours\n")
+    as_user(yard, "web", "mv", PAGE_FOLDER, "/home/web/mine")
+    as_user(yard, "web", "ln", "-s", "/etc/victim", PAGE_FOLDER)
+    processes.until(
+        lambda: "as web:" in device.journal(60),
+        "the agent has met the link",
+        timeout_s=60,
+        state=lambda: how_it_is(yard),
+    )
+    assert device.exec("ls", "/etc/victim").out == "keep.container\n"
+    as_user(yard, "web", "rm", PAGE_FOLDER)
+    processes.until(
+        lambda: device.path(PAGE_FOLDER).is_dir(),
+        "the folder is there again",
+        timeout_s=60,
+        state=lambda: how_it_is(yard),
+    )
+    served(yard, 8082, "tell v1\n")
+
+
+def test_an_agent_killed_in_between_goes_on_and_all_comes_back_after_a_reboot(yard: Yard) -> None:
+    device = yard.device
+    begun = len(device.journal(4000).split("'do': 'StopApp'"))
+    tell = container(runAs="web", image=f"{REGISTRY}/tell:v2", volumes=pages("v2"))
+    yard.order(applications=[tell, quadlet("v2", runAs="web")])
+    processes.until(
+        lambda: len(device.journal(4000).split("'do': 'StopApp'")) > begun,
+        "it has begun to stop things",
+        timeout_s=60,
+        every_s=0.02,
+        state=yard.how_it_is,
+    )
+    device.kill_agent()
+    device.start_agent()
+    served(yard, 8082, "tell v2\n")
+    served(yard, 8081, "model v2\n", "/model.txt")
+    updated(yard.settled())
+    device.cut()
+    device.reboot()
+    served(yard, 8082, "tell v2\n")
+    served(yard, 8081, "model v2\n", "/model.txt")
+    device.mend()
+    yard.until_healthy()
+
+
+def test_it_is_stopped_started_and_restarted_from_the_service(yard: Yard) -> None:
+    def ask(action: str) -> None:
+        yard.site.service.homeport("app", action, f"device/{yard.uid}", "--name", "page")
+
+    def identity() -> str:
+        name = "name=page-web-406870"
+        return as_user(yard, "web", "podman", "ps", "--filter", name, "--format", "{{.ID}}")
+
+    ask("stop")
+    processes.until(
+        lambda: application(yard.status(), "page").get("status") == "Stopped" and not identity(),
+        "page is stopped",
+        timeout_s=60,
+        state=lambda: how_it_is(yard),
+    )
+    ask("start")
+    served(yard, 8082, "tell v2\n")
+    before = identity()
+    ask("restart")
+    processes.until(
+        lambda: identity() not in ("", before),
+        "page is restarted",
+        timeout_s=60,
+        state=lambda: how_it_is(yard),
+    )
+    updated(yard.settled())
+
+
+def test_for_another_user_it_is_gone_there_and_made_here(yard: Yard) -> None:
+    status = updated(yard.declare(applications=[container("v3", runAs="ops"), quadlet("v2")]))
+    served(yard, 8081, "web v3\n")
+    served(yard, 8082, "tell v2\n")
+    assert application(status, "web")["runAs"] == "ops"
+    assert running(yard, "web") == []
+    assert [name.startswith("systemd-web-ops-") for name in running(yard, "ops")] == [True]
+    assert "systemd-page-336246-page" in yard.device.podman("ps", "--format", "{{.Names}}").out
+    left = yard.device.exec("find", "/home/web/.config/containers/systemd", "-type", "f").out
+    assert left == ""
+
+
+def test_all_is_removed_and_the_volumes_stay(yard: Yard) -> None:
+    updated(yard.declare(applications=[]))
+    for user in ("web", "ops"):
+        assert as_user(yard, user, "podman", "ps", "--all", "--quiet") == ""
+        units = as_user(yard, user, "systemctl", "--user", "list-units", "--all", "--no-legend")
+        assert "flightctl-quadlet-app" not in units
+        places = [f"/home/{user}/.config/containers/systemd", f"/home/{user}/.config/systemd/user"]
+        assert yard.device.exec("find", *places, "-type", "f").out == ""
+    networks = as_user(yard, "web", "podman", "network", "ls", "--format", "{{.Name}}")
+    assert networks.split() == ["podman"]
+    volumes = as_user(yard, "web", "podman", "volume", "ls", "--format", "{{.Name}}")
+    assert "systemd-page-web-406870-data" in volumes
+    assert "web-logs-308068" in volumes
