@@ -92,11 +92,12 @@ def test_a_user_who_is_not_there_or_does_not_linger_refuses_the_version(yard: Ya
 def test_container_and_quadlets_run_in_the_users_podman_and_systemd(yard: Yard) -> None:
     device = yard.device
     tell = container(runAs="web", image=f"{REGISTRY}/tell:v1", volumes=pages())
-    status = updated(yard.declare(applications=[tell, quadlet(runAs="web")]))
+    of_image = volume(f"{REGISTRY}/model-image:v1")
+    status = updated(yard.declare(applications=[tell, quadlet(runAs="web", volumes=of_image)]))
     served(yard, 8081, "model v1\n", "/model.txt")
     served(yard, 8082, "tell v1\n")
     served(yard, 8082, "env one 'two' %three\n", "/env.txt")
-    served(yard, 8082, "model v1\n", "/model.txt")
+    served(yard, 8082, "model of an image\n", "/model.txt")
     for name in ("web", "page"):
         found = application(status, name)
         assert (found["status"], found["ready"], found["runAs"]) == ("Running", "1/1", "web")
@@ -117,6 +118,7 @@ def test_a_version_that_fails_is_taken_back_with_its_last_words(yard: Yard) -> N
     assert "applications failed for page" in message
     assert "no database here" in message
     served(yard, 8082, "tell v1\n")
+    served(yard, 8082, "model of an image\n", "/model.txt")
     served(yard, 8081, "model v1\n", "/model.txt")
 
 
@@ -172,6 +174,7 @@ def test_an_agent_killed_in_between_goes_on_and_all_comes_back_after_a_reboot(ya
     device.kill_agent()
     device.start_agent()
     served(yard, 8082, "tell v2\n")
+    served(yard, 8082, "model v1\n", "/model.txt")
     served(yard, 8081, "model v2\n", "/model.txt")
     updated(yard.settled())
     device.cut()
