@@ -48,6 +48,8 @@ def test_the_bundle_of_a_real_software_tpm_shows_its_key() -> None:
     assert RECORDED["name"] in fingerprints(request.public_key)
 
 
+# Of some of what is turned the library says that it will not read it for ever.
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, len(base64.b64decode(RECORDED["bundle"])) * 8 - 1))
 def test_no_bit_of_it_can_be_turned_unseen(bit: int) -> None:
