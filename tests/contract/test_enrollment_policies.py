@@ -18,6 +18,7 @@ from apiserver.admitting import Admitting
 from apiserver.builtins.events import STORED as EVENT
 from apiserver.operations import ListOptions, Operations, WriteOptions
 from apiserver.store import Store
+from resources import conditions
 from resources.registry import CERTIFICATE_REVOCATION, DEVICE, ENROLLMENT_POLICY, ENROLLMENT_REQUEST
 from tests.fakes.agent_client import Agent, device_status
 from tests.fakes.agent_service import PERSON, AgentService, serving
