@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable
 
 from agent import errors, planner, podman, specs, states, world
+from agent.accounts import Accounts
 from agent.observer import Observer
 from agent.pruning import Pruning
 
@@ -25,6 +26,8 @@ PAUSE_S = 5.0
 # Of plans that each bring a little: files first, then what they belonged to.
 ROUNDS_MAX = 50
 COMMAND_S = 120.0
+# Of env, which a user's command is run by: there is no such program.
+NOT_FOUND = 127
 NOTHING = specs.Spec(states.Target(specs.NOTHING, ""))
 
 
@@ -42,6 +45,7 @@ class Clearing:
         self._observer = observer
         self._pruning = pruning
         self._perform = perform
+        self._accounts = Accounts(where)
 
     def clear(self, *known: specs.Spec) -> None:
         """`known`: the specifications that the device has on its disk. Never raises for what does
@@ -49,7 +53,8 @@ class Clearing:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 self._take_down()
-                self._remove_volumes()
+                for user in ("", *(account.name for account in self._accounts.lingering())):
+                    self._remove_volumes(user)
                 break
             except (errors.Retry, errors.Reject, OSError) as error:
                 log.error("not cleared attempt=%s: %s", attempt, error)
@@ -66,9 +71,9 @@ class Clearing:
                 self._perform(step, NOTHING)
         raise _not_yet("what was taken away comes back")
 
-    def _remove_volumes(self) -> None:
-        answer = self._world.run(podman.volumes_argv(), timeout_s=COMMAND_S)
-        if answer.status == world.NOT_STARTED:
+    def _remove_volumes(self, user: str) -> None:
+        answer = self._accounts.run(user, podman.volumes_argv(), timeout_s=COMMAND_S)
+        if answer.status in (world.NOT_STARTED, NOT_FOUND):
             return
         if not answer.ok:
             raise _not_yet(podman.last_words(answer.words))
@@ -77,10 +82,11 @@ class Clearing:
         except ValueError as error:
             raise _not_yet(f"volumes: {error}") from error
         for volume in found:
-            gone = self._world.run(podman.volume_remove_argv(volume), timeout_s=COMMAND_S)
+            argv = podman.volume_remove_argv(volume)
+            gone = self._accounts.run(user, argv, timeout_s=COMMAND_S)
             if not gone.ok:
                 raise _not_yet(podman.last_words(gone.words))
-            log.warning("volume removed name=%s", volume)
+            log.warning("volume removed name=%s user=%s", volume, user or "root")
 
 
 def _not_yet(why: str) -> errors.Retry:
