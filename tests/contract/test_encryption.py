@@ -120,7 +120,7 @@ async def test_no_secret_is_in_the_bytes_of_the_database(database_url: str, tmp_
         await fill(store)
         assert PLANTED.encode() not in stored(tmp_path, database_url), "while it runs"
         key = await store.read(
-            lambda s: s.keys.opened_text(s._content_key, f"content key of {s.store_uid}")
+            lambda s: s.keys.opened_text(s._meta["content_key"], f"content key of {s.store_uid}")
         )
         await store.write(lambda tx: tx.delete(REPOSITORY, repository("r0")))
     everything = stored(tmp_path, database_url)

@@ -11,6 +11,8 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("object", sa.Column("about", sa.Text(), nullable=True))
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute('ALTER TABLE object ALTER COLUMN about TYPE text COLLATE "C"')
     if op.get_bind().dialect.name == "sqlite":
         op.execute(
             "UPDATE object SET about = coalesce(json_extract(spec, '$.involvedObject.name'), '')"
