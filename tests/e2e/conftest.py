@@ -1,4 +1,4 @@
-"""What a test of one device begins with."""
+"""What tests of devices begin with."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import harbour as harbours
 from tests.e2e.service import Service
 
 
@@ -19,3 +20,9 @@ def service(tmp_path: Path) -> Iterator[Service]:
         yield service
     finally:
         service.stop()
+
+
+@pytest.fixture(scope="module")
+def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[harbours.Harbour]:
+    with harbours.opened(tmp_path_factory.mktemp("harbour")) as harbour:
+        yield harbour
