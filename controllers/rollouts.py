@@ -16,7 +16,7 @@ Json = dict[str, Any]
 Now = Callable[[], str]
 Wants = Callable[[str], object]
 
-# A hundred thousand devices at the planner's limit, or some batches that are empty, and a bound on
+# A million devices at the planner's limit, or some batches that are empty, and a bound on
 # one look.
 STEPS_A_LOOK = 40
 STALLED = "Stalled"
