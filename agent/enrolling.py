@@ -101,6 +101,9 @@ class Enrolling:
             return Pending(str(error), error.after_s)
         except transport.ServiceError as error:
             return Pending(str(error))
+        except OSError as error:
+            # A full disk, say: what was not written is written in the next round.
+            return Pending(f"{error.filename or 'the disk'}: {error.strerror or error}")
         finally:
             # The next round is many seconds away; meanwhile the connection is only a burden.
             self.client.close()

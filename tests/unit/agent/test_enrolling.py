@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -105,6 +107,23 @@ def test_a_service_that_is_away_is_waited_for(rig: agent_rig.Rig) -> None:
     pause, taken = pauses(lambda: None, lambda: None, lambda: rig.service.approve(who.name))
     assert subject.run(pause)
     assert taken == [10, 200, 22.5]
+
+
+def test_a_full_disk_is_waited_for(rig: agent_rig.Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, who = enrolment(rig)
+
+    def full(path: str, *_: Any, **how: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.world, "write", full)
+        verdict = subject.round()
+    assert isinstance(verdict, enrolling.Pending)
+    assert verdict.why.endswith("agent.csr: No space left on device")
+    assert not rig.service.seen("POST", "/enrollmentrequests")
+    subject.round()
+    assert rig.service.seen("POST", "/enrollmentrequests")
+    assert not who.is_enrolled
 
 
 def test_a_request_that_was_deleted_is_made_again(rig: agent_rig.Rig) -> None:
