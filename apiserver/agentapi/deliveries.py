@@ -248,7 +248,7 @@ class Deliveries:
             if key in looked.bodies and found.delivered_version < found.rendered_version
         ]
         if marks:
-            await self._store.write(lambda tx: delivering.mark_delivered(tx, marks))
+            await self._mark_all(marks)
         for key in looked.bodies:
             looked.found[key] = _as_delivered(looked.found[key])
         self._remember(looked)
