@@ -134,8 +134,6 @@ async def test_devices_that_went_on_are_paused_and_brought_on_from_where_they_ar
             assert (await ahead.poll(ahead_line, runs)).code == 204
             assert await state(service, ahead.name) == "ConflictPaused"
 
-            waiting = asyncio.create_task(ahead.poll(ahead_line, runs))
-            await asyncio.sleep(0.1)
             answer = await resuming.resume(
                 service.operations,
                 PERSON,
@@ -143,7 +141,7 @@ async def test_devices_that_went_on_are_paused_and_brought_on_from_where_they_ar
                 {"fieldSelector": f"metadata.name={ahead.name}"},
             )
             assert answer == {"resumedDevices": 1}
-            resumed = (await waiting).json
+            resumed = (await ahead.poll(ahead_line, runs)).json
             assert int(version_of(resumed)) > int(runs)
             assert PAUSED not in resumed["metadata"]["annotations"]
             assert content_of(resumed) == "four", "which was written meanwhile"
@@ -152,6 +150,24 @@ async def test_devices_that_went_on_are_paused_and_brought_on_from_where_they_ar
         assert await said(service, "DeviceConflictResolved") == ["Resumed by ada."]
         assert await state(service, silent.name) == "AwaitingReconnect"
         await check_counters(service)
+
+
+async def test_who_is_resumed_while_it_asks_is_told_at_once(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with serving(tmp_path, AgentApiSettings(hold_s=30), database=database_url) as service:
+        agent = service.agent()
+        async with await service.admitted(agent) as managed:
+            await agent.poll(managed, "7")
+            await agent.report(managed, device_status("7"))
+            await agent.poll(managed, "7")
+            waiting = asyncio.create_task(agent.poll(managed, "7"))
+            await asyncio.sleep(0.1)
+            assert not waiting.done()
+            body = {"fieldSelector": f"metadata.name={agent.name}"}
+            await resuming.resume(service.operations, PERSON, "default", body)
+            async with asyncio.timeout(10):
+                assert version_of((await waiting).json) == "8"
 
 
 async def test_who_is_ahead_is_paused_though_nobody_said_that_there_was_a_restore(
