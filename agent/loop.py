@@ -397,9 +397,8 @@ class Reconciler:
             self._course.offer = None
         if isinstance(event, states.RebootOrdered) and states.heads_for_target(after):
             self._specs.note_rollback(self._course.current.os_image or self._system.booted_name())
-        if isinstance(event, states.Blameless) and self._course.desired.target != states.target_of(
-            before
-        ):
+        is_again = isinstance(event, states.Blameless | states.Doubtful)
+        if is_again and self._course.desired.target != states.target_of(before):
             # It is lost; the service has it still, and is asked as one that does not know it.
             after = states.Idle()
             self._journal.append(journal.entered(after))
@@ -434,7 +433,7 @@ class Reconciler:
         if not isinstance(event, states.Begun | states.Postponed):
             self._gathering.tell_behind()
             self._teller.state(after, now, current=self._course.current.target)
-        if isinstance(event, states.Blameless) and isinstance(before, states.RollingBack):
+        if is_again and isinstance(before, states.RollingBack):
             self._teller.retrying(before.failure, before.target, now)
 
     def _say_as_the_reference_does(self, state: states.State) -> None:

@@ -46,6 +46,7 @@ from agent.states import (
     Checked,
     Decommissioning,
     Dismissed,
+    Doubtful,
     Event,
     Failed,
     Fetched,
@@ -82,6 +83,11 @@ REST_LEAST_S = 0.1
 # Between attempts after which the service was unreachable through no fault of the update.
 AGAIN_BASE_S = 60.0
 AGAIN_MAX_S = 900.0
+# The part of the patience with the network after which it is not clear any more that the way back
+# was what brought it: an address is given within seconds.
+DOUBT_PART = 0.25
+# A network that comes and goes does so twice by chance, but hardly at these two moments.
+DOUBTS_MAX = 1
 
 
 def _fetch(state: Any, event: Any) -> State:
@@ -90,7 +96,12 @@ def _fetch(state: Any, event: Any) -> State:
 
 def _fetch_later(state: Any, event: Any) -> State:
     has_begun = getattr(state, "has_begun", False)
-    return Fetching(state.target, state.attempt + 1, event.not_before, has_begun)
+    doubts = state.doubts
+    return Fetching(state.target, state.attempt + 1, event.not_before, has_begun, doubts)
+
+
+def _doubt(state: Any, event: Any) -> State:
+    return replace(_fetch_later(state, event), doubts=state.doubts + 1)
 
 
 def _admit(state: Any, event: Any) -> State:
@@ -98,19 +109,19 @@ def _admit(state: Any, event: Any) -> State:
 
 
 def _stage(state: Any, event: Any) -> State:
-    return Staging(state.target, state.attempt)
+    return Staging(state.target, state.attempt, state.doubts)
 
 
 def _staged(state: Any, event: Any) -> State:
-    return Staged(state.target, state.attempt)
+    return Staged(state.target, state.attempt, doubts=state.doubts)
 
 
 def _apply(state: Any, event: Any) -> State:
-    return Applying(state.target, event.was_reachable, state.attempt)
+    return Applying(state.target, event.was_reachable, state.attempt, doubts=state.doubts)
 
 
 def _later(state: Any, event: Any) -> State:
-    return Staged(state.target, state.attempt, event.not_before)
+    return Staged(state.target, state.attempt, event.not_before, state.doubts)
 
 
 def _stumble(state: Any, event: Any) -> State:
@@ -126,6 +137,7 @@ def _reboot(state: Any, event: Any) -> State:
         attempt=state.attempt,
         reboots=state.reboots + 1,
         rollback_before=event.rollback_before,
+        doubts=state.doubts,
     )
 
 
@@ -137,24 +149,37 @@ def _reboot_back(state: Any, event: Any) -> State:
         attempt=state.attempt,
         reboots=state.reboots + 1,
         failure=state.failure,
+        doubts=state.doubts,
     )
 
 
 def _go_on(state: Any, event: Any) -> State:
     if state.failure is not None:
-        return RollingBack(state.target, state.failure, state.attempt, reboots=state.reboots)
+        return RollingBack(
+            state.target,
+            state.failure,
+            state.attempt,
+            reboots=state.reboots,
+            doubts=state.doubts,
+        )
     return Applying(
         state.target,
         state.was_reachable,
         state.attempt,
         reboots=state.reboots,
         rollback_before=state.rollback_before,
+        doubts=state.doubts,
     )
 
 
 def _verify(state: Any, event: Any) -> State:
-    has_rebooted = state.reboots > 0
-    return Verifying(state.target, state.was_reachable, state.attempt, has_rebooted=has_rebooted)
+    return Verifying(
+        state.target,
+        state.was_reachable,
+        state.attempt,
+        has_rebooted=state.reboots > 0,
+        doubts=state.doubts,
+    )
 
 
 def _begin(state: Any, event: Any) -> State:
@@ -166,7 +191,7 @@ def _idle(state: Any, event: Any) -> State:
 
 
 def _roll_back(state: Any, event: Any) -> State:
-    return RollingBack(state.target, event.failure, state.attempt)
+    return RollingBack(state.target, event.failure, state.attempt, doubts=state.doubts)
 
 
 def _refuse(state: Any, event: Any) -> State:
@@ -222,6 +247,7 @@ TRANSITIONS: Mapping[tuple[type[Any], type[Any]], Callable[[Any, Any], State]] =
     (RollingBack, RebootOrdered): _reboot_back,
     (RollingBack, Restored): _give_up,
     (RollingBack, Blameless): _fetch_later,
+    (RollingBack, Doubtful): _doubt,
     (Decommissioning, Announced): _wipe,
 }
 
@@ -543,12 +569,22 @@ def _rolling_back(state: RollingBack, facts: Facts, bounds: Bounds) -> Decision:
             return Rest(state.not_before - facts.monotonic)
         return _up_to_the_reboot(facts)
     is_whole = state.stumbles <= ROLLBACK_ATTEMPTS_MAX
-    if state.failure.component != SERVICE or facts.is_reachable is not False:
+    if state.failure.component != SERVICE:
         return Happen(Restored(is_whole))
+    return _whose_fault(state, facts, bounds, is_whole=is_whole)
+
+
+def _whose_fault(state: RollingBack, facts: Facts, bounds: Bounds, *, is_whole: bool) -> Decision:
+    """Back on the old one, after an update with which the service was out of reach: law 9."""
+    reach_s = bounds.boot_reach_s if state.reboots else bounds.reach_s
+    pause = min(AGAIN_BASE_S * 2.0 ** min(state.attempt, 8), AGAIN_MAX_S)
+    if facts.is_reachable is not False:
+        waited_s = 0.0 if state.deadline is None else facts.monotonic - state.deadline + reach_s
+        is_doubtful = waited_s >= DOUBT_PART * reach_s and state.doubts < DOUBTS_MAX
+        is_again = is_doubtful and is_whole
+        return Happen(Doubtful(facts.monotonic + pause) if is_again else Restored(is_whole))
     if state.deadline is None:
-        reach_s = bounds.boot_reach_s if state.reboots else bounds.reach_s
         return Happen(Begun(facts.monotonic + reach_s))
     if facts.monotonic < state.deadline:
         return Rest(bounds.reach_interval_s)
-    pause = min(AGAIN_BASE_S * 2.0 ** min(state.attempt, 8), AGAIN_MAX_S)
     return Happen(Blameless(facts.monotonic + pause))

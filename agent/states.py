@@ -31,6 +31,10 @@ class Idle:
     pass
 
 
+# Of the states below: `doubts` = how often it was gone back from the target without anybody being
+# able to say whether the target or the network was at fault (`Doubtful`).
+
+
 @dataclass(frozen=True, slots=True)
 class Fetching:
     """`has_begun`: the window for downloads was open once; it is not asked for again."""
@@ -39,12 +43,14 @@ class Fetching:
     attempt: int = 0
     not_before: float = 0.0
     has_begun: bool = False
+    doubts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Staging:
     target: Target
     attempt: int = 0
+    doubts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class Staged:
     target: Target
     attempt: int = 0
     not_before: float = 0.0
+    doubts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,7 @@ class Applying:
     not_before: float = 0.0
     reboots: int = 0
     rollback_before: str = ""
+    doubts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,7 @@ class Rebooting:
     rollback_before: str = ""
     failure: errors.Failure | None = None
     deadline: float | None = None
+    doubts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +110,7 @@ class Verifying:
     not_before: float = 0.0
     deadline: float | None = None
     has_rebooted: bool = False
+    doubts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +122,7 @@ class RollingBack:
     not_before: float = 0.0
     deadline: float | None = None
     reboots: int = 0
+    doubts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +246,14 @@ class Blameless:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubtful:
+    """Back on the old one the service was out of reach for a while, and then was not: it may have
+    been the update, whose traces take a while to go, or a network that has come back meanwhile."""
+
+    not_before: float
+
+
+@dataclass(frozen=True, slots=True)
 class Dismissed:
     """The service has asked this device to leave."""
 
@@ -264,6 +283,7 @@ Event = (
     | Failed
     | Restored
     | Blameless
+    | Doubtful
     | Dismissed
     | Announced
 )

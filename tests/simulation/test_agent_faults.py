@@ -162,6 +162,36 @@ def test_an_update_is_not_to_blame_for_a_service_that_stays_away_and_is_applied_
     assert device.condition()["reason"] == "Updated"
 
 
+@pytest.mark.parametrize(
+    ("whose_fault", "attempts", "end"), [("network", 2, "2"), ("update", 2, "1")]
+)
+def test_an_update_with_which_the_network_went_for_a_while_is_tried_once_more(
+    whose_fault: str, attempts: int, end: str
+) -> None:
+    """The network is back half a minute after the way back: by chance, or because of it."""
+    device = device_on()
+    lost, gone_back = [], []
+
+    def reachable() -> bool:
+        is_new = device.world.nodes["/etc/motd"].data == b"v2"
+        now = device.world.elapsed_s
+        if is_new and len(lost) == len(gone_back):
+            lost.append(now)
+        if not is_new and len(gone_back) < len(lost):
+            gone_back.append(now)
+        is_still_lost = is_new if whose_fault == "update" else is_new and len(lost) == 1
+        return not is_still_lost and (not gone_back or now > gone_back[-1] + 30)
+
+    device.reachable = reachable
+    device.offer(spec(2))
+    device.run()
+    assert len(lost) == attempts
+    assert device.version() == end
+    assert device.picture(running=True) == device.expected(end, running=True)
+    if end == "1":
+        assert "no longer reaches the service" in refused(device, 2)
+
+
 def test_a_service_that_was_away_before_is_no_judge_of_an_update() -> None:
     device = device_on()
     device.reachable = lambda: False

@@ -58,6 +58,7 @@ EVENTS: dict[type, Any] = {
     states.Failed: states.Failed(WHY),
     states.Restored: states.Restored(),
     states.Blameless: states.Blameless(99.0),
+    states.Doubtful: states.Doubtful(99.0),
     states.Dismissed: states.Dismissed(T),
     states.Announced: states.Announced(),
 }
@@ -127,6 +128,30 @@ def test_a_reboot_carries_on_in_the_direction_that_it_was_ordered_in() -> None:
     assert machine.follow(back, states.Booted()) == states.RollingBack(
         T, AWAY, attempt=2, reboots=2
     )
+
+
+def test_a_doubt_is_remembered_through_the_next_attempt_and_back() -> None:
+    state: Any = machine.follow(states.RollingBack(T, AWAY, attempt=1), states.Doubtful(99.0))
+    assert state == states.Fetching(T, attempt=2, not_before=99.0, doubts=1)
+    for event in (
+        states.Postponed(5.0),
+        states.Fetched(),
+        states.Checked(),
+        states.Opened(True),
+        states.Later(5.0),
+        states.Opened(True),
+        states.RebootOrdered("boot-1"),
+        states.Booted(),
+        states.Applied(),
+        states.Failed(AWAY),
+        states.RebootOrdered("boot-2"),
+        states.Booted(),
+        states.Blameless(99.0),
+    ):
+        state = machine.follow(state, event)
+        assert state.doubts == 1, event
+        assert states.decode(states.encode(state)) == states.resumed(state)
+    assert machine.follow(state, states.Arrived(Target("8"))) == states.Fetching(Target("8"))
 
 
 def test_clocks_do_not_outlive_the_process() -> None:
@@ -288,6 +313,32 @@ def test_clocks_do_not_outlive_the_process() -> None:
             states.RollingBack(T, AWAY, attempt=1, deadline=90.0),
             {"is_reachable": False},
             machine.Happen(states.Blameless(220.0)),
+        ),
+        # Within seconds: the way back has brought it. Later nobody knows: it is tried once more.
+        (
+            states.RollingBack(T, AWAY, deadline=150.0),
+            {"is_reachable": True},
+            machine.Happen(states.Restored()),
+        ),
+        (
+            states.RollingBack(T, AWAY, attempt=1, deadline=140.0),
+            {"is_reachable": True},
+            machine.Happen(states.Doubtful(220.0)),
+        ),
+        (
+            states.RollingBack(T, AWAY, deadline=140.0, doubts=1),
+            {"is_reachable": True},
+            machine.Happen(states.Restored()),
+        ),
+        (
+            states.RollingBack(T, AWAY, deadline=140.0, stumbles=13),
+            {"is_reachable": True},
+            machine.Happen(states.Restored(is_whole=False)),
+        ),
+        (
+            states.RollingBack(T, AWAY, deadline=250.0, reboots=1),
+            {"is_reachable": True},
+            machine.Happen(states.Restored()),
         ),
         (states.Decommissioning(T), {}, machine.Farewell()),
         (states.Decommissioning(T, is_reset=True), {}, machine.Farewell(is_reset=True)),
