@@ -286,15 +286,15 @@ async def test_a_commit_whose_answer_is_lost_is_done_once(
 ) -> None:
     """Also when another process has committed since, before anybody could ask."""
     other = await opened(url)
-    with cutting.leading_to(postgres.port) as relay:
-        store = await opened(relay.url(url))
+    with cutting.leading_to(postgres.port) as way:
+        store = await opened(way.url(url))
         await insert(store, "before")
-        relay.closed, relay.lose = True, lost
+        way.relay.is_closed, way.lose = True, lost
         writing = asyncio.gather(*(insert(store, f"f{n}") for n in range(5)))
-        assert await asyncio.to_thread(relay.lost.wait, 10)
+        assert await asyncio.to_thread(way.lost.wait, 10)
         theirs = await insert(other, "theirs")
         assert not writing.done(), "nobody can know yet"
-        relay.closed = False
+        way.relay.is_closed = False
         ours = await writing
         later = await insert(store, "later")
         assert (max(ours) < theirs) == (lost == "answer")
@@ -306,13 +306,13 @@ async def test_a_commit_whose_answer_is_lost_is_done_once(
 async def test_a_connection_that_was_lost_while_nobody_looked_is_noticed_by_nobody(
     postgres: Cluster, url: str, opened: Open
 ) -> None:
-    with cutting.leading_to(postgres.port) as relay:
-        store = await opened(relay.url(url))
+    with cutting.leading_to(postgres.port) as way:
+        store = await opened(way.url(url))
         await insert(store, "a")
-        relay.cut()
+        way.relay.cut()
         assert await names(store) == ["a"]
         await insert(store, "b")
-        relay.cut()
+        way.relay.cut()
         await store.write(lambda tx: tx.insert(FLEET, fleet("rehearsed")), dry_run=True)
         assert await names(store) == ["a", "b"]
         await store.close()

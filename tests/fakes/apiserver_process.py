@@ -178,7 +178,7 @@ def balanced(directory: Path, database: str) -> Iterator[Replicas]:
         with Replicas(directory, database, 2) as replicas:
             urls = [each.url for each in replicas.processes.values()]
             parts = [urlsplit(url) for url in urls]
-            front.targets = [(part.hostname or "", part.port or 0) for part in parts]
+            front.targets = [part.port or 0 for part in parts]
             theirs = replicas.kubeconfig.read_text()
             (directory / "front.kubeconfig").write_text(theirs.replace(urls[0], front.url))
             yield replicas

@@ -1,33 +1,29 @@
 """A wire to a server on the loopback: what comes down it is counted, and it can break.
 
 Bytes are counted as they go to the client, TLS and all. `break_after` breaks every connection once
-so many more bytes have come down, and tells how often it has; `is_down` lets nobody in.
+so many more bytes have come down, and tells how often it has; `down` lets nobody in.
 """
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import threading
-from collections.abc import Iterator
+from functools import partial
 
-CHUNK_BYTES = 16 << 10
+from tests.fakes import relaying
+from tests.fakes.relaying import Line, Relay
 
 
 class Wire:
     def __init__(self, port: int) -> None:
-        self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
+        self._relay = Relay(partial(relaying.to, port), answers=self._comes_down)
+        self.port = self._relay.port
         self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
         self.carried = 0
-        self.is_down = False
         # How many bytes were carried when it is to break; then it stays down, or not.
         self._break_at: int | None = None
         self._stays_down = False
         self.breaks = 0
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._relay.start()
 
     def break_after(self, count: int, *, stays_down: bool) -> None:
         with self._lock:
@@ -36,58 +32,20 @@ class Wire:
 
     def down(self) -> None:
         """Everything that is connected is cut off."""
-        self.is_down = True
-        self._cut()
+        self._relay.is_closed = True
+        self._relay.cut()
 
     def up(self) -> None:
-        self.is_down = False
+        self._relay.is_closed = False
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.down()
+        self._relay.close()
 
-    def _cut(self) -> None:
-        with self._lock:
-            ends = list(self._open)
-        for end in ends:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._attend, args=(client,), daemon=True).start()
-
-    def _attend(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError):
-            if self.is_down:
-                return
-            with socket.create_connection(("127.0.0.1", self._target), timeout=10) as server:
-                server.settimeout(None)
-                with self._lock:
-                    self._open |= {client, server}
-                up = threading.Thread(target=self._carry, args=(client, server, False))
-                up.start()
-                self._carry(server, client, True)
-                up.join()
-                with self._lock:
-                    self._open -= {client, server}
-
-    def _carry(self, source: socket.socket, sink: socket.socket, is_counted: bool) -> None:
-        with contextlib.suppress(OSError):
-            while chunk := source.recv(CHUNK_BYTES):
-                if is_counted and self._breaks(len(chunk)):
-                    self._cut()
-                    break
-                sink.sendall(chunk)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+    def _comes_down(self, chunk: bytes, _: Line) -> bool:
+        if not self._breaks(len(chunk)):
+            return True
+        self._relay.cut()
+        return False
 
     def _breaks(self, count: int) -> bool:
         with self._lock:
@@ -96,14 +54,5 @@ class Wire:
                 return False
             self._break_at = None
             self.breaks += 1
-            self.is_down = self._stays_down
+            self._relay.is_closed = self._stays_down
             return True
-
-
-@contextlib.contextmanager
-def leading_to(port: int) -> Iterator[Wire]:
-    wire = Wire(port)
-    try:
-        yield wire
-    finally:
-        wire.close()
