@@ -20,13 +20,13 @@ from apiserver.agentapi.settings import AgentApiSettings
 from tests.fakes import agent_service, metering
 from tests.fakes.agent_client import device_status
 from tests.fakes.metering import Costs
+from tests.fakes.seeds import SEED
 from tests.fakes.sim_agent import SimAgent, configuration
 from tests.fakes.sim_device import application, document, file
 from tests.fakes.sim_podman import Image
 from tests.fakes.sim_service import CONNECTED, SimService
 from tests.fakes.sim_world import SimWorld
 
-SEED = int(os.environ.get("SIM_SEED", "1"))
 IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 SEEDS = range(SEED, SEED + (20 if IS_SOAK else 2))
 HOUR_S, DAY_S = 3600.0, 86400.0

@@ -10,6 +10,7 @@ import pytest
 
 from agent import states, world
 from tests.fakes import sim_device
+from tests.fakes.seeds import SEED
 from tests.fakes.sim_device import Device, application, document, file
 from tests.fakes.sim_podman import Image
 from tests.fakes.sim_world import KINDS, Node, SimWorld
@@ -17,7 +18,6 @@ from tests.fakes.sim_world import KINDS, Node, SimWorld
 # A machine that is shared may take its time.
 pytestmark = pytest.mark.timeout(300)
 
-SEED = int(os.environ.get("SIM_SEED", "1"))
 IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 SAMPLES = 4000 if IS_SOAK else 250
 

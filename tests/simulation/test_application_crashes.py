@@ -11,6 +11,7 @@ import pytest
 
 from agent import loop, world
 from tests.fakes import sim_device
+from tests.fakes.seeds import SEED
 from tests.fakes.sim_device import Device, application, document, file
 from tests.fakes.sim_podman import Image
 from tests.fakes.sim_world import KINDS, Crash, SimWorld
@@ -18,7 +19,6 @@ from tests.fakes.sim_world import KINDS, Crash, SimWorld
 # A machine that is shared may take its time.
 pytestmark = pytest.mark.timeout(300)
 
-SEED = int(os.environ.get("SIM_SEED", "1"))
 IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 # Looks at what starts less often than a device does: the same states, fewer of them.
 TIMES = replace(sim_device.TIMES, verify_interval_s=4.0)

@@ -23,13 +23,13 @@ from dataclasses import dataclass
 import pytest
 
 from agent import errors
+from tests.fakes.seeds import SEED
 from tests.fakes.sim_agent import SimAgent
 from tests.fakes.sim_device import Json, application, document, file
 from tests.fakes.sim_image_agent import IMAGES, TOOLS, installed, system_of
 from tests.fakes.sim_podman import Image
 from tests.fakes.sim_world import KINDS, Crash
 
-SEED = int(os.environ.get("SIM_SEED", "1"))
 IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 SEEDS = range(SEED, SEED + (150 if IS_SOAK else 6))
 DAY_S = 86400.0

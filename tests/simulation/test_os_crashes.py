@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.fakes.seeds import SEED
 from tests.fakes.sim_device import Device
 from tests.fakes.sim_image_device import ISSUE, OLD, next_version, settled_device
 from tests.fakes.sim_world import KINDS
 
-SEED = int(os.environ.get("SIM_SEED", "1"))
 IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 SAMPLES = 3000 if IS_SOAK else 150
 

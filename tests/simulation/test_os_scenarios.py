@@ -7,14 +7,13 @@ As `test_scenarios`; what is the device's system is asked of the boot loader, no
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
+from tests.fakes.seeds import SEED, naming
 from tests.fakes.sim_image_agent import (
     TOOLS,
     UPDATES,
@@ -25,21 +24,11 @@ from tests.fakes.sim_image_agent import (
 )
 from tests.fakes.sim_world import KINDS
 
-SEED = int(os.environ.get("SIM_SEED", "1"))
 IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 SAMPLES = 600 if IS_SOAK else 24
 HOUR_S, DAY_S = 3600.0, 86400.0
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@contextlib.contextmanager
-def naming(*where: object) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        error.add_note(f"cut off at {where}, SIM_SEED={SEED}")
-        raise
 
 
 @pytest.mark.parametrize("tool", TOOLS)

@@ -11,11 +11,10 @@ way, to the service either (`SimAgent` looks at every turn).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +22,7 @@ import pytest
 
 from agent import settings, world
 from tests.fakes import sim_device
+from tests.fakes.seeds import SEED, naming
 from tests.fakes.sim_agent import SimAgent
 from tests.fakes.sim_device import DATA, application, document, file
 from tests.fakes.sim_podman import Image
@@ -33,7 +33,6 @@ Json = dict[str, Any]
 
 pytestmark = pytest.mark.timeout(300)
 
-SEED = int(os.environ.get("SIM_SEED", "1"))
 IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 SAMPLES = 1000 if IS_SOAK else 40
 HOUR_S, DAY_S = 3600.0, 86400.0
@@ -146,16 +145,6 @@ def check_end(device: SimAgent, scenario: Scenario) -> None:
     assert (updating["status"], updating["reason"]) == ("False", scenario.reason), updating
     assert scenario.words in updating["message"]
     assert told["config"]["renderedVersion"] == end
-
-
-@contextlib.contextmanager
-def naming(*where: object) -> Iterator[None]:
-    """A failure says where the life was cut off."""
-    try:
-        yield
-    except BaseException as error:
-        error.add_note(f"cut off at {where}, SIM_SEED={SEED}")
-        raise
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)

@@ -1,0 +1,19 @@
+"""The seed of a run of simulations, and what a failure says so that it can be had again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+SEED = int(os.environ.get("SIM_SEED", "1"))
+
+
+@contextlib.contextmanager
+def naming(*where: object) -> Iterator[None]:
+    """A failure says where the life was cut off."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"cut off at {where}, SIM_SEED={SEED}")
+        raise
