@@ -7,6 +7,7 @@ and 2 where it failed. The verbs are kubectl's, and so are their options and wor
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -66,6 +67,8 @@ def main() -> None:
 
         completion_init()
     sys.argv[1:] = words.verb_first(sys.argv[1:])
+    # What was begun is put back also then: a hidden cursor, a file to edit. `up` has its own way.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         program(() if COMPLETE in os.environ else sys.argv[1:])()
     except problems.Problem as problem:

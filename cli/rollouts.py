@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from cli import tabular, watching
+from cli import tabular, watching, why
 from cli.client import MERGE_PATCH, Refused
 from cli.kinds import Resource
 from cli.problems import Problem
@@ -139,6 +139,7 @@ def follow(reach: Reach, attempt: Attempt, timeout_s: float, *, watch: bool) -> 
     for current in as_it_goes(reach, attempt, timeout_s) if watch else [attempt]:
         text = f"{current.phase}: {current.message}"
         if current.has_ended:
+            yield from why.failures(current.status)
             yield outcome(current)
             return
         if text != said:

@@ -28,8 +28,9 @@ def _device(document: Json, status: Json) -> Iterator[str]:
     if updated.get("status") not in (None, "", "UpToDate"):
         wanted = (document["metadata"].get("annotations") or {}).get(RENDERED, "")
         runs = (status.get("config") or {}).get("renderedVersion", "")
-        versions = f" It runs version {runs or 'none'} and shall run {wanted}." if wanted else ""
-        yield f"It is {updated['status']}.{versions}"
+        # With both alike it waits for something else: to be rendered, or to come back.
+        versions = f" It runs version {runs or 'none'} and shall run {wanted}."
+        yield f"It is {updated['status']}.{versions if wanted not in ('', runs) else ''}"
         if info := updated.get("info") or _message(status, "Updating"):
             yield str(info)
     for part, title in (("summary", "The device"), ("applicationsSummary", "An application")):
@@ -49,8 +50,15 @@ def _fleet(_: Json, status: Json) -> Iterator[str]:
 def _rollout(_: Json, status: Json) -> Iterator[str]:
     if status.get("phase") not in (None, "Completed"):
         yield f"It is {status['phase']}: {_message(status, 'Progressing')}"
+    yield from failures(status)
+
+
+def failures(status: Json) -> Iterator[str]:
+    """Of a Rollout, by cause."""
     for failure in status.get("failures") or ():
-        yield f"{failure['count']} devices, {failure['example']} for one: {failure['cause']}"
+        count, example = failure["count"], failure["example"]
+        who = example if count == 1 else f"{count} devices, {example} for one"
+        yield f"{who}: {failure['cause']}"
 
 
 def _failing(status: Json, kinds: tuple[str, ...]) -> Iterator[str]:

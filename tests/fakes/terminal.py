@@ -64,9 +64,9 @@ class Terminal:
             time.sleep(0.05)
         raise AssertionError(f"{text!r} never came:\n" + "\n".join(self.screen()))
 
-    def interrupt(self) -> None:
-        """Ctrl-C."""
-        os.killpg(self.process.pid, signal.SIGINT)
+    def send(self, number: signal.Signals) -> None:
+        """SIGINT is Ctrl-C."""
+        os.killpg(self.process.pid, number)
 
     def end(self) -> int:
         code = self.process.wait(WAIT_S)

@@ -121,6 +121,13 @@ def test_a_kind_without_words_of_its_own_shows_its_specification() -> None:
         ),
         pytest.param(
             device(
+                updated={"status": "OutOfDate", "info": "no label"}, config={"renderedVersion": "4"}
+            ),
+            ["It is OutOfDate.", "no label"],
+            id="what it shall run it runs, and the newest cannot be rendered",
+        ),
+        pytest.param(
+            device(
                 updated={"status": "UpToDate"},
                 applicationsSummary={"status": "Degraded", "info": "web"},
             ),

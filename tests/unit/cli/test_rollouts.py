@@ -99,11 +99,11 @@ def test_status_says_what_changes_and_ends_with_the_rollout(
     api: TinyApi, reach: Reach, phase: str, ends_well: bool
 ) -> None:
     going = rollout("web-v1", "Active", "1 of 3 devices run the new template.")
+    ended = rollout("web-v1", phase, "That was it.")
+    if not ends_well:
+        ended["status"]["failures"] = [{"cause": "no such image", "count": 2, "example": "d-17"}]
     api.answers[f"GET {ROLLOUTS}"] = listed(going)
-    events = [
-        {"type": "MODIFIED", "object": item}
-        for item in (going, rollout("web-v1", phase, "That was it."))
-    ]
+    events = [{"type": "MODIFIED", "object": item} for item in (going, ended)]
     api.answers[f"WATCH {ROLLOUTS}"] = events
     attempt = rollouts.find(reach, "web")
     lines = rollouts.follow(reach, attempt, 0, watch=True)
@@ -111,6 +111,7 @@ def test_status_says_what_changes_and_ends_with_the_rollout(
     if ends_well:
         assert list(lines) == ['rollout "web-v1" successfully rolled out']
         return
+    assert next(lines) == "2 devices, d-17 for one: no such image"
     with pytest.raises(rollouts.Unsuccessful, match=rf"has ended: {phase}: That was it\."):
         next(lines)
 
