@@ -26,6 +26,10 @@ _EVENTS = (
     ("Valid", "FleetValid", "FleetInvalid"),
     (INPUTS_CURRENT, "", "DependencySyncProbeFailed"),
 )
+# How soon it is seen, at the latest, that the devices of a rollout that failed have come round.
+MENDED_S = 30.0
+# Ready, though the rollout has failed.
+MENDED = "Mended"
 # Phases of a rollout that goes on, as flightctl names them on the fleet; all others are Active.
 _IN_PROGRESS = {"Waiting": "Waiting", "Suspended": "Suspended"}
 
@@ -35,11 +39,13 @@ class Look:
     """What came of looking at a fleet. `superseded`: rollouts that are to be looked at, for they
     may be waiting for devices that are away; `follows`: its template points outside, so that it is
     to be looked at again though nothing here changes; `wants`: the template version of which
-    something may be missing for single devices."""
+    something may be missing for single devices; `recheck_s`: its devices may come round meanwhile,
+    which nobody tells."""
 
     superseded: Sequence[str] = ()
     follows: bool = False
     wants: str = ""
+    recheck_s: float | None = None
 
 
 async def reconcile(
@@ -90,11 +96,35 @@ async def reconcile(
     assert rollout is not None, "what is missing was made"
     follows = bool(render.outside(template))
     fresh = str(stale or moved.problem) if follows else None
-    await _tell(client, fleet, valid="", rollout=rollout, inputs=fresh, now=now())
+    mended = await _mended(client, fleet, rollout)
+    await _tell(client, fleet, valid="", rollout=rollout, inputs=fresh, mended=mended, now=now())
     current = rollout["metadata"]["name"]
     behind = [r["metadata"]["name"] for r in rollouts if _is_left_behind(r, current)]
     may_lack = references.are_open(template) or attempts.brings(rollout) != target
-    return Look(behind, follows, attempts.brings(rollout) if may_lack else "")
+    wants = attempts.brings(rollout) if may_lack else ""
+    recheck_s = MENDED_S if _has_failed(rollout) and not mended else None
+    return Look(behind, follows, wants, recheck_s)
+
+
+def _has_failed(rollout: Json) -> bool:
+    return (rollout.get("status") or {}).get("phase") == "Failed"
+
+
+async def _mended(client: Client, fleet: Json, rollout: Json) -> str:
+    """In words, that all devices have what a rollout brings that has failed: a label was mended,
+    one came back. An attempt is over once it has ended, but a fleet is as its devices are. Once
+    said it stays: a device that comes to a fleet later is no reason to call that failed again."""
+    metadata, said = fleet["metadata"], (fleet.get("status") or {}).get("conditions")
+    if not _has_failed(rollout):
+        return ""
+    ready = conditions.get(said, "Ready") or {}
+    name = rollout["metadata"]["name"]
+    if ready.get("reason") == MENDED and ready["message"].endswith(f" {name} had failed."):
+        return str(ready["message"])
+    counted = await client.progress(metadata["namespace"], metadata["name"], name)
+    if not counted["total"] or counted["done"] != counted["total"]:
+        return ""
+    return f"All {counted['total']} devices run the new template; {name} had failed."
 
 
 async def _frozen(
@@ -204,13 +234,21 @@ async def _tell(
     passing: bool = False,
     rollout: Json | None,
     inputs: str | None = None,
+    mended: str = "",
     now: str,
 ) -> None:
     """Write the fleet's conditions, if they say something new."""
     metadata, status = fleet["metadata"], fleet.get("status") or {}
     known, generation = status.get("conditions") or [], metadata["generation"]
     said = conclude(
-        known, valid=valid, passing=passing, rollout=rollout, inputs=inputs, fleet=fleet, now=now
+        known,
+        valid=valid,
+        passing=passing,
+        rollout=rollout,
+        inputs=inputs,
+        mended=mended,
+        fleet=fleet,
+        now=now,
     )
     new = {"conditions": said, "observedGeneration": generation, "rollout": _batch(rollout)}
     if all(status.get(key) == value for key, value in new.items()):
@@ -255,11 +293,12 @@ def conclude(
     fleet: Json,
     now: str,
     inputs: str | None = None,
+    mended: str = "",
 ) -> list[Json]:
     """The fleet's conditions: Valid and RolloutInProgress as flightctl has them, Ready, Reconciling
     and Stalled as kstatus reads them, and InputsCurrent where `inputs` says what keeps its outside
     sources from being followed ("": nothing; None: it follows none). `passing`: what `valid` says
-    may pass by itself."""
+    may pass by itself. `mended`: why it is as it should be though its rollout has failed."""
     generation = fleet["metadata"]["generation"]
 
     def put(type_: str, is_true: bool, reason: str, message: str) -> None:
@@ -286,10 +325,12 @@ def conclude(
         put("Ready", False, "RollingOut", "Devices are being updated.")
     elif is_back:
         put("Ready", False, "Reverted", _back(rollout or {}))
+    elif mended:
+        put("Ready", True, MENDED, mended)
     else:
         put("Ready", phase == "Completed", phase, _why(rollout, "Succeeded"))
     # There only while nothing more will come of it: its absence is the good news.
-    given_up = rollout is not None and phase in attempts.ENDED and phase != "Completed"
+    given_up = phase in attempts.ENDED and phase != "Completed" and not mended
     if not active and ((valid and not passing) or given_up):
         put(STALLED, True, "Invalid" if valid else phase, valid or _why(rollout, "Succeeded"))
     elif is_back and not active and not valid:

@@ -220,7 +220,7 @@ class Controllers:
                 self._add([("Rollout", namespace, rollout) for rollout in look.superseded])
                 if look.wants:
                     self._add([(VALUES, namespace, look.wants)])
-                return self._follow(key, look.follows)
+                return _sooner(self._follow(key, look.follows), look.recheck_s)
             case "Followers":
                 any_ = await followers.reconcile(client, namespace, freezer=freezer, now=self._now)
                 return self._follow(key, any_)
@@ -270,6 +270,10 @@ class Controllers:
                 self._add([key_of(kind, document) for document in found])
                 if kind == "Repository":
                     await work.mirrors.forget_others(_mirrors(found))
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return min((after_s for after_s in (one, other) if after_s is not None), default=None)
 
 
 def _mirrors(repositories: Iterable[Mapping[str, Any]]) -> set[str]:

@@ -47,8 +47,9 @@ def freezer_of(client: Client) -> Freezer:
     return Freezer(client, Remotes(client), mirrors, HostCluster(environment={}), poll_s=1)
 
 
-async def look_at_fleet(client: Client, now: str = START) -> None:
-    await fleets.reconcile(client, "default", "web", freezer=freezer_of(client), now=lambda: now)
+async def look_at_fleet(client: Client, now: str = START) -> fleets.Look:
+    freezer = freezer_of(client)
+    return await fleets.reconcile(client, "default", "web", freezer=freezer, now=lambda: now)
 
 
 async def look_at_rollout(client: Client, name: str = "web.v1-1", now: str = START) -> float | None:
@@ -397,8 +398,30 @@ async def test_failed_devices_end_it_as_failed(
     rolling.busy, rolling.done, rolling.failed = 0, 2, 1
     assert await look_at_rollout(client) is None
     assert status(api, "rollouts", "web.v1-1")["phase"] == "Failed"
-    await look_at_fleet(client)
+    look = await look_at_fleet(client)
     assert said(api, "Ready")[:2] == ("False", "Failed")
+    assert look.recheck_s, "what becomes of the devices moves nothing that is watched"
+
+
+async def test_a_fleet_whose_devices_came_round_is_ready_though_its_rollout_had_failed(
+    client: Client, rolling: Devices, api: KubeApi
+) -> None:
+    rolling.eager = False
+    await look_at_rollout(client)
+    rolling.busy, rolling.done, rolling.failed = 0, 2, 1
+    await look_at_rollout(client)
+    await look_at_fleet(client)
+    rolling.done, rolling.failed = 3, 0
+    look = await look_at_fleet(client)
+    text = "All 3 devices run the new template; web.v1-1 had failed."
+    assert said(api, "Ready") == ("True", "Mended", text)
+    assert not conditions.get(status(api, "fleets", "web")["conditions"], "Stalled")
+    assert look.recheck_s is None
+    assert status(api, "rollouts", "web.v1-1")["phase"] == "Failed", "which is what became of it"
+    # One that joins is no reason to call it failed again.
+    rolling.unbound, before = 1, api.version
+    await look_at_fleet(client, NEXT_DAY)
+    assert api.version == before
 
 
 async def test_a_disconnected_device_holds_it_up_for_a_day_and_no_longer(
