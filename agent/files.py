@@ -8,6 +8,12 @@ as the file, so it is 0600.
 
 Refuses a path that is a directory, a device or a socket, and everything below the agent's own data
 directory: a specification must not be able to rewrite the agent's memory.
+
+A file may lie in a folder of a user's, who may change what is there at any moment. The world keeps
+root from being led away by a link (`walking`); what is read is of one file, whatever it is
+exchanged for meanwhile (`World.hold`), and written is a new one, so that nothing goes through
+another name that a file may have. Where the way is closed, a file that is wanted is refused, and
+one that is not any more is the user's.
 """
 
 from __future__ import annotations
@@ -33,6 +39,9 @@ Json = dict[str, Any]
 
 ABSENT = "absent"
 PARENT_MODE = 0o755
+# Of what was there before, which is kept beside the agent's data and read in one piece; a file that
+# somebody blows up to a terabyte must not end the agent. No content that is wanted is as large.
+BYTES_MAX = 64 << 20
 
 
 class Files:
@@ -52,15 +61,12 @@ class Files:
 
     def state(self, path: str) -> FileState | None:
         """What is at `path`; None = nothing. Raises OSError."""
-        found = self._world.stat(path)
-        if found is None:
+        held = self._world.hold(path, bytes_max=BYTES_MAX)
+        if held is None:
             return None
-        if found.kind == world.FILE:
-            data = self._world.read(path)
-            if data is None:
-                return None
-            return FileState(found.kind, digest_of(data), found.mode, found.uid, found.gid)
-        return FileState(found.kind, "", found.mode, found.uid, found.gid)
+        found = held.stat
+        digest = digest_of(held.data) if held.data is not None else ""
+        return FileState(found.kind, digest, found.mode, found.uid, found.gid)
 
     def states(self, paths: Iterable[str]) -> dict[str, FileState]:
         """What is at each of `paths` where anything is. Raises Retry, Reject by the path."""
@@ -68,6 +74,9 @@ class Files:
         for path in paths:
             try:
                 state = self.state(path)
+            except world.Astray:
+                # As a directory in its place: seen as wrong, and refused when it is to be written.
+                state = FileState(world.OTHER)
             except OSError as error:
                 raise error_of(path, error) from error
             if state is not None:
@@ -90,27 +99,33 @@ class Files:
         """Why this file cannot be written here, seen before anything is changed."""
         try:
             self.wanted(spec)
-            self._refuse_what_is_in_the_way(spec.path)
+            held = self._refuse_what_is_in_the_way(spec.path)
+            if self._world.stat(self._place(spec.path)) is None:
+                self._refuse_what_cannot_be_kept(spec.path, held)
         except errors.Reject as error:
             return error
+        except OSError as error:
+            found = error_of(spec.path, error)
+            # A disk that does not answer may do so when it is needed.
+            return found if isinstance(found, errors.Reject) else None
         return None
 
     def back_up(self, path: str) -> None:
         """Keeps what is at `path`. A record that is there already is the older truth and stays."""
         if self._world.stat(self._place(path)) is not None:
             return
-        self._refuse_what_is_in_the_way(path)
-        found = self._world.stat(path)
+        held = self._refuse_what_is_in_the_way(path)
+        self._refuse_what_cannot_be_kept(path, held)
         record: Json = {"path": path, "kind": ABSENT}
-        if found is not None:
+        if held is not None:
+            found = held.stat
             record |= {"kind": found.kind, "mode": found.mode, "uid": found.uid, "gid": found.gid}
             if label := self._labels.of(path):
                 record["label"] = label
             if found.kind == world.LINK:
-                record["target"] = self._world.read_link(path)
+                record["target"] = held.target
             else:
-                content = self._world.read(path) or b""
-                record["content"] = base64.b64encode(content).decode()
+                record["content"] = base64.b64encode(held.data or b"").decode()
         self._keep(path, record)
 
     def adopt(self, path: str) -> None:
@@ -129,6 +144,15 @@ class Files:
         """Gives `path` back as it was. Repeating it after a crash does the same again."""
         place = self._place(path)
         record = self._record(place)
+        try:
+            self._give_back(path, record)
+        except world.Astray as error:
+            # What lies beyond a user's link was never ours, and theirs is what they moved away. It
+            # must not be in their power to keep the device from its next version.
+            log.warning("path not given back: %s path=%s", error.strerror, path)
+        self._world.remove(place)
+
+    def _give_back(self, path: str, record: Json | None) -> None:
         found = self._world.stat(path)
         if found is not None and found.kind not in (world.FILE, world.LINK):
             # Somebody has made a directory of it: it is his now, and not ours to remove.
@@ -146,15 +170,21 @@ class Files:
             )
         if record is not None and record["kind"] != ABSENT:
             self._labels.put(path, str(record.get("label") or ""))
-        self._world.remove(place)
 
-    def _refuse_what_is_in_the_way(self, path: str) -> None:
+    def _refuse_what_is_in_the_way(self, path: str) -> world.Held | None:
         if path == self._data_dir or path.startswith(f"{self._data_dir}/"):
             raise reject(path, errors.PERMISSION_DENIED, "the agent keeps its own data there")
-        found = self._world.stat(path)
-        if found is not None and found.kind not in (world.FILE, world.LINK):
-            what = "a directory" if found.kind == world.DIRECTORY else "no regular file"
+        held = self._world.hold(path, bytes_max=BYTES_MAX)
+        if held is not None and held.stat.kind not in (world.FILE, world.LINK):
+            what = "a directory" if held.stat.kind == world.DIRECTORY else "no regular file"
             raise reject(path, errors.INVALID_ARGUMENT, f"{path} is {what}")
+        return held
+
+    def _refuse_what_cannot_be_kept(self, path: str, held: world.Held | None) -> None:
+        if held is not None and held.stat.kind == world.FILE and held.data is None:
+            words = f"the file that is there has {held.stat.size} bytes and cannot be kept"
+            detail = f"{words} (at most {BYTES_MAX}): move it away"
+            raise reject(path, errors.FAILED_PRECONDITION, detail)
 
     def _place(self, path: str) -> str:
         return f"{self._originals}/{hashlib.sha256(path.encode()).hexdigest()[:40]}.json"
@@ -203,6 +233,8 @@ _FINAL = {
 def error_of(path: str, error: OSError) -> errors.Retry | errors.Reject:
     """A disk that is full may have room later; a path that is none will never be one."""
     detail = error.strerror or str(error)
+    if isinstance(error, world.Astray):
+        return reject(path, errors.PERMISSION_DENIED, detail)
     final = _FINAL.get(error.errno or 0)
     if final is not None:
         return reject(path, final, detail)

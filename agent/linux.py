@@ -1,9 +1,10 @@
 """The real world: Linux, with `root` in front of every path (`--root`, FLIGHTCTL_TEST_ROOT_DIR).
 
 What it promises in `world.World` it keeps by: temporary file in the same directory, chmod, chown,
-fsync, rename, fsync of the directory. Commands run in a session of their own; at their time limit
-the whole group is killed. A child that outlives a killed agent does no harm, since the executor
-names containers by id, so that a late command can only reach what it was meant for.
+fsync, rename, fsync of the directory. Every path is walked by handles, so that no user of the
+device leads root anywhere by a link (`walking`). Commands run in a session of their own; at their
+time limit the whole group is killed. A child that outlives a killed agent does no harm, since the
+executor names containers by id, so that a late command can only reach what it was meant for.
 
 Refuses nothing and decides nothing. Under a root that is not `/` and without being root, whoever
 runs the agent plays root, so that a developer can watch it work in a directory.
@@ -12,6 +13,7 @@ runs the agent plays root, so that a developer can watch it work in a directory.
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import hashlib
 import logging
@@ -23,12 +25,12 @@ import stat as stat_bits
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from agent import world
+from agent import walking, world
 
 log = logging.getLogger("agent.linux")
 
@@ -38,12 +40,15 @@ OUTPUT_BYTES_MAX = 4 << 20
 BARE = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
 SHRED_BYTES_MAX = 1 << 20
 TEMPORARY_PREFIX = ".homeport-"
+LABEL = "security.selinux"
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LinuxWorld:
     def __init__(self, root: str = "/") -> None:
         self._root = Path(root).absolute()
         self._plays_root = str(self._root) != "/" and os.geteuid() != 0
+        self._walk = walking.Walk(str(self._root), 0 if os.geteuid() == 0 else None)
         self._woken = threading.Event()
 
     def path(self, path: str) -> Path:
@@ -69,45 +74,56 @@ class LinuxWorld:
 
     def read(self, path: str) -> bytes | None:
         try:
-            return self.path(path).read_bytes()
+            with self._walk.to(path, follow=True) as place:
+                # NB without NONBLOCK a pipe in place of a file would hold us for ever.
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                handle = os.open(place.name, flags, dir_fd=place.folder)
+                with os.fdopen(handle, "rb") as found:
+                    return found.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def stat(self, path: str) -> world.Stat | None:
         try:
-            found = self.path(path).lstat()
+            with self._walk.to(path, follow=False) as place:
+                found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        kind = world.OTHER
-        if stat_bits.S_ISREG(found.st_mode):
-            kind = world.FILE
-        elif stat_bits.S_ISDIR(found.st_mode):
-            kind = world.DIRECTORY
-        elif stat_bits.S_ISLNK(found.st_mode):
-            kind = world.LINK
-        mode = stat_bits.S_IMODE(found.st_mode)
-        return world.Stat(kind, mode, found.st_uid, found.st_gid, found.st_size)
+        return _stat(found)
+
+    def hold(self, path: str, *, bytes_max: int) -> world.Held | None:
+        try:
+            with self._held(path) as (_, handle):
+                found = _stat(os.fstat(handle))
+                if found.kind == world.LINK:
+                    return world.Held(found, target=os.readlink("", dir_fd=handle))
+                if found.kind != world.FILE or found.size > bytes_max:
+                    return world.Held(found)
+                with Path(f"/proc/self/fd/{handle}").open("rb") as opened:
+                    data = opened.read(bytes_max + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return world.Held(found, data if len(data) <= bytes_max else None)
 
     def listdir(self, path: str) -> list[str]:
         try:
-            names = sorted(entry.name for entry in self.path(path).iterdir())
+            with self._folder(path) as handle:
+                names = sorted(os.listdir(handle))  # noqa: PTH208 - a handle has no Path
         except (FileNotFoundError, NotADirectoryError):
             return []
         # What a crash left of an unfinished write is nobody's file.
         return [name for name in names if not name.startswith(TEMPORARY_PREFIX)]
 
     def read_link(self, path: str) -> str:
-        return str(self.path(path).readlink())
+        with self._walk.to(path, follow=False) as place:
+            return os.readlink(place.name, dir_fd=place.folder)
 
     def write(self, path: str, data: bytes, *, mode: int, uid: int, gid: int) -> None:
-        place = self.path(path)
-        temporary = self._temporary(place)
-        # A name that is known beforehand and never followed: no litter after a crash, and no way
-        # for another user to slip a link under it in a directory that he may write to.
-        handle = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
-        try:
+        with self._walk.to(path, follow=False) as place, self._replacing(place) as temporary:
+            # A name that is known beforehand and never followed: no litter after a crash, and no
+            # way for another user to slip a link under it in a folder that they may write to.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            handle = os.open(temporary, flags, 0o600, dir_fd=place.folder)
             with os.fdopen(handle, "wb") as out:
                 out.write(data)
                 out.flush()
@@ -115,65 +131,76 @@ class LinuxWorld:
                 self._chown(out.fileno(), uid, gid)
                 os.fchmod(out.fileno(), mode)
                 os.fsync(out.fileno())
-            temporary.replace(place)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        self._sync_directory(place.parent)
 
     def append(self, path: str, data: bytes) -> None:
-        place = self.path(path)
-        is_new = not place.exists()
-        handle = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        if is_new:
-            self._sync_directory(place.parent)
-
-    def symlink(self, path: str, target: str) -> None:
-        place = self.path(path)
-        temporary = self._temporary(place)
-        temporary.symlink_to(target)
-        temporary.replace(place)
-        self._sync_directory(place.parent)
-
-    def remove(self, path: str) -> None:
-        place = self.path(path)
-        try:
-            if place.is_dir() and not place.is_symlink():
-                place.rmdir()
-            else:
-                place.unlink()
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        self._sync_directory(place.parent)
-
-    def shred(self, path: str) -> None:
-        place = self.path(path)
-        found = self.stat(path)
-        if found is not None and found.kind == world.FILE:
-            with place.open("r+b") as out:
-                out.write(os.urandom(min(found.size, SHRED_BYTES_MAX)))
+        with self._walk.to(path, follow=True) as place:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            is_new = False
+            try:
+                handle = os.open(place.name, flags, dir_fd=place.folder)
+            except FileNotFoundError:
+                is_new = True
+                handle = os.open(place.name, flags | os.O_CREAT, 0o600, dir_fd=place.folder)
+            with os.fdopen(handle, "wb") as out:
+                out.write(data)
                 out.flush()
                 os.fsync(out.fileno())
+            if is_new:
+                _sync_folder(place.folder)
+
+    def symlink(self, path: str, target: str) -> None:
+        with self._walk.to(path, follow=False) as place, self._replacing(place) as temporary:
+            os.symlink(target, temporary, dir_fd=place.folder)
+
+    def remove(self, path: str) -> None:
+        try:
+            with self._walk.to(path, follow=False) as place:
+                found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+                if stat_bits.S_ISDIR(found.st_mode):
+                    os.rmdir(place.name, dir_fd=place.folder)
+                else:
+                    os.unlink(place.name, dir_fd=place.folder)
+                _sync_folder(place.folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+
+    def shred(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), self._held(path) as held:
+            place, handle = held
+            found = os.fstat(handle)
+            if stat_bits.S_ISREG(found.st_mode) and not _is_anybodys(place, found):
+                with Path(f"/proc/self/fd/{handle}").open("r+b") as out:
+                    out.write(os.urandom(min(found.st_size, SHRED_BYTES_MAX)))
+                    out.flush()
+                    os.fsync(out.fileno())
         self.remove(path)
 
     def mkdir(self, path: str, *, mode: int = 0o755) -> None:
-        place = self.path(path)
         missing = []
-        while not place.is_dir():
-            missing.append(place)
-            place = place.parent
+        while not self._is_folder(path):
+            missing.append(path)
+            path = os.path.dirname(path)  # noqa: PTH120 - a text of the device
         for folder in reversed(missing):
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir()
-            if not folder.is_dir():
-                raise NotADirectoryError(20, "a file is in the way", str(folder))
-            folder.chmod(mode)
-            self._sync_directory(folder.parent)
+            with self._walk.to(folder, follow=False) as place:
+                self._make_folder(place, mode)
+
+    def real(self, path: str) -> str:
+        with self._walk.to(path, follow=False) as place:
+            return place.path
+
+    def label(self, path: str) -> str:
+        try:
+            with self._held(path) as (_, handle):
+                found = os.getxattr(f"/proc/self/fd/{handle}", LABEL)
+        except OSError:
+            return ""
+        return found.rstrip(b"\0").decode(errors="replace")
+
+    def put_label(self, path: str, label: str) -> None:
+        with self._held(path) as (place, handle):
+            if _is_anybodys(place, os.fstat(handle)):
+                raise OSError(errno.EMLINK, f"it has another name, and {place.others}")
+            os.setxattr(f"/proc/self/fd/{handle}", LABEL, label.encode())
 
     def boot_id(self) -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -265,20 +292,69 @@ class LinuxWorld:
         if (found.st_uid, found.st_gid) != (uid, gid):
             os.fchown(handle, uid, gid)
 
-    def _temporary(self, place: Path) -> Path:
-        """One name for each path, free: what an earlier life left there is taken away."""
-        name = TEMPORARY_PREFIX + hashlib.sha256(place.name.encode()).hexdigest()[:16]
-        temporary = place.with_name(name)
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        return temporary
+    @contextlib.contextmanager
+    def _held(self, path: str) -> Iterator[tuple[walking.Place, int]]:
+        """A handle to whatever is at `path`, which is opened for nothing, so that no device and no
+        pipe notices; what is then done to the handle is done to what was looked at."""
+        with self._walk.to(path, follow=False) as place:
+            handle = os.open(
+                place.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.folder
+            )
+            try:
+                yield place, handle
+            finally:
+                os.close(handle)
 
-    def _sync_directory(self, folder: Path) -> None:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    @contextlib.contextmanager
+    def _folder(self, path: str) -> Iterator[int]:
+        with self._walk.to(path, follow=True) as place:
+            handle = os.open(place.name, _OPEN_FOLDER, dir_fd=place.folder)
+            try:
+                yield handle
+            finally:
+                os.close(handle)
+
+    def _is_folder(self, path: str) -> bool:
+        """Raises NotADirectoryError for what is there and none."""
         try:
-            os.fsync(handle)
+            with self._walk.to(path, follow=True) as place:
+                found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+                if not stat_bits.S_ISDIR(found.st_mode):
+                    raise NotADirectoryError(errno.ENOTDIR, "a file is in the way")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _make_folder(self, place: walking.Place, mode: int) -> None:
+        try:
+            os.mkdir(place.name, mode, dir_fd=place.folder)
+        except FileExistsError:
+            handle = os.open(place.name, _OPEN_FOLDER, dir_fd=place.folder)
+            os.close(handle)
+            return
+        handle = os.open(place.name, _OPEN_FOLDER, dir_fd=place.folder)
+        try:
+            # What whoever started us masks; not of a folder that was put here in its place.
+            if os.fstat(handle).st_uid == os.geteuid():
+                os.fchmod(handle, mode)
         finally:
             os.close(handle)
+        _sync_folder(place.folder)
+
+    @contextlib.contextmanager
+    def _replacing(self, place: walking.Place) -> Iterator[str]:
+        """A name for what takes the place of `place`, all at once, when it is done."""
+        temporary = _temporary(place.name)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=place.folder)
+        try:
+            yield temporary
+            os.replace(temporary, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=place.folder)
+            raise
+        _sync_folder(place.folder)
 
     def _id_of(self, name: str, table: str, look_up: Callable[[str], int]) -> int | None:
         if name.isascii() and name.isdigit():
@@ -296,6 +372,37 @@ class LinuxWorld:
             return look_up(name)
         except KeyError:
             return None
+
+
+def _stat(found: os.stat_result) -> world.Stat:
+    kind = world.OTHER
+    if stat_bits.S_ISREG(found.st_mode):
+        kind = world.FILE
+    elif stat_bits.S_ISDIR(found.st_mode):
+        kind = world.DIRECTORY
+    elif stat_bits.S_ISLNK(found.st_mode):
+        kind = world.LINK
+    mode = stat_bits.S_IMODE(found.st_mode)
+    return world.Stat(kind, mode, found.st_uid, found.st_gid, found.st_size)
+
+
+def _is_anybodys(place: walking.Place, found: os.stat_result) -> bool:
+    """It may be a file of root's under a name that somebody else has given it."""
+    return bool(place.others) and found.st_nlink > 1
+
+
+def _temporary(name: str) -> str:
+    """One for each name: what an earlier life left there is found, and taken away."""
+    return TEMPORARY_PREFIX + hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def _sync_folder(folder: int) -> None:
+    """`folder` may be a handle that is good for nothing else."""
+    handle = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _scratch() -> BinaryIO:

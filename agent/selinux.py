@@ -10,6 +10,7 @@ and held against nobody: an update must not fail on it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Iterable
@@ -23,7 +24,7 @@ QUICK_S = 30.0
 # An argument vector has an end.
 PATHS_AT_ONCE = 500
 
-_WOULD = re.compile(r"[Ww]ould relabel (.+) from \S+ to \S+")
+_WOULD = re.compile(r"[Ww]ould relabel (.+) from \S+ to (\S+)")
 
 
 class Labels:
@@ -41,32 +42,46 @@ class Labels:
     def wrong(self, paths: Iterable[str]) -> frozenset[str]:
         """Those of `paths`, which exist, whose label is not the policy's."""
         asked = sorted(set(paths) - self._hopeless) if self.is_on() else []
-        found: set[str] = set()
-        for at in range(0, len(asked), PATHS_AT_ONCE):
-            answer = self._run(["restorecon", "-n", "-v", "--", *asked[at : at + PATHS_AT_ONCE]])
-            found.update(relabelled(f"{answer.stdout}\n{answer.stderr}"))
-        return frozenset(found) & frozenset(asked)
+        return frozenset(self._meant(asked))
 
     def restore(self, path: str) -> None:
         """As the policy says."""
         if not self.is_on():
             return
-        self._run(["restorecon", "--", path])
-        if self.wrong([path]):
+        meant = self._meant([path]).get(path)
+        if meant is None:
+            return
+        self.put(path, meant)
+        if self._meant([path]):
             log.error("cannot be labelled as the policy says path=%s", path)
             self._hopeless.add(path)
 
     def of(self, path: str) -> str:
         """Empty = none, or not known."""
-        if not self.is_on():
-            return ""
-        answer = self._run(["stat", "--format", "%C", "--", path])
-        label = answer.stdout.strip()
-        return label if answer.ok and ":" in label else ""
+        return self._world.label(path) if self.is_on() else ""
 
     def put(self, path: str, label: str) -> None:
-        if self.is_on() and label:
-            self._run(["chcon", "--no-dereference", "--", label, path])
+        if not self.is_on() or not label:
+            return
+        try:
+            self._world.put_label(path, label)
+        except OSError as error:
+            log.warning("not labelled path=%s: %s", path, error.strerror or error)
+
+    def _meant(self, paths: list[str]) -> dict[str, str]:
+        """The policy's labels of those of `paths` that have another. `restorecon` knows them by the
+        folders that they really lie in."""
+        real: dict[str, str] = {}
+        for path in paths:
+            with contextlib.suppress(OSError):
+                real[self._world.real(path)] = path
+        names = sorted(real)
+        found: dict[str, str] = {}
+        for at in range(0, len(names), PATHS_AT_ONCE):
+            answer = self._run(["restorecon", "-n", "-v", "--", *names[at : at + PATHS_AT_ONCE]])
+            said = relabelled(f"{answer.stdout}\n{answer.stderr}")
+            found |= {real[name]: label for name, label in said.items() if name in real}
+        return found
 
     def _run(self, argv: list[str]) -> world.Completed:
         answer = self._world.run(argv, timeout_s=QUICK_S)
@@ -75,7 +90,7 @@ class Labels:
         return answer
 
 
-def relabelled(text: str) -> frozenset[str]:
-    """Paths in the words of `restorecon -n -v`."""
+def relabelled(text: str) -> dict[str, str]:
+    """Path -> the label that it would get, in the words of `restorecon -n -v`."""
     found = (_WOULD.search(line) for line in text.splitlines())
-    return frozenset(one.group(1) for one in found if one)
+    return {one.group(1): one.group(2) for one in found if one}

@@ -7,6 +7,9 @@ Paths are the device's absolute paths; an implementation may put a root in front
 Effects (the calls that change something) are durable when they return: `write`, `append`,
 `symlink`, `remove` and `mkdir` have reached the disk, with their directory entries. A crash inside
 `write` or `symlink` leaves the old or the new; inside `append` it may leave a torn end.
+
+Root follows links that only root can have put where they are; over others there is no way, but
+`Astray`.
 """
 
 from __future__ import annotations
@@ -34,6 +37,20 @@ class Stat:
     uid: int
     gid: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is at a path, all of it seen of the same file: nobody can exchange it in between.
+    `data` of a file, None where it is larger than was asked for; `target` of a link."""
+
+    stat: Stat
+    data: bytes | None = None
+    target: str = ""
+
+
+class Astray(OSError):
+    """The path leads over a link that somebody else than root may have put there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +102,9 @@ class World(Protocol):
 
     def stat(self, path: str) -> Stat | None: ...
 
+    def hold(self, path: str, *, bytes_max: int) -> Held | None:
+        """`stat`, and with it what is in a file or a link. Raises OSError."""
+
     def listdir(self, path: str) -> list[str]:
         """Names, sorted; nothing where there is no such directory."""
 
@@ -107,6 +127,15 @@ class World(Protocol):
 
     def mkdir(self, path: str, *, mode: int = 0o755) -> None:
         """With its parents; a directory that is there is left as it is."""
+
+    def real(self, path: str) -> str:
+        """`path` without the links in its folders; a link at its end is not followed."""
+
+    def label(self, path: str) -> str:
+        """The SELinux label of a file or link; empty = none, or not known."""
+
+    def put_label(self, path: str, label: str) -> None:
+        """Raises OSError, also where the file has another name, which may be anybody's."""
 
     def boot_id(self) -> str: ...
 

@@ -190,6 +190,16 @@ class SimWorld:
             return None
         return world.Stat(node.kind, node.mode, node.uid, node.gid, len(node.data))
 
+    def hold(self, path: str, *, bytes_max: int) -> world.Held | None:
+        found = self.stat(path)
+        if found is None:
+            return None
+        data = self.nodes[path].data
+        if found.kind == world.LINK:
+            return world.Held(found, target=data.decode())
+        is_read = found.kind == world.FILE and found.size <= bytes_max
+        return world.Held(found, data if is_read else None)
+
     def listdir(self, path: str) -> list[str]:
         prefix = path.rstrip("/") + "/"
         names = {p[len(prefix) :] for p in self.nodes if p.startswith(prefix) and p != prefix}
@@ -238,6 +248,15 @@ class SimWorld:
             if kind != "unsynced" or self.rng.random() < 0.5:
                 self.nodes[folder] = Node(world.DIRECTORY, mode=mode)
             self._die(kind)
+
+    def real(self, path: str) -> str:
+        return path
+
+    def label(self, path: str) -> str:
+        return ""
+
+    def put_label(self, path: str, label: str) -> None:
+        raise OSError(95, "Operation not supported", path)
 
     # Machine.
 

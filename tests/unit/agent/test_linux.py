@@ -130,7 +130,7 @@ def test_what_a_crash_left_of_a_write_is_no_file_and_is_taken_away_by_the_next(
     tmp_path: Path,
 ) -> None:
     where = LinuxWorld(str(tmp_path))
-    litter = where._temporary(tmp_path / "a")
+    litter = tmp_path / linux._temporary("a")
     litter.write_bytes(b"half")
     assert where.listdir("/") == []
     put(where, "/a", b"whole")
@@ -141,7 +141,7 @@ def test_a_link_under_the_temporary_name_is_not_followed(tmp_path: Path) -> None
     where = LinuxWorld(str(tmp_path))
     victim = tmp_path / "victim"
     victim.write_text("untouched")
-    where._temporary(tmp_path / "a").symlink_to(victim)
+    (tmp_path / linux._temporary("a")).symlink_to(victim)
     put(where, "/a", b"whole")
     assert victim.read_text() == "untouched"
 
