@@ -21,6 +21,7 @@ from agent import (
     journal,
     osimage,
     podman,
+    rootless,
     specs,
     system,
     transport,
@@ -357,5 +358,6 @@ CHECKS: tuple[Check, ...] = (
     service,
     disk,
     tools,
+    rootless.users,
     hook_files,
 )

@@ -205,6 +205,147 @@ def test_what_is_wrong_is_found(
     assert [one for one in found if one[:2] == (level, check) and words in one[2]], found
 
 
+PASSWD = "root:x:0:0::/root:/bin/sh\nkiosk:x:1001:1001::/home/kiosk:/bin/sh\n"
+PRIVATE = "/run/user/1001/systemd/private"
+
+
+def for_a_user(clinic: Clinic) -> None:
+    """The device runs an application of kiosk's, who has all that it takes."""
+    app = {"name": "web", "appType": "container", "image": "quay.example/web:1", "runAs": "kiosk"}
+    document = {"metadata": {"name": "d"}, "spec": {"applications": [app]}}
+    where = clinic.world
+    where.put("/var/lib/flightctl/current.json", json.dumps(document), mode=0o600)
+    where.put("/etc/passwd", PASSWD)
+    where.mkdir("/home/kiosk")
+    where.put("/var/lib/systemd/linger/kiosk", "")
+    where.put(PRIVATE, "")
+    where.put("/etc/subuid", "other:100000:65536\nkiosk:165536:65536\n")
+    where.put("/etc/subgid", "1001:165536:65536\n")
+    clinic.said |= {"newuidmap": "", "newgidmap": "", "pasta": "pasta", "slirp4netns": "1.2"}
+
+
+def without(path: str) -> Callable[[Clinic], None]:
+    return lambda clinic: clinic.world.remove(path)
+
+
+def holds(path: str, text: str) -> Callable[[Clinic], None]:
+    return lambda clinic: clinic.world.put(path, text)
+
+
+def both(*harms: Callable[[Clinic], None]) -> Callable[[Clinic], None]:
+    return lambda clinic: [harm(clinic) for harm in harms].clear()
+
+
+def test_a_user_who_has_all_that_it_takes_is_said_to(clinic: Clinic) -> None:
+    for_a_user(clinic)
+    assert clinic.troubles() == []
+    told = [one.message for one in clinic.examined() if one.check == "users"]
+    assert told == ["kiosk lingers and has numbers for containers"]
+
+
+def test_without_applications_of_users_nothing_is_said_of_them(clinic: Clinic) -> None:
+    for_a_user(clinic)
+    clinic.world.remove("/var/lib/flightctl/current.json")
+    clinic.world.remove(PRIVATE)
+    assert [one for one in clinic.examined() if one.check == "users"] == []
+
+
+@pytest.mark.parametrize(
+    ("harm", "level", "words", "hint"),
+    [
+        (
+            holds("/etc/passwd", "root:x:0:0::/root:/bin/sh\n"),
+            "error",
+            "application web: runAs: no user 'kiosk' here",
+            "useradd --create-home kiosk",
+        ),
+        (
+            without("/home/kiosk"),
+            "error",
+            "application web: runAs: user 'kiosk' has no home",
+            "mkhomedir_helper kiosk",
+        ),
+        (
+            without("/var/lib/systemd/linger/kiosk"),
+            "error",
+            "application web: runAs: user 'kiosk' does not linger",
+            "loginctl enable-linger kiosk",
+        ),
+        (
+            without(PRIVATE),
+            "warning",
+            "kiosk lingers, but their systemd is not up",
+            "systemctl start user@1001.service; systemctl status user@1001.service",
+        ),
+        (
+            without("/etc/subuid"),
+            "error",
+            "kiosk has no numbers for containers in /etc/subuid: images with several owners fail",
+            "usermod --add-subuids 100000-165535 kiosk; as kiosk: podman system migrate",
+        ),
+        (
+            both(holds("/etc/subuid", "a:100000:65536\n"), without("/etc/subgid")),
+            "error",
+            "kiosk has no numbers for containers in /etc/subuid and /etc/subgid: images with "
+            "several owners fail",
+            "usermod --add-subuids 165536-231071 --add-subgids 100000-165535 kiosk; as kiosk: "
+            "podman system migrate",
+        ),
+        (
+            holds("/etc/subgid", "kiosk:100000:1000\n# nobody's\n"),
+            "error",
+            "kiosk has fewer than 65536 numbers for containers in /etc/subgid: images with several "
+            "owners fail",
+            "usermod --add-subgids 101000-166535 kiosk; as kiosk: podman system migrate",
+        ),
+        (
+            gone("newuidmap"),
+            "error",
+            "newuidmap not installed: containers of users cannot run",
+            "install uidmap (Debian) or shadow-utils (Fedora)",
+        ),
+        (
+            gone("pasta"),
+            "warning",
+            "pasta is not installed, which this podman uses for the network of users",
+            "install passt, or set default_rootless_network_cmd in containers.conf",
+        ),
+        (
+            both(gone("pasta"), gone("slirp4netns")),
+            "error",
+            "neither pasta nor slirp4netns: containers of users have no network",
+            "install passt",
+        ),
+    ],
+)
+def test_what_a_user_lacks_is_told_with_the_command_that_mends_it(
+    clinic: Clinic, harm: Callable[[Clinic], None], level: str, words: str, hint: str
+) -> None:
+    for_a_user(clinic)
+    harm(clinic)
+    found = [
+        (one.level, one.message, one.hint)
+        for one in clinic.examined()
+        if one.check == "users" and one.level != findings.OK
+    ]
+    assert found == [(level, words, hint)]
+
+
+@pytest.mark.parametrize(
+    "mend",
+    [
+        both(gone("slirp4netns")),
+        both(gone("pasta"), said("podman", "4.9.3\n")),
+        both(without("/etc/subuid"), holds("/etc/nsswitch.conf", "passwd: files\nsubid: sss\n")),
+    ],
+    ids=["pasta alone", "slirp4netns for an old podman", "numbers from a directory service"],
+)
+def test_what_is_enough_is_enough(clinic: Clinic, mend: Callable[[Clinic], None]) -> None:
+    for_a_user(clinic)
+    mend(clinic)
+    assert [one for one in clinic.troubles() if one[1] == "users"] == []
+
+
 @pytest.mark.parametrize(
     ("status", "level", "words"),
     [
