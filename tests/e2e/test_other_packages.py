@@ -113,6 +113,10 @@ def test_the_rpm_says_what_it_needs(tmp_path: Path) -> None:
     assert {"python3 >= 3.11", "python3-cryptography >= 42", "python3-pyyaml"} <= set(
         needs.splitlines()
     )
+    # `newuidmap` and `setpriv`, without which nothing runs for users, and what podman has for them.
+    assert {"shadow-utils", "util-linux"} <= set(needs.splitlines())
+    wishes = run(["rpm", "--query", "--recommends", "--package", packages[AGENT]]).splitlines()
+    assert {"podman >= 5", "passt"} <= set(wishes)
     assert "flightctl-agent" in run(["rpm", "--query", "--conflicts", "-p", packages[AGENT]])
     listed = run(["rpm", "--query", "--list", "--package", packages[AGENT]]).splitlines()
     assert not [path for path in listed if "__pycache__" in path or "/lib/greenboot" in path]
@@ -140,6 +144,14 @@ def test_the_policy_compiles_and_knows_its_files(tmp_path: Path) -> None:
         "/var/log/flightctl(/.*)?": "flightctl_agent_var_log_t",
         "/run/flightctl-agent(/.*)?": "flightctl_agent_var_run_t",
     }
+    rules = " ".join((folder / "tmp/flightctl_agent.tmp").read_text().split())
+    for needed in (
+        # setpriv is a program like others, run where it may become anybody.
+        "type_transition flightctl_agent_t bin_t:process unconfined_t;",
+        # Files get the labels and the SELinux users that they are to have.
+        "typeattribute flightctl_agent_t can_change_object_identity;",
+    ):
+        assert needed in rules
 
 
 STORAGE_CONF = """[storage]

@@ -81,6 +81,10 @@ def test_the_same_sources_make_the_same_package(tmp_path: Path) -> None:
     assert one.read_bytes() == two.read_bytes()
     fields = run("dpkg-deb", "--field", one)
     assert "Conflicts: flightctl-agent" in fields
+    (recommended,) = [line for line in fields.splitlines() if line.startswith("Recommends: ")]
+    # For applications of users: numbers, a network, and a systemd of theirs.
+    wanted = {"podman (>= 5)", "uidmap", "passt", "libpam-systemd", "dbus-user-session"}
+    assert wanted <= set(recommended.removeprefix("Recommends: ").split(", "))
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="no shellcheck (make setup installs it)")
