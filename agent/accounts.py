@@ -58,14 +58,25 @@ class Accounts:
             return _reject(errors.NOT_FOUND, f"runAs: {words}", app)
         if account.uid == 0:
             return _reject(errors.INVALID_ARGUMENT, f"runAs: {user!r} is root; leave it out", app)
-        home = self._world.stat(account.home) if account.home.startswith("/") else None
-        if home is None or account.home == "/":
+        is_path = account.home.startswith("/") and account.home != "/"
+        if not is_path or self._seen(account.home) is None:
             words = f"runAs: user {user!r} has no home; mkhomedir_helper {account.name}"
             return _reject(errors.FAILED_PRECONDITION, words, app)
         if self._world.stat(f"{LINGERING}/{account.name}") is None:
             words = f"runAs: user {user!r} does not linger; loginctl enable-linger {account.name}"
             return _reject(errors.FAILED_PRECONDITION, words, app)
         return None
+
+    def is_up(self, account: world.Account) -> bool:
+        """Whether their systemd is there."""
+        return self._seen(f"{runtime_of(account)}/systemd/private") is not None
+
+    def _seen(self, path: str) -> world.Stat | None:
+        """None also over a link that may be a user's: it is theirs if they break what is theirs."""
+        try:
+            return self._world.stat(path)
+        except world.Astray:
+            return None
 
     def run(
         self,
@@ -83,7 +94,7 @@ class Accounts:
         account = self.of(user)
         if account is None:
             return world.Completed(tuple(argv), world.NOT_STARTED, "", f"there is no user {user}")
-        if self._world.stat(f"{runtime_of(account)}/systemd/private") is None:
+        if not self.is_up(account):
             unit = f"user@{account.uid}.service"
             self._world.run(["systemctl", "start", unit], timeout_s=WAKE_S)
         whole = argv_as(account, argv, cwd=cwd)

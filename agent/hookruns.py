@@ -153,7 +153,10 @@ class HookRuns:
         if not command.argv:
             return
         if action.work_dir:
-            found = self._world.stat(action.work_dir)
+            try:
+                found = self._world.stat(action.work_dir)
+            except world.Astray as error:
+                raise _reject(at, errors.PERMISSION_DENIED, str(error.strerror)) from error
             if found is None or found.kind != world.DIRECTORY:
                 raise _reject(at, errors.NOT_FOUND, f"workDir {action.work_dir} is no directory")
         log.info("hook runs file=%s command=%s", at, command.argv[0])

@@ -34,7 +34,12 @@ class QuadletApps:
         known = {one.user for one in wanted} | {stamp.user for stamp in stamps.values()}
         # Our memory may be lost, or another agent's; who does not linger runs nothing.
         for account in self._accounts.lingering():
-            targets = self._world.listdir(quadlet.site_of(account.home).targets)
+            try:
+                targets = self._world.listdir(quadlet.site_of(account.home).targets)
+            except world.Astray:
+                # Where a link of theirs leads they are asked themselves.
+                known.add(account.name)
+                continue
             if any(quadlet.id_of_target(name) for name in targets):
                 known.add(account.name)
         return tuple(sorted(known - {""}))

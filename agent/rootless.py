@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from agent import podman, specs, world
-from agent.accounts import Accounts, runtime_of
+from agent.accounts import Accounts
 from agent.findings import ERROR, OK, WARNING, Finding, Patient
 
 CHECK = "users"
@@ -36,7 +36,12 @@ def users(patient: Patient) -> Iterator[Finding]:
             words, _, hint = (objection.detail if objection else "").partition("; ")
             yield Finding(ERROR, CHECK, f"application {app}: {words}", hint)
             continue
-        troubles = [*_systemd(where, account), *_ids(where, account)]
+        troubles = list(_ids(where, account))
+        if not accounts.is_up(account):
+            unit = f"user@{account.uid}.service"
+            words = f"{user} lingers, but their systemd is not up"
+            hint = f"systemctl start {unit}; systemctl status {unit}"
+            troubles.append(Finding(WARNING, CHECK, words, hint))
         yield from troubles
         if not troubles:
             yield Finding(OK, CHECK, f"{user} lingers and has numbers for containers")
@@ -77,13 +82,6 @@ def _tools(where: world.World) -> Iterator[Finding]:
 
 def _has(where: world.World, *argv: str) -> bool:
     return where.run(argv, timeout_s=QUICK_S).status != world.NOT_STARTED
-
-
-def _systemd(where: world.World, account: world.Account) -> Iterator[Finding]:
-    if where.stat(f"{runtime_of(account)}/systemd/private") is None:
-        unit = f"user@{account.uid}.service"
-        words = f"{account.name} lingers, but their systemd is not up"
-        yield Finding(WARNING, CHECK, words, f"systemctl start {unit}; systemctl status {unit}")
 
 
 def _ids(where: world.World, account: world.Account) -> Iterator[Finding]:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from agent import errors, quadlet, settings, world
+from agent import errors, quadlet, settings, walking, world
 from agent.accounts import LINGERING, Accounts, argv_as
 from agent.images import Stores
 from agent.linux import LinuxWorld
 from agent.places import Look, Places
 from agent.pulling import Pulling
+from agent.pulse import Pulse
+from agent.quadletapps import QuadletApps
 from agent.throttle import Throttle
 from tests.fakes.clocked_world import ClockedWorld
 
@@ -81,6 +83,27 @@ def test_a_command_of_a_user_wakes_their_systemd_once(where: ClockedWorld) -> No
     assert argv[-3:] == ("systemctl", "--user", "show")
     assert "XDG_RUNTIME_DIR=/run/user/1001" in argv
     assert "--chdir=/home/web" in argv
+
+
+def test_a_user_who_puts_links_about_breaks_what_is_theirs_alone(where: ClockedWorld) -> None:
+    """Over a link that root does not follow nothing is seen, and the user is asked themselves."""
+    where._walk = walking.Walk(str(where.path("/")), os.geteuid())
+    places = Places(where, accounts := Accounts(where))
+    apps = QuadletApps(where, accounts, places, Pulse(where))
+    assert apps.users([], {}) == ()
+    for folder, link in (("/run/user/1001", "systemd"), ("/home/web", ".config")):
+        where.mkdir(folder)
+        where.path(folder).chmod(0o777)
+        where.path(f"{folder}/{link}").symlink_to("/etc")
+    web = accounts.of("web")
+    assert web is not None
+    assert not accounts.is_up(web)
+    assert accounts.objection("web", "app") is None
+    assert apps.users([], {}) == ("web",)
+    where.path("/home").chmod(0o777)
+    where.path("/home/web").rename(where.path("/home/moved"))
+    where.path("/home/web").symlink_to("moved")
+    assert accounts.objection("web", "app") is None
 
 
 def test_nothing_is_run_for_somebody_who_is_not_there(where: ClockedWorld) -> None:
