@@ -24,6 +24,8 @@ from resources.kind import Json
 
 # A body of which the rest never comes, or comes in no form of HTTP, must not hold a share for ever.
 READ_S_MAX = 60.0
+# With fewer brackets nothing is as deep as what orjson refuses to write (254).
+_DEEP = 250
 _PREFIX = "API Error: request body has an error:"
 # Such as string_type, dict_type, bool_type: the type is wrong, whatever the value.
 _WRONG_TYPE = "_type"
@@ -44,8 +46,9 @@ async def read(request: web.Request, media_type: str) -> Any:
         raise BadRequest(f"{_PREFIX} it is not in the encoding that it is said to be in") from error
     try:
         value = orjson.loads(raw)
-        # What can be read may still be too deep to be written.
-        orjson.dumps(value)
+        if raw.count(b"{") + raw.count(b"[") >= _DEEP:
+            # What can be read may still be too deep to be written.
+            orjson.dumps(value)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
         raise BadRequest(f"{_PREFIX} failed to decode request body: {error}") from error
     if b"\\u0000" in raw and _has_nul(value):

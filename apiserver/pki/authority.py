@@ -72,6 +72,8 @@ class Authority:
     def _take(self, known: Sequence[Generation]) -> None:
         self.generations = tuple(known)
         self._by_issuer = {each.client_signer.key_id: each for each in known}
+        # Read out of the certificates once: each request asks.
+        self._ends_at = {each.number: each.ends_at for each in known}
 
     @property
     def signing(self) -> Generation:
@@ -86,7 +88,7 @@ class Authority:
             # Each of ours names its issuer's key; one that bears the name alone was not made here.
             is_posing = issuer == generations.CLIENT_SIGNER_NAME
             return Standing.ENDED if is_posing else Standing.FOREIGN
-        if found.ends_at <= self._now():
+        if self._ends_at[found.number] <= self._now():
             return Standing.ENDED
         return Standing.OLDER if found.number < self.signing.number else Standing.CURRENT
 

@@ -415,10 +415,12 @@ def save_all(tx: Transaction, changed: Iterable[Change]) -> list[Row]:
         by_columns.setdefault(moved, []).append(row)
         _tell(tx, old, row, moved, said)
     for moved, alike in by_columns.items():
-        if len(alike) == 1:
-            _update_of(moved).run(tx.connection, alike[0] | {"of_uid": alike[0]["uid"]})
+        if len(alike) == 1 or tx.dialect.is_sqlite:
+            # No round trips there; and out of a JSON array it looks for each row in all the others.
+            each = (row | {"of_uid": row["uid"]} for row in alike)
+            _update_of(moved).run_many(tx.connection, each)
         else:
-            rewriting.rewrite(tx.connection, tx.dialect, (*moved, "resource_version"), alike)
+            rewriting.rewrite(tx.connection, (*moved, "resource_version"), alike)
     return rows
 
 

@@ -1,7 +1,8 @@
-"""Rows of devices that are each to become something else, written in one statement.
+"""Rows of devices that are each to become something else, written in one statement on PostgreSQL,
+where a statement for each is a round trip for each.
 
-What they become was drawn in Python, a row at a time; the database is told all of it at once, as a
-JSON array that it takes apart itself.
+What they become was drawn in Python, a row at a time; the database is told all of it at once, as
+JSON that it takes apart itself.
 """
 
 from __future__ import annotations
@@ -18,47 +19,36 @@ from apiserver.store.tables import DEVICE
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from apiserver.store.dialect import Dialect
-
-_CASTS: tuple[tuple[type[types.TypeEngine[Any]], str], ...] = (
+_TYPES: tuple[tuple[type[types.TypeEngine[Any]], str], ...] = (
     (BigInteger, "BIGINT"),
     (Float, "DOUBLE PRECISION"),
 )
 
 
 def rewrite(
-    connection: Connection,
-    dialect: Dialect,
-    columns: Sequence[str],
-    rows: Sequence[Mapping[str, Any]],
+    connection: Connection, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> None:
     """Give each device, by its uid, its values in these columns."""
-    told = dumps([[row["uid"], *(row[column] for column in columns)] for row in rows])
+    told = dumps([{"uid": row["uid"]} | {c: row[c] for c in columns} for row in rows])
+    uids = [row["uid"] for row in rows]
     cursor = connection.connection.cursor()
     try:
-        cursor.execute(_statement(dialect, tuple(columns)), (told, told))
+        cursor.execute(_statement(tuple(columns)), (told, uids))
     finally:
         cursor.close()
 
 
 @cache
-def _statement(dialect: Dialect, columns: tuple[str, ...]) -> str:
-    mark = "?" if dialect.is_sqlite else "%s"
-    found, source = dialect.json_rows(mark, len(columns) + 1)
-    selected = ", ".join(
-        f"{_cast(column, value)} AS v{number}"
-        for number, (column, value) in enumerate(zip(("uid", *columns), found, strict=True))
-    )
-    moved = ", ".join(f"{column} = x.v{number}" for number, column in enumerate(columns, 1))
-    among = dialect.among("device.uid", f"SELECT {found[0]} FROM {source}")
+def _statement(columns: tuple[str, ...]) -> str:
+    moved = ", ".join(f"{column} = x.{column}" for column in columns)
+    typed = ", ".join(f"{column} {_type(column)}" for column in ("uid", *columns))
     return (
-        f"UPDATE device SET {moved} FROM (SELECT {selected} FROM {source}) x"
-        f" WHERE device.uid = x.v0 AND {among}"
+        f"UPDATE device SET {moved} FROM json_to_recordset(CAST(%s AS json)) AS x({typed})"
+        # From an array each is looked up, however small the table is thought to be.
+        " WHERE device.uid = x.uid AND device.uid = ANY(CAST(%s AS text[]))"
     )
 
 
-def _cast(column: str, value: str) -> str:
-    """Out of JSON everything comes as text on PostgreSQL."""
+def _type(column: str) -> str:
     kind = DEVICE.c[column].type
-    name = next((name for type_, name in _CASTS if isinstance(kind, type_)), None)
-    return f"CAST({value} AS {name})" if name else value
+    return next((name for type_, name in _TYPES if isinstance(kind, type_)), "TEXT")

@@ -3,8 +3,10 @@ it would do alone. On both stores."""
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from tests.fakes.agent_client import device_status
 Json = dict[str, Any]
 DEVICES, REPORTS = 60, 200
 STATEMENTS = 8
+FEW, MANY = 30, 300
 
 
 def some(dice: random.Random) -> list[Report]:
@@ -124,3 +127,30 @@ async def test_a_set_of_any_size_takes_a_few_statements(tmp_path: Path, database
     print(f"{len(statements)} statements for {DEVICES} reports")
     assert 0 < len(statements) <= STATEMENTS
     await store.close()
+
+
+async def test_what_a_report_takes_does_not_grow_with_their_number(tmp_path: Path) -> None:
+    """Counted in steps of SQLite's machine: a set that looks for each device among all the others
+    takes as many more for each report as the set is larger."""
+    store = await Store.open(data_dir=tmp_path)
+    operations = Operations(store)
+    await operations.prepare()
+    service = await Service.over(operations)
+    await service.fill(MANY)
+    steps = {number: await store.write(partial(stepped, number)) for number in (FEW, MANY)}
+    each = {number: taken / number for number, taken in steps.items()}
+    print(f"tens of steps for so many reports: {steps}")
+    assert each[MANY] < 1.5 * each[FEW]
+    await store.close()
+
+
+def stepped(number: int, tx: Transaction) -> int:
+    """How many tens of steps so many reports take."""
+    taken = itertools.count()
+    raw: Any = tx.connection.connection.driver_connection
+    status = device_status(str(number), resources={"cpu": "Critical"})
+    told = [Report("default", f"d{at:06}", status) for at in range(number)]
+    raw.set_progress_handler(lambda: next(taken) < 0, 10)
+    reports.put_all(tx, told)
+    raw.set_progress_handler(None, 10)
+    return next(taken)
