@@ -78,7 +78,7 @@ class Executor:
                 case planner.WriteFile():
                     self._files.write(next(f for f in spec.files if f.path == step.path))
                 case planner.Restore():
-                    self._files.restore(step.path)
+                    self._files.restore(step.path, is_kept=step.is_kept)
         except OSError as error:
             raise error_of(step.path, error) from error
 

@@ -189,7 +189,12 @@ class Gathering:
                 observed = replace(observed, originals=frozenset())
         # Between two specifications it is for the verdict to say what does not stay up.
         plan = self._hooks.woven(
-            planner.plan(wanted, observed, revives=not is_between),
+            planner.plan(
+                wanted,
+                observed,
+                revives=not is_between,
+                keeps_records=is_behind and self._system.is_away(self._course.current, slots),
+            ),
             state,
             current=self._course.current,
             desired=self._course.desired,

@@ -38,6 +38,7 @@ log = logging.getLogger("agent.files")
 Json = dict[str, Any]
 
 ABSENT = "absent"
+GIVEN_BACK = "isGivenBack"
 PARENT_MODE = 0o755
 # Of what was there before, which is kept beside the agent's data and read in one piece; a file that
 # somebody blows up to a terabyte must not end the agent. No content that is wanted is as large.
@@ -52,12 +53,22 @@ class Files:
         self._labels = Labels(where)
 
     def managed(self) -> frozenset[str]:
-        found = set()
+        return self.recorded()[0]
+
+    def recorded(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The paths that are ours; and those given back of which the record was kept."""
+        ours: set[str] = set()
+        given_back: set[str] = set()
         for name in self._world.listdir(self._originals):
             record = self._record(f"{self._originals}/{name}")
             if record is not None:
-                found.add(str(record["path"]))
-        return frozenset(found)
+                (given_back if record.get(GIVEN_BACK) else ours).add(str(record["path"]))
+        return frozenset(ours), frozenset(given_back)
+
+    def forget_given_back(self) -> None:
+        """Nothing leads back to where it would have to be done again."""
+        for path in self.recorded()[1]:
+            self._world.remove(self._place(path))
 
     def state(self, path: str) -> FileState | None:
         """What is at `path`; None = nothing. Raises OSError."""
@@ -113,6 +124,9 @@ class Files:
     def back_up(self, path: str) -> None:
         """Keeps what is at `path`. A record that is there already is the older truth and stays."""
         if self._world.stat(self._place(path)) is not None:
+            kept = self._record(self._place(path)) or {}
+            if kept.pop(GIVEN_BACK, False):
+                self._keep(path, kept)
             return
         held = self._refuse_what_is_in_the_way(path)
         self._refuse_what_cannot_be_kept(path, held)
@@ -140,8 +154,9 @@ class Files:
         self._world.write(spec.path, spec.content, mode=spec.mode, uid=wanted.uid, gid=wanted.gid)
         self._labels.restore(spec.path)
 
-    def restore(self, path: str) -> None:
-        """Gives `path` back as it was. Repeating it after a crash does the same again."""
+    def restore(self, path: str, *, is_kept: bool = False) -> None:
+        """Gives `path` back as it was. Repeating it after a crash does the same again; so does
+        repeating it in another system, if the record is kept for that."""
         place = self._place(path)
         record = self._record(place)
         try:
@@ -150,7 +165,10 @@ class Files:
             # What lies beyond a user's link was never ours, and theirs is what they moved away. It
             # must not be in their power to keep the device from its next version.
             log.warning("path not given back: %s path=%s", error.strerror, path)
-        self._world.remove(place)
+        if is_kept and record is not None:
+            self._keep(path, {**record, GIVEN_BACK: True})
+        else:
+            self._world.remove(place)
 
     def _give_back(self, path: str, record: Json | None) -> None:
         found = self._world.stat(path)

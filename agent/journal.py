@@ -163,7 +163,13 @@ def step(memory: Memory, record: Json) -> Memory:
             )
             steps = 0 if is_new else memory.steps_in_target
             boots = 0 if is_new else memory.boots_without_commit
-            return replace(memory, state=state, steps_in_target=steps, boots_without_commit=boots)
+            return replace(
+                memory,
+                state=state,
+                steps_in_target=steps,
+                boots_without_commit=boots,
+                is_behind=memory.is_behind or record.get("isBehind", False),
+            )
         case "commit":
             return replace(
                 memory,
@@ -243,8 +249,9 @@ def decode(record: Json) -> Memory:
     )
 
 
-def entered(state: states.State) -> Json:
-    return {"kind": STATE, "state": states.encode(state)}
+def entered(state: states.State, *, is_behind: bool = False) -> Json:
+    record = {"kind": STATE, "state": states.encode(state)}
+    return {**record, "isBehind": True} if is_behind else record
 
 
 def commit(target: states.Target, at: str) -> Json:

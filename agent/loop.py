@@ -171,6 +171,9 @@ class Reconciler:
         self._course.desired = self._parsed(self._specs.desired)
         if self._course.current.target not in (memory.committed, states.Target(specs.NOTHING)):
             self._take_over()
+        if not memory.is_behind:
+            # Cut off between a commit and this.
+            self._files.forget_given_back()
         boot_id = self._world.boot_id()
         if memory.boot_id != boot_id:
             self._journal.append(journal.booted(boot_id))
@@ -412,6 +415,7 @@ class Reconciler:
                 self._pruning.remember(self._course.current, self._course.desired)
                 self._journal.append(journal.commit(target, self._at()))
                 self._specs.committed()
+                self._files.forget_given_back()
                 self._course.current = self._course.desired
                 self._bundles.forget(self._course.current.applications)
                 self._charts.forget(self._course.current.applications)
@@ -425,7 +429,8 @@ class Reconciler:
             case _ if isinstance(event, states.Begun):
                 self._set(after)
             case _:
-                self._journal.append(journal.entered(after))
+                is_behind = isinstance(event, states.Blameless) and not event.is_whole
+                self._journal.append(journal.entered(after, is_behind=is_behind))
                 self._set(after)
         if type(before) is not type(after):
             log.info("state %s target=%s", type(after).__name__, states.target_of(after))

@@ -587,4 +587,4 @@ def _whose_fault(state: RollingBack, facts: Facts, bounds: Bounds, *, is_whole: 
         return Happen(Begun(facts.monotonic + reach_s))
     if facts.monotonic < state.deadline:
         return Rest(bounds.reach_interval_s)
-    return Happen(Blameless(facts.monotonic + pause))
+    return Happen(Blameless(facts.monotonic + pause, is_whole))

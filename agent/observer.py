@@ -124,12 +124,14 @@ class Observer:
             # A broken podman must not keep a device from files that may mend it.
             log.warning("containers not observed: %s", error)
             containers, apps = (), ()
+        ours, given_back = self._files.recorded()
         return planner.Observed(
             states,
-            self._files.managed(),
+            ours,
             containers,
             apps=apps,
             volumes=self._bundles.stamps(),
+            given_back=given_back,
         )
 
     def containers(

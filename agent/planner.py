@@ -45,9 +45,12 @@ class WriteFile:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """What was at `path` before comes back, or `path` is removed; then it is not ours any more."""
+    """What was at `path` before comes back, or `path` is removed; then it is not ours any more.
+
+    `is_kept`: but what was there is kept in mind, for it may have to be given back once more."""
 
     path: str
+    is_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +195,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """`originals`: paths that are ours now, each with a record of what was there before.
+    """`originals`: paths that are ours now, each with a record of what was there before;
+    `given_back`: those that are not any more, with the record kept.
 
     `volumes`: those that the agent has filled, and with what.
     """
@@ -203,6 +207,7 @@ class Observed:
     os: osimage.Slots | None = None
     apps: tuple[appplan.FoundApp, ...] = ()
     volumes: Mapping[str, str] = field(default_factory=dict)
+    given_back: frozenset[str] = frozenset()
 
 
 RUNNING = ("running", "paused", "stopping", "restarting")
@@ -210,11 +215,16 @@ RUNNING = ("running", "paused", "stopping", "restarting")
 FRESH = ("created", "configured", "initialized")
 
 
-def plan(wanted: Wanted, observed: Observed, *, revives: bool = True) -> tuple[Step, ...]:
-    """`revives`: applications that were started in this boot and are down are started again."""
+def plan(
+    wanted: Wanted, observed: Observed, *, revives: bool = True, keeps_records: bool = False
+) -> tuple[Step, ...]:
+    """`revives`: applications that were started in this boot and are down are started again.
+
+    `keeps_records`: going back was given up in another system than the one to go back to. In that
+    one's own `/etc` the same paths will have to be given back again."""
     system = osimage.plan(wanted.os, observed.os)
     if system.reboot is not None:
-        files = () if system.is_back else tuple(_files(wanted, observed))
+        files = () if system.is_back else _files(wanted, observed, keeps_records=keeps_records)
         return (*system.steps, *files, system.reboot)
     keep = _kept(wanted.containers, observed.containers)
     # Giving back forgets what was there. Where it is not known which system runs it may be another
@@ -222,7 +232,7 @@ def plan(wanted: Wanted, observed: Observed, *, revives: bool = True) -> tuple[S
     is_blind = wanted.os is not None and observed.os is None
     return (
         *system.steps,
-        *_files(wanted, observed, gives_back=not is_blind),
+        *_files(wanted, observed, gives_back=not is_blind, keeps_records=keeps_records),
         *_unwanted(wanted.containers, observed.containers, keep),
         *appplan.removals(wanted.apps, observed.apps, observed.volumes),
         *(
@@ -249,10 +259,13 @@ def drift(wanted: Wanted, observed: Observed) -> tuple[str, ...]:
     return (*paths, *apps)
 
 
-def _files(wanted: Wanted, observed: Observed, *, gives_back: bool = True) -> Iterable[Step]:
+def _files(
+    wanted: Wanted, observed: Observed, *, gives_back: bool = True, keeps_records: bool = False
+) -> Iterable[Step]:
     paths = {one.path for one in wanted.files}
-    for path in sorted(observed.originals - paths) if gives_back else ():
-        yield Restore(path)
+    ours = observed.originals if keeps_records else observed.originals | observed.given_back
+    for path in sorted(ours - paths) if gives_back else ():
+        yield Restore(path, keeps_records)
     for one in wanted.files:
         if one.path not in observed.originals:
             yield BackUp(one.path)

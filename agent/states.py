@@ -240,9 +240,12 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class Blameless:
-    """Back on the old one the service is out of reach too: the update was not at fault."""
+    """Back on the old one the service is out of reach too: the update was not at fault.
+
+    `is_whole` as in `Restored`."""
 
     not_before: float
+    is_whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,11 @@ class System:
         detail = f"{why}; the boot loader went back to {osimage.name_of(slots.booted)}"
         return errors.Failure(errors.REBOOTING, errors.OS, wanted.image, errors.ABORTED, detail, at)
 
+    def is_away(self, committed: specs.Spec, slots: osimage.Slots | None) -> bool:
+        """Whether another system runs, or may, than the one that `committed` is for."""
+        home = None if self.mode == PACKAGE else self._of(committed)
+        return home is not None and (slots is None or not osimage.is_same(home, slots.booted))
+
     def astray(self, wanted: osimage.Wanted | None, slots: osimage.Slots | None) -> str:
         """For people: what runs, or would run next, though it should not; empty = all is well."""
         if wanted is None or slots is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent import world
+from agent import states, world
 from tests.fakes import sim_device
 from tests.fakes.sim_bootc import OsImage, SimBootc
 from tests.fakes.sim_device import Device, Json, application, document, file
@@ -68,3 +68,24 @@ def settled_device(
     assert device.picture(running=True) == device.expected("1", running=True)
     assert where.reboots_ordered == 0
     return device, system
+
+
+def assert_settled(device: Device, version: str) -> None:
+    assert device.version() == version
+    assert device.picture(running=True) == device.expected(version, running=True)
+
+
+def until(device: Device, kind: type[states.State], *, reboots: int = 0) -> None:
+    """Lives on through reboots, until the agent is in `kind` after so many of them."""
+    agent = device.start()
+    seen = 0
+    for _ in range(3000):
+        if isinstance(agent.state, kind) and seen >= reboots:
+            return
+        device._poll()
+        device.world.sleep(agent.run_once())
+        if device.world.is_going_down:
+            device.world.restart()
+            seen += 1
+            agent = device.start()
+    raise AssertionError(f"never {kind.__name__}")

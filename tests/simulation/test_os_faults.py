@@ -15,8 +15,10 @@ from tests.fakes.sim_image_device import (
     NEW,
     OLD,
     THIRD,
+    assert_settled,
     next_version,
     settled_device,
+    until,
 )
 from tests.fakes.sim_world import Node
 
@@ -31,32 +33,11 @@ def updated_device() -> tuple[Device, SimBootc]:
     return device, system
 
 
-def assert_settled(device: Device, version: str) -> None:
-    assert device.version() == version
-    assert device.picture(running=True) == device.expected(version, running=True)
-
-
 def refused(device: Device, version: int) -> str:
     condition = device.condition()
     assert (condition["status"], condition["reason"]) == ("False", "Error"), condition
     assert f"renderedVersion: {version}" in condition["message"]
     return str(condition["message"])
-
-
-def until(device: Device, kind: type[states.State], *, reboots: int = 0) -> None:
-    """Lives on through reboots, until the agent is in `kind` after so many of them."""
-    agent = device.start()
-    seen = 0
-    for _ in range(3000):
-        if isinstance(agent.state, kind) and seen >= reboots:
-            return
-        device._poll()
-        device.world.sleep(agent.run_once())
-        if device.world.is_going_down:
-            device.world.restart()
-            seen += 1
-            agent = device.start()
-    raise AssertionError(f"never {kind.__name__}")
 
 
 def live(device: Device, seconds: float) -> None:

@@ -53,6 +53,40 @@ def test_what_was_there_comes_back_as_it_was(original: Node | None) -> None:
 
 
 @pytest.mark.parametrize("original", ORIGINALS.values(), ids=ORIGINALS.keys())
+def test_what_was_given_back_with_its_record_kept_can_be_given_back_again(
+    original: Node | None,
+) -> None:
+    where, managed = made()
+    if original is not None:
+        where.nodes[PATH] = original
+    managed.back_up(PATH)
+    managed.write(spec())
+    managed.restore(PATH, is_kept=True)
+    assert where.nodes.get(PATH) == original
+    assert managed.recorded() == (frozenset(), {PATH})
+    # Another system, with ours under the path still.
+    where.nodes[PATH] = Node(world.FILE, b"ours")
+    # It is wanted again: what was there at first stays the original.
+    managed.back_up(PATH)
+    assert managed.recorded() == ({PATH}, frozenset())
+    managed.restore(PATH, is_kept=True)
+    where.nodes[PATH] = Node(world.FILE, b"ours")
+    managed.restore(PATH)
+    assert where.nodes.get(PATH) == original
+    assert managed.recorded() == (frozenset(), frozenset())
+
+
+def test_only_records_of_what_was_given_back_are_forgotten() -> None:
+    _, managed = made()
+    for path in (PATH, f"{PATH}.2"):
+        managed.back_up(path)
+        managed.write(spec(path))
+    managed.restore(PATH, is_kept=True)
+    managed.forget_given_back()
+    assert managed.recorded() == ({f"{PATH}.2"}, frozenset())
+
+
+@pytest.mark.parametrize("original", ORIGINALS.values(), ids=ORIGINALS.keys())
 @pytest.mark.parametrize("kind", ["before", "unsynced", "after"])
 def test_giving_back_may_be_cut_off_and_done_again(original: Node | None, kind: str) -> None:
     for k in range(6):

@@ -170,5 +170,11 @@ def test_going_back_that_was_given_up_is_remembered_until_the_device_is_whole() 
     assert journal.decode(journal.encode(left)) == left
     assert not journal.step(left, journal.whole()).is_behind
     assert not journal.step(left, journal.commit(U, "today")).is_behind
+    # Where the update was not to blame it is given up without a refusal.
+    again = journal.entered(states.Fetching(U), is_behind=True)
+    blameless = journal.fold(
+        [journal.commit(T, "today"), again, journal.entered(states.Staging(U))]
+    )
+    assert blameless.is_behind
     # What an older agent has written says nothing of it.
     assert not journal.fold([journal.refuse(U, WHY)]).is_behind

@@ -314,6 +314,11 @@ def test_clocks_do_not_outlive_the_process() -> None:
             {"is_reachable": False},
             machine.Happen(states.Blameless(220.0)),
         ),
+        (
+            states.RollingBack(T, AWAY, deadline=90.0, stumbles=13),
+            {"is_reachable": False},
+            machine.Happen(states.Blameless(160.0, is_whole=False)),
+        ),
         # Within seconds: the way back has brought it. Later nobody knows: it is tried once more.
         (
             states.RollingBack(T, AWAY, deadline=150.0),

@@ -299,3 +299,12 @@ def test_every_step_of_the_system_has_words_for_the_journal() -> None:
         "image": "os:2",
         "rollback_deployment": "a.0",
     }
+
+
+def test_in_another_system_what_is_given_back_is_kept_in_mind_and_given_back_at_home() -> None:
+    found = Observed(originals=frozenset({"/etc/b"}), given_back=frozenset({"/etc/c"}))
+    assert planner.plan(Wanted(), found, keeps_records=True) == (Restore("/etc/b", True),)
+    assert planner.plan(Wanted(), found) == (Restore("/etc/b"), Restore("/etc/c"))
+    # What is wanted again becomes ours again, with the record that there is.
+    again = planner.plan(Wanted((FILE,)), Observed(given_back=frozenset({FILE.path})))
+    assert [type(step).__name__ for step in again] == ["BackUp", "WriteFile"]

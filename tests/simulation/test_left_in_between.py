@@ -1,0 +1,111 @@
+"""[simulated] A further version after one from which going back was given up.
+
+The device is left in the system of the version that failed. Whatever comes next, and wherever the
+agent dies meanwhile, it ends whole on one version.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from agent import states
+from tests.fakes.sim_bootc import SimBootc
+from tests.fakes.sim_device import Device, Json, application, document, file
+from tests.fakes.sim_image_device import (
+    NEW,
+    OLD,
+    TAGS,
+    assert_settled,
+    next_version,
+    settled_device,
+    until,
+)
+from tests.fakes.sim_world import KINDS
+
+SEED = 5
+IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
+
+
+def refused(device: Device, version: int) -> bool:
+    condition = device.condition()
+    is_error = (condition["status"], condition["reason"]) == ("False", "Error")
+    return is_error and f"renderedVersion: {version}" in condition["message"]
+
+
+def left_in_the_second_system() -> tuple[Device, SimBootc]:
+    """Version 2 has failed, and going back from it was given up: the tool is busy for ever."""
+    device, system = settled_device(SEED)
+    device.goes_back_later = True
+    device.systems |= {"3": NEW.digest}
+    device.offer(next_version(2, "r/os:2", app="r/bad"))
+    until(device, states.Verifying, reboots=1)
+    system.complaints = ["error: Acquiring lock: busy"] * 10_000
+    until(device, states.Refused)
+    assert system.booted.digest == NEW.digest
+    return device, system
+
+
+def third(image: str, app: str) -> Json:
+    """With none of the files of the second."""
+    files = [file("/opt/tool", "#!3"), file("/etc/third", "of the third")]
+    return document(3, files, [application("web", app)], os={"image": image})
+
+
+@pytest.mark.parametrize("image", ["r/os:2", "r/os:3"], ids=["same-system", "another"])
+def test_what_a_later_version_gave_back_is_given_back_in_the_system_that_is_gone_back_to(
+    image: str,
+) -> None:
+    """In the first system's own `/etc` the files of the second version lie still when the third,
+    which has none of them, fails as well."""
+    device, system = left_in_the_second_system()
+    device.offer(third(image, "r/bad"))
+    until(device, states.Applying)
+    agent = device.loop
+    assert agent is not None
+    while device.world.nodes["/etc/hosts"].data == b"new here":
+        device.world.sleep(agent.run_once())
+    system.complaints = []
+    device.run(settle_s=4000)
+    assert refused(device, 3)
+    assert system.booted.digest == OLD.digest
+    assert_settled(device, "1")
+
+
+def test_a_later_version_that_is_well_leaves_nothing_to_give_back() -> None:
+    device, system = left_in_the_second_system()
+    device.offer(third("r/os:2", "r/web:2"))
+    device.run(settle_s=600)
+    assert_settled(device, "3")
+    system.complaints = []
+    kept = [device.world.nodes[path].data for path in device.world.nodes if "/originals/" in path]
+    assert kept
+    assert not [record for record in kept if b"isGivenBack" in record]
+    assert device.mailbox.status()["summary"] == {"status": "Online"}
+
+
+@pytest.mark.parametrize("sample", range(100 if IS_SOAK else 6))
+def test_going_back_that_was_given_up_is_made_up_for_whenever_the_agent_dies(sample: int) -> None:
+    base, _ = left_in_the_second_system()
+    rng = random.Random(sample)
+    device = Device(base.world.twin(sample), times=base.times)
+    device.known, device.originals = dict(base.known), base.originals
+    device.goes_back_later = True
+    system = device.world.system
+    assert system is not None
+    image, is_good = rng.choice(["r/os:2", "r/os:3"]), rng.random() < 0.3
+    # The tool comes back before the third version is tried, while it is, or after.
+    system.complaints = ["error: Acquiring lock: busy"] * rng.randrange(12)
+    device.systems = {**base.systems, "3": TAGS[image].digest}
+    device.offer(third(image, "r/web:2" if is_good else "r/bad"))
+    device.world.crash_at = {rng.randrange(70): rng.choice(KINDS) for _ in range(2)}
+    device.run_through_crashes(power=rng.random() < 0.5)
+    device.world.crash_at = {}
+    device.run(settle_s=4000)
+    # A good one may have been refused for the tool.
+    assert device.version() == "1" or is_good
+    assert_settled(device, device.version())
+    if device.version() == "1":
+        assert refused(device, 3)
