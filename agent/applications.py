@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from agent import (
@@ -54,6 +53,7 @@ from agent.quadletapps import Containers, QuadletApps
 from agent.quadletcheck import QuadletCheck
 from agent.stamps import Stamps
 from resources import digest
+from resources.records import replace
 
 Json = dict[str, Any]
 

@@ -17,7 +17,8 @@ another user is another application: gone there, made here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from resources.records import dataclass, field
 
 COMPOSE, QUADLET, HELM = "compose", "quadlet", "helm"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
 from agent import appplan, compose, errors, podman, quadlet, settings, specs, systemd, world
 from agent.accounts import Accounts
@@ -21,6 +20,7 @@ from agent.images import Images, Stores
 from agent.observer import Starts
 from agent.places import Places
 from agent.stamps import Stamps
+from resources.records import replace
 
 log = logging.getLogger("agent.appsteps")
 

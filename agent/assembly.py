@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -42,6 +41,7 @@ from agent import (
 from agent.loop import Reconciler
 from agent.mailbox import Mailbox
 from agent.settings import LoopSettings
+from resources.records import dataclass, field
 
 log = logging.getLogger("agent")
 

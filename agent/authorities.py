@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 
 from agent import config, transport, world
+from resources.records import dataclass
 
 BYTES_MAX = 1 << 18
 

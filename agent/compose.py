@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from agent import podman, quadlet
 from agent.specs import AppFile, Application
+from resources.records import dataclass, field
 
 Json = dict[str, Any]
 Invalid = quadlet.Invalid

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from agent import fields
 from agent.fields import ConfigError
+from resources.records import dataclass, field, replace
 
 __all__ = ["ConfigError", "Pem", "Service", "Settings", "built"]
 

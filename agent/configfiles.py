@@ -18,7 +18,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -26,6 +25,7 @@ import yaml
 from agent import config
 from agent.config import ConfigError, Document
 from agent.linux import LinuxWorld
+from resources.records import replace
 
 MAX_DROP_INS = 100
 # Of all that a document holds, with aliases written out.

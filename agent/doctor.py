@@ -8,11 +8,11 @@ be configured: that is when a doctor is called.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import Any
 
 from agent import checks, child, config, fields, world
 from agent.findings import ERROR, WARNING, Finding, Patient
+from resources.records import asdict
 
 Json = dict[str, Any]
 

@@ -4,7 +4,8 @@ has begun is kept. What the agent knows of it without carrying its weight."""
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+
+from resources.records import asdict, dataclass
 
 # Below the agent's own folder.
 FOLDER, BLOBS, SCRATCH = "downloads", "blobs", "scratch"

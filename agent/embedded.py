@@ -16,9 +16,9 @@ from __future__ import annotations
 import logging
 import posixpath
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 
 from agent import compose, errors, podman, quadlet, specs, world
+from resources.records import dataclass, replace
 
 log = logging.getLogger("agent.embedded")
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from agent import certificates, config, identity, labels, routes, transport, world
+from resources.records import dataclass
 
 log = logging.getLogger("agent.enrolling")
 

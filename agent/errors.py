@@ -13,7 +13,7 @@ tools match with regular expressions; what we know beyond them follows after a c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from resources.records import dataclass
 
 NOT_FOUND = "NotFound"
 PERMISSION_DENIED = "PermissionDenied"

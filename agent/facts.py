@@ -8,7 +8,6 @@ specification holds, which is wanted, which waits, and how soon drift may be rep
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent import (
@@ -27,6 +26,7 @@ from agent import (
     telling,
     world,
 )
+from resources.records import dataclass, field, replace
 
 Json = dict[str, Any]
 

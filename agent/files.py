@@ -25,13 +25,13 @@ import json
 import logging
 import posixpath
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from agent import errors, world
 from agent.planner import FileState, WantedFile
 from agent.selinux import Labels
 from agent.specs import FileSpec
+from resources.records import replace
 
 log = logging.getLogger("agent.files")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from agent import child, config, world
+from resources.records import dataclass
 
 Json = dict[str, Any]
 

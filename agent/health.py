@@ -9,9 +9,9 @@ unit is active again at the next look.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from agent import world
+from resources.records import dataclass
 
 UNIT = "flightctl-agent.service"
 QUICK_S = 10.0

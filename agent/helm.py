@@ -14,12 +14,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from agent import appplan, errors, podman
 from agent.appplan import Workload
 from agent.specs import Application
+from resources.records import dataclass
 
 Json = dict[str, Any]
 

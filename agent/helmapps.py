@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import posixpath
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from agent import appplan, errors, helm, settings, specs, world
 from agent.appplan import HELM, FoundApp, Mark, Stamp, WantedApp
@@ -22,6 +21,7 @@ from agent.charts import Charts
 from agent.files import digest_of
 from agent.stamps import Stamps
 from resources import digest
+from resources.records import dataclass
 
 log = logging.getLogger("agent.helmapps")
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 import json
 import logging
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from agent import errors, world
+from resources.records import dataclass
 
 log = logging.getLogger("agent.holding")
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 from agent import errors, hooks, osimage, planner, specs, states, world
 from agent.boots import Boots
+from resources.records import dataclass
 
 log = logging.getLogger("agent.hooks")
 

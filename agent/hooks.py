@@ -13,11 +13,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from agent import durations
 from agent.specs import FileSpec
+from resources.records import dataclass, field
 
 BEFORE_UPDATING = "beforeupdating"
 AFTER_UPDATING = "afterupdating"

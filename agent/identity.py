@@ -15,12 +15,12 @@ import base64
 import logging
 import posixpath
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from agent import authorities, child, config, errors, routes, tpmkeys, transport, world
 from resources import timestamps
+from resources.records import dataclass, replace
 
 log = logging.getLogger("agent.identity")
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from agent import errors, podman, world
 from agent.accounts import Accounts
 from agent.pulling import Pulling, Wanted
 from agent.specs import FileSpec
+from resources.records import dataclass
 
 Json = dict[str, Any]
 

@@ -15,10 +15,10 @@ import contextlib
 import json
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent import errors, states, world
+from resources.records import dataclass, field, replace
 
 Json = dict[str, Any]
 

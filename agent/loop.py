@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Protocol
 
 from agent import (
@@ -35,6 +34,7 @@ from agent import (
 from agent.facts import Course, Gathering, Offer
 from agent.mailbox import Mailbox
 from agent.settings import LoopSettings
+from resources.records import replace
 
 log = logging.getLogger("agent.loop")
 

@@ -29,7 +29,6 @@ says what to do next and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from agent import errors, osimage
@@ -68,6 +67,7 @@ from agent.states import (
     Verified,
     Verifying,
 )
+from resources.records import dataclass, replace
 
 # Three boots of the health checks of an image-based system, and two power cuts beside them.
 BOOTS_MAX = 5

@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from agent import durations, sources
+from resources.records import dataclass
 
 log = logging.getLogger("agent.monitors")
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 from typing import Any
 
 from agent import appplan, errors, helm, planner, podman, quadlet, settings, specs, world
@@ -22,6 +21,7 @@ from agent.files import Files
 from agent.helmapps import HelmApps
 from agent.images import Stores
 from agent.pulse import Pulse
+from resources.records import dataclass, replace
 
 log = logging.getLogger("agent.observer")
 

@@ -15,7 +15,8 @@ nothing by itself.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from resources.records import dataclass
 
 BOOTC = "bootc"
 RPM_OSTREE = "rpm-ostree"

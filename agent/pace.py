@@ -10,10 +10,10 @@ minutes; and where somebody waits to have said a last word.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from agent import config
+from resources.records import dataclass
 
 Json = dict[str, Any]
 

@@ -7,7 +7,6 @@ them all. None of them is shared with another thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from agent import audit, journal, machine, specs, system, world
 from agent.accounts import Accounts
@@ -31,6 +30,7 @@ from agent.settings import LoopSettings
 from agent.stamps import Stamps
 from agent.throttle import Throttle
 from agent.verifying import Verifier
+from resources.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

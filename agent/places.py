@@ -11,13 +11,13 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agent import compose, errors, homefiles, quadlet, world
 from agent.accounts import Accounts
 from agent.appplan import Mark
+from resources.records import dataclass, field
 
 Json = dict[str, Any]
 

@@ -15,10 +15,10 @@ the reboot, which is the last step; the applications are planned anew on the oth
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from agent import appplan, osimage, world
+from resources.records import dataclass, field
 
 Json = dict[str, Any]
 
@@ -111,7 +111,7 @@ Step = LocalStep | osimage.Step
 
 def words(step: Step) -> Json:
     """For journal and log: names and digests, never contents."""
-    fields = {name: getattr(step, name) for name in step.__dataclass_fields__}
+    fields = {name: getattr(step, name) for name in step.__match_args__}
     return {"do": type(step).__name__, **{k: v for k, v in fields.items() if v}}
 
 

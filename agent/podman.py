@@ -13,13 +13,13 @@ import posixpath
 import re
 import zlib
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from agent import errors
 from agent.planner import Container
 from agent.specs import Application, Volume
 from resources import digest
+from resources.records import dataclass
 
 Json = dict[str, Any]
 

@@ -15,10 +15,10 @@ poll may start. The rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from agent import pace, transport
+from resources.records import dataclass
 
 Json = dict[str, Any]
 

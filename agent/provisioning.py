@@ -18,13 +18,13 @@ import json
 import logging
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from agent import certificates, child, identity, provisions, routes, transport, world
 from agent.provisions import Provision
 from agent.selinux import Labels
+from resources.records import dataclass
 
 log = logging.getLogger("agent.provisioning")
 

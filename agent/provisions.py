@@ -10,10 +10,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from agent import durations
+from resources.records import dataclass
 
 Json = dict[str, Any]
 

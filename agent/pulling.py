@@ -15,12 +15,12 @@ import json
 import logging
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from agent import downloads, errors, podman, pullerrors, room, settings, world
 from agent.accounts import Accounts, runtime_of
 from agent.specs import FileSpec
 from agent.throttle import Throttle
+from resources.records import dataclass
 
 log = logging.getLogger("agent.pulling")
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from agent import homefiles, podman
 from agent.specs import AppFile, Application
 from resources import unitfile
+from resources.records import dataclass, field
 
 UNIT_DIR = "/etc/systemd/system"
 FOLDER = "/etc/containers/systemd"

@@ -7,13 +7,13 @@ podman in which containers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 
 from agent import errors, planner, quadlet, systemd, workloads, world
 from agent.accounts import Accounts
 from agent.appplan import QUADLET, FoundApp, Mark, Stamp, WantedApp, Workload
 from agent.places import Look, Places
 from agent.pulse import Pulse
+from resources.records import replace
 
 QUICK_S = 60.0
 Containers = Mapping[str, tuple[planner.Container, ...]]

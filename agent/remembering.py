@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
 from typing import Any
 
 from agent import config, world
+from resources.records import replace
 
 log = logging.getLogger("agent.remembering")
 

@@ -24,12 +24,12 @@ import threading
 import time
 import urllib.error
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from agent import upstream
+from resources.records import dataclass, field
 
 CHUNK_BYTES = 64 << 10
 # A broken line is asked again after these; podman and the agent have patience of their own.

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from agent import durations
 from resources import cron
+from resources.records import dataclass
 
 # What clocks are set by, and some. (Islands that change sides of the date line are a day late.)
 SLACK = dt.timedelta(hours=3)

@@ -5,7 +5,7 @@ Separate from the configuration file: who reads that file builds one of these.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from resources.records import dataclass
 
 DATA_DIR = "/var/lib/flightctl"
 

@@ -17,11 +17,11 @@ import binascii
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from agent import audit, errors, schedule, world
 from agent.states import Target
+from resources.records import dataclass, field
 
 log = logging.getLogger("agent.specs")
 

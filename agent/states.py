@@ -7,10 +7,10 @@ carries progress, which is always observed. Clocks of one life of the process ar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from agent import errors
+from resources.records import asdict, dataclass, replace
 
 Json = dict[str, Any]
 
@@ -354,7 +354,7 @@ def decode(document: Json) -> State:
     """Fields that this agent does not know are passed over: after a rollback of the operating
     system, an older agent reads what a newer one has written."""
     kind = _STATES[document["name"]]
-    fields = {k: v for k, v in document.items() if k in kind.__dataclass_fields__}
+    fields = {k: v for k, v in document.items() if k in kind.__match_args__}
     if "target" in fields:
         fields["target"] = Target(**fields["target"])
     if fields.get("failure") is not None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
 from typing import Any
 
 from agent import bootc, errors, osimage, podman, rpmostree, settings, specs, states, world
 from agent.osimage import BOOTC, PACKAGE, RPM_OSTREE
 from agent.pulling import Pulling, Wanted
 from agent.throttle import Throttle
+from resources.records import replace
 
 log = logging.getLogger("agent.system")
 

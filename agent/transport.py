@@ -28,11 +28,11 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from agent import handshaking
+from resources.records import dataclass
 
 API_VERSION = "v1beta1"
 API_PREFIX = "/api/v1"

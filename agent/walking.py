@@ -21,9 +21,9 @@ import os
 import stat as stat_bits
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from agent import world
+from resources.records import dataclass
 
 LINKS_MAX = 40
 OTHERS_WRITE = 0o022

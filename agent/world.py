@@ -15,9 +15,10 @@ Root follows links that only root can have put where they are; over others there
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+from resources.records import dataclass
 
 FILE = "file"
 DIRECTORY = "directory"

@@ -21,7 +21,8 @@ for module in "$source"/agent/*.py; do
     put 644 "$module" "$private/agent/${module##*/}"
 done
 # Of the vocabulary only what an agent imports; a test knows if that imports more.
-for module in __init__ $(sed -n 's/^ *from resources import \([a-z_, ]*\).*/\1/p' "$source"/agent/*.py |
+for module in __init__ $(sed -n -e 's/^ *from resources import \([a-z_, ]*\).*/\1/p' \
+    -e 's/^ *from resources\.\([a-z_]*\) import .*/\1/p' "$source"/agent/*.py |
     tr -d ' ' | tr ',' '\n' | sort -u); do
     put 644 "$source/resources/$module.py" "$private/resources/$module.py"
 done

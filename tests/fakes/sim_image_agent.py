@@ -4,9 +4,10 @@ what an update of its operating system, its files and its applications may come 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from agent import settings, world
+from resources.records import replace
 from tests.fakes import sim_device, sim_image_device
 from tests.fakes.sim_agent import SimAgent
 from tests.fakes.sim_bootc import OsImage, SimBootc

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from agent import states, world
+from resources.records import replace
 from tests.fakes import sim_device
 from tests.fakes.sim_bootc import OsImage, SimBootc
 from tests.fakes.sim_device import Device, Json, application, document, file

@@ -4,12 +4,12 @@ and those of users."""
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from agent import loop, world
+from resources.records import replace
 from tests.fakes import sim_device
 from tests.fakes.seeds import SEED
 from tests.fakes.sim_device import Device, application, document, file

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from agent import world
+from resources import records
 from tests.fakes.sim_device import TIMES, Device, document, file
 from tests.fakes.sim_world import Node, SimWorld
 
@@ -12,7 +11,7 @@ V1 = document(1, [file("/etc/motd", "one"), file("/etc/other", "two")], [])
 
 
 def settled(*, repairs: bool = True) -> Device:
-    times = dataclasses.replace(TIMES, repairs_files=repairs)
+    times = records.replace(TIMES, repairs_files=repairs)
     device = Device(SimWorld(1), times=times)
     device.offer(V1)
     device.run()

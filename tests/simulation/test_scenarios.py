@@ -15,12 +15,13 @@ import json
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from agent import settings, world
+from resources.records import replace
 from tests.fakes import sim_device
 from tests.fakes.seeds import SEED, naming
 from tests.fakes.sim_agent import SimAgent

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from agent import appplan
@@ -23,6 +21,7 @@ from agent.appplan import (
     WantedVolume,
     Workload,
 )
+from resources.records import replace
 
 FILES = {"/f/a": ("d", 0o644, 0, 0)}
 UNITS = ("q.target", "a.service")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from agent import errors, files, specs, world
 from agent.planner import FileState
+from resources import records
 from tests.fakes.sim_world import Crash, Node, SimWorld
 
 DATA = "/var/lib/flightctl"
@@ -25,7 +25,7 @@ def made() -> tuple[SimWorld, files.Files]:
 
 def spec(path: str = PATH, content: bytes = b"ours", **changes: object) -> specs.FileSpec:
     one = specs.FileSpec(path, content, 0o640, "web", "root")
-    return dataclasses.replace(one, **changes)  # type: ignore[arg-type]
+    return records.replace(one, **changes)  # type: ignore[arg-type]
 
 
 ORIGINALS = {

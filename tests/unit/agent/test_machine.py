@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from typing import Any
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent import errors, machine, osimage, states
 from agent.states import Target
+from resources import records
 
 T = Target("7", "sha")
 WHY = errors.Failure("ApplyingUpdate", "applications", "web", errors.ABORTED, "died", "now")
@@ -368,7 +368,7 @@ def test_what_is_well_so_far_has_longer_than_what_is_not(
     deadline: float, is_proving: bool, goes_on: bool
 ) -> None:
     """30 s to become well, 20 s to stay so; it is 35 s after the beginning, or too late."""
-    bounds = dataclasses.replace(BOUNDS, stability_s=20)
+    bounds = records.replace(BOUNDS, stability_s=20)
     verdict = machine.Verdict(None, "web", is_proving=is_proving)
     decision = machine.decide(
         states.Verifying(T, deadline=deadline), facts(verdict=verdict), bounds

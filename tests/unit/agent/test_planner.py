@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +25,7 @@ from agent.planner import (
     WantedFile,
     WriteFile,
 )
+from resources.records import replace
 
 FILE = WantedFile("/etc/a", "d1", 0o644, 0, 0)
 STATE = FileState(world.FILE, "d1", 0o644, 0, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from agent import errors, podman
 from agent.specs import Application, Volume
+from resources.records import replace
 
 WEB = Application(
     "web",

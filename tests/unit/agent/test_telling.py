@@ -183,7 +183,7 @@ BOX = Container("1", "web-365508-app", "web-365508", "d", "running")
 def test_states_of_an_application(
     changes: dict[str, object], stopped: bool, status: str, summary: str, ready: str
 ) -> None:
-    fields = {name: getattr(BOX, name) for name in BOX.__dataclass_fields__}
+    fields = {name: getattr(BOX, name) for name in BOX.__match_args__}
     box = Container(**{**fields, **changes})
     app = Application("web", "container", "i", is_stopped=stopped)
     listed, found = workloads.applications(

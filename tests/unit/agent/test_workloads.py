@@ -84,7 +84,7 @@ def test_a_running_service_is_as_healthy_as_its_container() -> None:
         SHOWN.format(active="active", sub="running", result="success", status=0, began=9)
     )["a.service"]
     for health, state in (("healthy", "running"), ("starting", "starting"), ("x", "unhealthy")):
-        fields = {name: getattr(BOX, name) for name in BOX.__dataclass_fields__}
+        fields = {name: getattr(BOX, name) for name in BOX.__match_args__}
         box = Container(**{**fields, "health": health})
         found = workloads.of_unit(unit, box)
         assert found is not None
