@@ -15,7 +15,7 @@ from typing import Any
 from agent import assembly, config, routes, settings, sources, specs, states
 from agent.mailbox import Mailbox
 from tests.fakes.sim_device import DATA, TIMES, Device
-from tests.fakes.sim_service import ENROLMENT_CN, SimService, answer
+from tests.fakes.sim_service import ENROLMENT_CN, SimService
 from tests.fakes.sim_world import SimWorld
 from tests.fakes.staging import Stage
 
@@ -105,7 +105,7 @@ class Life:
             show=lambda text: None,
             real_path=str,
             connect=connect,
-            ask=answer,
+            ask=service.answer,
             machine=self.machine,
             disk_usage=lambda path: 10.0,
             times=times,

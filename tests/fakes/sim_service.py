@@ -30,10 +30,8 @@ CONNECTED = "connections"
 
 
 def answer(question: Json) -> Json:
-    """As `agent.keys`, in the place of its child process."""
+    """As `agent.keys`, in the place of its child process, about keys that are there."""
     match question["do"]:
-        case "create":
-            return {"key": "key-of-the-device"}
         case "describe":
             return {"name": name_of(question["key"])}
         case "request":
@@ -66,7 +64,7 @@ class SimService:
         self.sizes: Counter[str] = Counter()
         self.lifetime_s = YEAR_S
         self.approves = True
-        self.serial = 0
+        self.serial = self.keys_made = 0
         self.refused: Callable[[Json], bool] = lambda certificate: False
         self.is_up: Callable[[float], bool] = lambda at_s: True
         # Called with each status at the moment when it is sent, whether it arrives or not.
@@ -80,8 +78,16 @@ class SimService:
         other.requests = {name: dict(one) for name, one in self.requests.items()}
         other.signing, other.devices = dict(self.signing), dict(self.devices)
         other.statuses = list(self.statuses)
-        other.lifetime_s, other.approves, other.serial = self.lifetime_s, self.approves, self.serial
+        other.lifetime_s, other.approves = self.lifetime_s, self.approves
+        other.serial, other.keys_made = self.serial, self.keys_made
         return other
+
+    def answer(self, question: Json) -> Json:
+        """As `agent.keys`: no two keys are the same."""
+        if question["do"] != "create":
+            return answer(question)
+        self.keys_made += 1
+        return {"key": f"key-{self.keys_made}-of-the-device"}
 
     def now(self) -> float:
         return START.timestamp() + self.world.elapsed_s
@@ -122,6 +128,8 @@ class SimService:
 
     def _asked_in(self, body: Json) -> tuple[int, Any]:
         name = body["metadata"]["name"]
+        # What has asked once asks under this name for ever: another key is another device.
+        assert not self.requests or name in self.requests, "a second key asks to be let in"
         known = self.requests.get(name)
         if known is not None and not self._is_over(known):
             return 409, {"message": "it is there already"}

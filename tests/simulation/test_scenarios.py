@@ -207,6 +207,21 @@ def test_the_first_life_ever_may_be_cut_off_from_its_key_to_its_first_applicatio
         print(f"\n[simulated] first life: cut off at {count} effects, {3 * count} points")
 
 
+def test_a_device_that_nobody_lets_in_for_days_asks_with_one_key_through_all_its_lives() -> None:
+    device = new_device()
+    device.service.approves = False
+    for life in range(6):
+        device.live(device.world.elapsed_s + 8 * HOUR_S, lambda: False)
+        if life % 2:
+            device.world.power_cut()
+    (name,) = device.service.requests
+    assert device.service.keys_made == 1
+    device.service.approves = True
+    device.live(device.world.elapsed_s + DAY_S)
+    assert list(device.service.devices) == [name]
+    assert device.picture(running=True) == device.expected("1", running=True)
+
+
 @pytest.mark.parametrize(
     ("seconds", "every"), [(HOUR_S, 1), (DAY_S, 1 if IS_SOAK else 30)], ids=["hour", "day"]
 )
