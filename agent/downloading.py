@@ -7,7 +7,8 @@ was begun earlier (`resuming`). What the tool leaves in its temporary folder goe
 what a killed one has left at the beginning of the next.
 
 A process of its own, since the agent should be small where it rests, and waits for nothing but an
-end. If the agent dies, so does the download: the next agent begins it again.
+end. If the agent dies, so does the download: the next agent begins it again. For an application of
+a user it runs as that user.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ Free = Callable[[tuple[str, ...]], dict[str, int]]
 def run(order: downloads.Order, free: Free | None = None) -> int:
     """The exit status. `free`: how much is, by folder; None = as the disks say."""
     free = free or _free
+    Path(order.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
     scratch = Path(order.folder, downloads.SCRATCH)
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(mode=0o700, parents=True)
+    scratch.mkdir(mode=0o700)
     blobs = Path(order.folder, downloads.BLOBS)
     try:
         with (
@@ -47,6 +49,8 @@ def run(order: downloads.Order, free: Free | None = None) -> int:
             env = {**os.environ, "TMPDIR": str(scratch), **offer.env}
             status, words = _watched(order, env, said, free)
             said.seek(0)
+            for note in offer.notes() if status else ():
+                print(note, file=sys.stderr)
             sys.stderr.write(offer.plain(said.read().decode(errors="replace")))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -109,5 +113,14 @@ def _free(folders: tuple[str, ...]) -> dict[str, int]:
     return found
 
 
+def main() -> int:
+    try:
+        return run(downloads.decode(sys.stdin.buffer.read()))
+    except OSError as error:
+        # A disk that is full, a home that cannot be written.
+        print(f"Error: {error.filename or 'download'}: {error.strerror}", file=sys.stderr)
+        return STOPPED
+
+
 if __name__ == "__main__":
-    sys.exit(run(downloads.decode(sys.stdin.buffer.read())))
+    sys.exit(main())

@@ -72,7 +72,14 @@ class AgentError(Exception):
 
 
 class Retry(AgentError):
-    """Not now. The caller decides when again; nothing was promised meanwhile."""
+    """Not now. The caller decides when again, but not before `after_s`; nothing was promised
+    meanwhile."""
+
+    def __init__(
+        self, cause: str, detail: str, *, component: str, element: str = "", after_s: float = 0.0
+    ) -> None:
+        super().__init__(cause, detail, component=component, element=element)
+        self.after_s = after_s
 
 
 class Later(Retry):

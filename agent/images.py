@@ -19,7 +19,7 @@ from typing import Any
 
 from agent import errors, podman, world
 from agent.accounts import Accounts
-from agent.pulling import Pulling, Wanted
+from agent.pulling import Pulling
 from agent.specs import FileSpec
 from resources.records import dataclass
 
@@ -80,13 +80,12 @@ class Images:
 
     def pull(self, reference: str, app: str) -> None:
         """Raises Retry, Reject."""
-        wanted = Wanted(reference, app)
-        answer = self._download(podman.pull_argv(reference), wanted)
+        wanted = self._pulling.wanted(reference, app, self._user)
+        answer = self._pulling.pull(podman.pull_argv(reference), wanted)
         kind = IMAGE
         if not answer.ok and podman.is_artifact(answer.stderr):
             kind = ARTIFACT
-            argv = podman.artifact_pull_argv(reference)
-            answer = self._download(argv, wanted)
+            answer = self._pulling.pull(podman.artifact_pull_argv(reference), wanted)
             if not answer.ok and podman.is_unknown_command(answer.stderr):
                 detail = f"{reference} is an OCI artifact; pulling it needs podman 5.4 or newer"
                 raise errors.Reject(
@@ -136,11 +135,6 @@ class Images:
             answer = self._run(podman.artifact_inspect_argv(reference))
             identity = podman.artifact_digest(answer.stdout) if answer.ok else ""
         return Pin(kind, identity) if answer.ok and identity else None
-
-    def _download(self, argv: list[str], wanted: Wanted) -> world.Completed:
-        if not self._user:
-            return self._pulling.pull(argv, wanted)
-        return self._pulling.pull_as(self._accounts, self._user, argv)
 
     def _run(self, argv: list[str]) -> world.Completed:
         return self._accounts.run(self._user, argv, timeout_s=QUICK_S)

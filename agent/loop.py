@@ -370,7 +370,8 @@ class Reconciler:
             case states.Fetching() if is_pull and is_final:
                 self._happen(states.Failed(self._gathering.failure(error, state)))
             case states.Fetching() if is_pull:
-                pause = self._backoff(state.attempt + 1)
+                assert isinstance(error, errors.Retry)
+                pause = max(self._backoff(state.attempt + 1), error.after_s)
                 self._happen(states.Postponed(self._world.monotonic() + pause))
                 self._gathering.tell_fetching(self._gathering.missing(), trouble=error.detail)
             case states.Applying() | states.Verifying() | states.RollingBack():

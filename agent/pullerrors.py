@@ -4,19 +4,31 @@ The tools say it in no other way than by words, so it is one ordered table of th
 first. What the table does not know is tried again, for a device that gives up because of an unknown
 word helps nobody; what says that the image, or the right to it, is not there is final.
 
+Content that is not what its digest says is between the two: a damaged line or somebody in between
+may have done it, and that passes; a registry that goes on with it will not mend by being asked. So
+`of` calls it `Wrong`, which is tried again, and who counts these ends it with `refused`.
+
 The sentence names the registry and what to do; the tool's own words come last, since the service
 cuts what is too long.
 """
 
 from __future__ import annotations
 
+import re
+
 from agent import errors, podman
+
+
+class Wrong(errors.Retry):
+    """What came is not what was asked for."""
+
 
 # (words that must all occur, cause, whether a retry may help); the first row that fits counts.
 _WORDS: tuple[tuple[tuple[str, ...], str, bool], ...] = (
     (("short-name",), errors.INVALID_ARGUMENT, False),
     (("toomanyrequests",), errors.UNAVAILABLE, True),
     (("too many requests",), errors.UNAVAILABLE, True),
+    (("statuscode: 429",), errors.UNAVAILABLE, True),
     (("no space left",), errors.RESOURCE_EXHAUSTED, True),
     (("disk quota exceeded",), errors.RESOURCE_EXHAUSTED, True),
     (("context deadline exceeded",), errors.DEADLINE_EXCEEDED, True),
@@ -34,9 +46,6 @@ _WORDS: tuple[tuple[tuple[str, ...], str, bool], ...] = (
     (("signal: killed",), errors.ABORTED, True),
     (("received unexpected http status: 5",), errors.UNAVAILABLE, True),
     (("status code 5",), errors.UNAVAILABLE, True),
-    # What came is not what was promised: a proxy's page, a damaged line, a registry in repair.
-    (("digest did not match",), errors.UNAVAILABLE, True),
-    (("does not match digest",), errors.UNAVAILABLE, True),
     (("manifest unknown",), errors.NOT_FOUND, False),
     (("name unknown",), errors.NOT_FOUND, False),
     (("repository name not known",), errors.NOT_FOUND, False),
@@ -53,7 +62,25 @@ _WORDS: tuple[tuple[tuple[str, ...], str, bool], ...] = (
     (("x509",), errors.UNAUTHENTICATED, True),
 )
 _NOT_TRUSTED = "its certificate is not trusted here, put who signed it into"
-_BUSY = ("toomanyrequests", "too many requests")
+_BUSY = ("toomanyrequests", "too many requests", "statuscode: 429")
+
+_DIGEST = r"sha256:[0-9a-f]{64}"
+# What podman, skopeo, our mirror and Helm say of content that is not what its digest says.
+_WRONG = tuple(
+    re.compile(
+        words.replace("ASKED", f"(?P<asked>{_DIGEST})").replace("CAME", f"(?P<came>{_DIGEST})")
+    )
+    for words in (
+        r"expected ASKED, got CAME",
+        r"CAME does not match expected ASKED",
+        r"manifest ASKED came as CAME",
+        r"provided manifest digest ASKED",
+        r"(?i:digest did not match|does not match digest|mismatched digest|digest mismatch)",
+    )
+)
+# A digest as people compare it; all of it is in the log.
+_SHOWN_CHARS = len("sha256:") + 12
+_RETRY_AFTER = re.compile(r"^retry-after: (\d{1,9})$", re.MULTILINE)
 
 
 def of(
@@ -61,14 +88,45 @@ def of(
 ) -> errors.Retry | errors.Reject:
     """`auth_file`: where credentials for `reference` belong on this device."""
     said = podman.last_words(stderr)
+    if _wrong(said, reference):
+        detail = f"{_wrong(stderr, reference)}, tried again: {said}"
+        return Wrong(errors.UNAVAILABLE, detail, component=component, element=element)
     # The last complaint counts; before it stand those of attempts that the tool has made itself.
     text = _without_names(said, reference)
     found = _found(text) or _found(_without_names(stderr, reference))
     cause, may_help = found or (errors.UNAVAILABLE, True)
     advice = _advice(text, cause, reference, auth_file)
     detail = f"{advice}: {said}" if advice else said
-    kind = errors.Retry if may_help else errors.Reject
-    return kind(cause, detail, component=component, element=element)
+    if not may_help:
+        return errors.Reject(cause, detail, component=component, element=element)
+    after_s = asked_to_wait_s(stderr)
+    return errors.Retry(cause, detail, component=component, element=element, after_s=after_s)
+
+
+def refused(
+    stderr: str, times: int, *, reference: str, element: str, component: str = errors.PREFETCH
+) -> errors.Reject:
+    """Of `Wrong` content that has come so many times."""
+    wrong, said = _wrong(stderr, reference), podman.last_words(stderr)
+    detail = f"{wrong}, {times} times in a row: {said}"
+    return errors.Reject(errors.INVALID_ARGUMENT, detail, component=component, element=element)
+
+
+def asked_to_wait_s(stderr: str) -> float:
+    """How long the registry does not want to be asked, as our mirror has heard it."""
+    found = _RETRY_AFTER.findall(stderr)
+    return float(found[-1]) if found else 0.0
+
+
+def _wrong(stderr: str, reference: str) -> str:
+    """Empty = it says nothing of the kind."""
+    found = next((match for words in _WRONG if (match := words.search(stderr))), None)
+    if found is None:
+        return ""
+    digests = {key: value[:_SHOWN_CHARS] for key, value in found.groupdict().items()}
+    place = without_tag(reference)
+    asked, came = digests.get("asked"), digests.get("came", "something else")
+    return f"{place} has {came} in place of {asked}" if asked else f"{place} has wrong content"
 
 
 def _found(text: str) -> tuple[str, bool] | None:
@@ -80,13 +138,17 @@ def _found(text: str) -> tuple[str, bool] | None:
 
 def _without_names(words: str, reference: str) -> str:
     """An image may be called `timeout`, or `unauthorized`."""
-    name = reference.removeprefix("oci://").partition("@")[0]
-    head, slash, last = name.rpartition("/")
-    path = f"{head}{slash}{last.partition(':')[0]}"
+    name, path = reference.removeprefix("oci://").partition("@")[0], without_tag(reference)
     text = words.lower()
     for one in (reference, name, path, f"/v2/{path.partition('/')[2]}/"):
         text = text.replace(one.lower(), " it ") if "/" in one else text
     return text
+
+
+def without_tag(reference: str) -> str:
+    """And without a digest."""
+    head, slash, last = reference.removeprefix("oci://").partition("@")[0].rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}"
 
 
 def registry_of(reference: str) -> str:

@@ -23,7 +23,7 @@ import secrets
 import threading
 import time
 import urllib.error
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from resources.records import dataclass, field
 CHUNK_BYTES = 64 << 10
 # A broken line is asked again after these; podman and the agent have patience of their own.
 PAUSES_S = (1.0, 2.0, 4.0, 8.0)
+# A registry that wants to be left alone for longer: the agent waits, and no podman with it.
+RETRY_AFTER_S_MAX = 60.0
 MANIFEST_BYTES_MAX = 4 << 20
 _PATH = re.compile(r"/v2/(?P<key>[^/]+)/(?P<name>.+)/(?P<kind>manifests|blobs)/(?P<what>[^/]+)")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
@@ -48,11 +50,13 @@ class Broken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """`env` is what podman needs in its environment to use what is in the folder."""
+    """`env` is what podman needs in its environment to use what is in the folder; `notes` what the
+    mirror has heard and podman does not say (for `pullerrors`)."""
 
     env: Mapping[str, str] = field(default_factory=dict)
     mirror: str = ""
     host: str = ""
+    notes: Callable[[], Iterable[str]] = tuple
 
     def plain(self, words: str) -> str:
         """What podman says, as if it had asked the registry."""
@@ -82,7 +86,8 @@ def offered(reference: str, auth_file: str, blobs: Path, scratch: Path) -> Itera
         f'[[registry.mirror]]\nlocation = "{place}"\ninsecure = true\n'
     )
     try:
-        yield Offer({"CONTAINERS_REGISTRIES_CONF": str(conf)}, place, source.host)
+        env = {"CONTAINERS_REGISTRIES_CONF": str(conf)}
+        yield Offer(env, place, source.host, mirror.notes)
     finally:
         mirror.shutdown()
         mirror.server_close()
@@ -99,9 +104,17 @@ class Mirror(ThreadingHTTPServer):
         self.source = source
         self.blobs = blobs
         self.pauses_s = pauses_s
+        self.sleep: Callable[[float], None] = time.sleep
         self.key = secrets.token_hex(16)
+        self.other_manifest = ""
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
+
+    def notes(self) -> Iterable[str]:
+        if self.other_manifest:
+            yield self.other_manifest
+        if self.source.retry_after_s:
+            yield f"retry-after: {self.source.retry_after_s}"
 
     def lock(self, name: str) -> threading.Lock:
         """podman asks again for a layer whose first answer may still be under way."""
@@ -151,6 +164,12 @@ class Handler(BaseHTTPRequestHandler):
         except (*BROKEN, upstream.NotUnderstood):
             self._answer(404)
             return
+        came = f"sha256:{hashlib.sha256(body).hexdigest()}"
+        if _DIGEST.fullmatch(what) and what != came:
+            # podman will not have it either, and does not say what came.
+            self.server.other_manifest = f"manifest {what} came as {came}"
+            self._answer(404)
+            return
         if b'"layers"' in body:
             self.server.forget_all_but(body)
         self._answer(200, body, headers)
@@ -169,7 +188,8 @@ class Handler(BaseHTTPRequestHandler):
             try:
                 self._send(blob, start, is_ranged=ranged is not None)
             except urllib.error.HTTPError as error:
-                self._answer(error.code)
+                later = error.headers.get("Retry-After")
+                self._answer(error.code, headers={"Retry-After": later} if later else None)
             except (*BROKEN, Broken, upstream.NotUnderstood):
                 # In the middle of an answer, or before it: podman tries elsewhere, or again.
                 self.close_connection = True
@@ -266,7 +286,10 @@ class Blob:
         self.close()
         if tries >= len(self._mirror.pauses_s):
             raise Broken from reason
-        time.sleep(self._mirror.pauses_s[tries])
+        asked_s = float(self._mirror.source.retry_after_s)
+        if asked_s > RETRY_AFTER_S_MAX:
+            raise Broken from reason
+        self._mirror.sleep(max(self._mirror.pauses_s[tries], asked_s))
         return b""
 
     def _ask(self) -> None:

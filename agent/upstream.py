@@ -3,11 +3,15 @@
 Knows what most devices have: `auths` in a containers-auth.json file, HTTP Basic or a Bearer token
 for it, certificates in certs.d. `of` answers None, and `open` raises NotUnderstood, for all else:
 the caller has podman, which knows the rest.
+
+Whoever runs it, root or a user of the device, is who is meant: podman reads files of theirs before
+those of the device.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import ssl
 import tomllib
@@ -24,11 +28,14 @@ Json = dict[str, Any]
 
 TIMEOUT_S = 30.0
 TOKEN_BYTES_MAX = 1 << 20
-CERTS = ("/etc/containers/certs.d", "/etc/docker/certs.d")
-REGISTRIES = ("/etc/containers/registries.conf", "/usr/share/containers/registries.conf")
-REGISTRIES_DIR = "/etc/containers/registries.conf.d"
-POLICY = "/etc/containers/policy.json"
-DEFAULT_AUTH = ("/run/containers/0/auth.json", "/root/.config/containers/auth.json")
+BUSY = (429, 503)
+# More is a mistake, or would look like one.
+RETRY_AFTER_S_MAX = 3600
+# Folders with what is set for containers: of the device, and what comes with it.
+DEVICE, VENDOR = Path("/etc/containers"), Path("/usr/share/containers")
+REGISTRIES, REGISTRIES_DIR, POLICY = "registries.conf", "registries.conf.d", "policy.json"
+CERTS = "certs.d"
+DOCKER_CERTS = Path("/etc/docker/certs.d")
 DOCKER, DOCKER_API, DOCKER_AUTH = "docker.io", "registry-1.docker.io", "https://index.docker.io/v1/"
 _FIELD = re.compile(r'(\w+)="([^"]*)"')
 
@@ -38,13 +45,15 @@ class NotUnderstood(Exception):
 
 
 class Source:
-    """One registry, with the credentials for one repository."""
+    """One registry, with the credentials for one repository. `retry_after_s`: it is busy (429, 503)
+    and does not want to be asked for so long; 0 = its last answer was another."""
 
     def __init__(self, host: str, basic: str, context: ssl.SSLContext, *, scheme: str = "https"):
         self.host = host
         self._basic = basic
         api = DOCKER_API if host == DOCKER else host
         self._base = f"{scheme}://{api}/v2"
+        self.retry_after_s = 0
         self._tokens: dict[str, str] = {}
         handlers: list[Any] = [urllib.request.HTTPSHandler(context=context)]
         if _is_loopback(host):
@@ -60,7 +69,6 @@ class Source:
             if error.code != 401:
                 raise
             challenge = error.headers.get("WWW-Authenticate") or ""
-            error.close()
         self._tokens[repository] = self._authorization(challenge)
         return self._ask(path, accept, offset, self._tokens[repository])
 
@@ -73,7 +81,19 @@ class Source:
         if authorization:
             # Not for who it is passed on to: stores of blobs refuse a stranger's.
             request.add_unredirected_header("Authorization", authorization)
-        return self._opener.open(request, timeout=TIMEOUT_S)
+        self.retry_after_s = 0
+        try:
+            return self._opener.open(request, timeout=TIMEOUT_S)
+        except urllib.error.HTTPError as error:
+            # What it has to say beyond its headers is for podman to hear.
+            error.close()
+            if error.code in BUSY:
+                asked = (error.headers.get("Retry-After") or "").strip()
+                # A date needs a clock that is right; a registry that gives one is asked by the
+                # agent's own pauses.
+                seconds = int(asked) if asked.isascii() and asked.isdigit() else 0
+                self.retry_after_s = min(seconds, RETRY_AFTER_S_MAX)
+            raise
 
     def _authorization(self, challenge: str) -> str:
         scheme, _, rest = challenge.partition(" ")
@@ -102,14 +122,23 @@ def of(reference: str, auth_file: str, environ: Mapping[str, str]) -> Source | N
     if not host or own_rules:
         return None
     try:
-        if _has_rules(host) or _has_policy(Path(POLICY), host):
+        own = Path.home() / ".config/containers"
+        if _has_rules(host, own) or any(_has_policy(f / POLICY, host) for f in (own, DEVICE)):
             return None
-        files = (auth_file,) if auth_file else DEFAULT_AUTH
-        basic = credentials((_json(Path(file)) for file in files), reference)
-        context = _context(host)
-    except (OSError, ValueError, AttributeError, TypeError):
+        files = (Path(auth_file),) if auth_file else auth_files(environ)
+        basic = credentials((_json(file) for file in files), reference)
+        context = _context(host, own)
+    except (OSError, ValueError, AttributeError, TypeError, RuntimeError):
         return None
     return None if basic is None else Source(host, basic, context)
+
+
+def auth_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Where podman looks for credentials that nobody has named; the first counts that knows."""
+    runtime, home = environ.get("XDG_RUNTIME_DIR"), Path.home()
+    first = Path(runtime, "containers") if runtime else Path(f"/run/containers/{os.geteuid()}")
+    places = (first / "auth.json", home / ".config/containers/auth.json")
+    return (*places, home / ".docker/config.json")
 
 
 def credentials(documents: Iterable[Json], reference: str) -> str | None:
@@ -150,10 +179,10 @@ def has_rules(documents: Iterable[Json], host: str) -> bool:
     return False
 
 
-def _has_rules(host: str) -> bool:
-    files = [Path(file) for file in REGISTRIES]
-    folder = Path(REGISTRIES_DIR)
-    files += sorted(folder.glob("*.conf")) if folder.is_dir() else ()
+def _has_rules(host: str, own: Path) -> bool:
+    files = [folder / REGISTRIES for folder in (own, DEVICE, VENDOR)]
+    for folder in (own / REGISTRIES_DIR, DEVICE / REGISTRIES_DIR):
+        files += sorted(folder.glob("*.conf")) if folder.is_dir() else ()
     return has_rules((tomllib.loads(f.read_text()) for f in files if f.is_file()), host)
 
 
@@ -175,11 +204,11 @@ def _json(path: Path) -> Json:
     return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
-def _context(host: str) -> ssl.SSLContext:
+def _context(host: str, own: Path) -> ssl.SSLContext:
     context = ssl.create_default_context()
     # Newer Pythons are stricter with certificates than the clients that registries are made for.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    for folder in (Path(place, host) for place in CERTS):
+    for folder in (place / host for place in (own / CERTS, DEVICE / CERTS, DOCKER_CERTS)):
         if folder.is_dir():
             for file in folder.glob("*.crt"):
                 context.load_verify_locations(file)

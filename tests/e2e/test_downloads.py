@@ -7,21 +7,16 @@ between is a relay that counts and breaks. podman's storage is small, for it is 
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tarfile
 import time
-import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.e2e import devices, images, lockedregistry, processes
-from tests.e2e.registry import Registry
-from tests.e2e.yard import Yard, condition
-from tests.fakes.wire import Wire
+from tests.e2e.docks import AUTH_FILE, DOWNLOADS, HOST, MIB, Dock, app, docked, push_heavy, secret
+from tests.e2e.yard import condition
 
 Json = dict[str, Any]
 
@@ -31,12 +26,6 @@ pytestmark = [
     pytest.mark.skipif(bool(devices.cannot_boot()), reason=f"devices: {devices.cannot_boot()}"),
 ]
 
-MIB = 1 << 20
-PORT = 5443
-# The loopback's own name never goes through the rate limit; this one does.
-NAME = "registry.yard"
-HOST = f"{NAME}:{PORT}"
-AUTH_FILE = "/root/.config/containers/auth.json"
 STORE = "/var/lib/containers"
 STORE_MIB = 320
 HEAVY_MIB, BROKEN_MIB = 32, 24
@@ -45,100 +34,16 @@ EXTRA_MIB = 12
 RATE_MIB = 4
 
 
-class Dock:
-    """A yard whose device knows the locked registry, at the end of the wire."""
-
-    def __init__(self, yard: Yard, wire: Wire) -> None:
-        self.yard = yard
-        self.wire = wire
-
-    @property
-    def device(self) -> devices.Device:
-        return self.yard.device
-
-    def said(self, words: str, timeout_s: float = 60) -> str:
-        """The message of the update under way, once it has `words` in it."""
-
-        def found() -> str:
-            message = condition(self.yard.status()).get("message", "")
-            return str(message) if words in message else ""
-
-        return processes.until(
-            found, f"it says {words!r}", timeout_s=timeout_s, state=self.yard.how_it_is
-        )
-
-    def has_begun(self) -> int:
-        """Bytes of layers that are kept to go on with."""
-        shown = self.device.exec(
-            "sh", "-c", "cat /var/lib/flightctl/homeport/downloads/blobs/* | wc -c"
-        )
-        return int(shown.out.strip() or 0)
-
-    def free_mib(self) -> int:
-        shown = self.device.exec("df", "--output=avail", "--block-size=1M", STORE).out
-        return int(shown.split()[-1])
-
-
 @pytest.fixture(scope="module")
 def dock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dock]:
-    port = processes.free_port()
-    with ExitStack() as ends:
-        wire = Wire(port)
-        ends.callback(wire.close)
-        yard = ends.enter_context(Yard(tmp_path_factory.mktemp("dock"), ports={PORT: wire.port}))
-        registry, folder = yard.site.registry, yard.site.folder / "locked"
-        locked = ends.enter_context(lockedregistry.serving(registry, folder, port, NAME))
-        device = yard.device
-        device.stop_agent()
-        size = f"size={STORE_MIB}m"
-        device.exec("mount", "-t", "tmpfs", "-o", size, "tmpfs", STORE, check=True)
-        device.write("/etc/hosts", f"127.0.0.1 localhost {NAME}\n")
-        device.write(f"/etc/containers/certs.d/{HOST}/ca.crt", locked.authority.decode())
-        device.start_agent()
+    with docked(tmp_path_factory.mktemp("dock"), STORE, STORE_MIB) as dock:
+        registry = dock.yard.site.registry
         push_heavy(registry, "v1", [os.urandom(HEAVY_MIB * MIB)])
         push_heavy(registry, "v2", [os.urandom(HEAVY_MIB * MIB)])
         push_heavy(registry, "v3", [os.urandom(3 * RATE_MIB * MIB)])
         # A registry says how large it is as it comes, not as it will be.
         push_heavy(registry, "swells", [bytes(MIB)] * (STORE_MIB + 100))
-        yield Dock(yard, wire)
-
-
-def push_heavy(registry: Registry, tag: str, chunks: Iterable[bytes]) -> None:
-    """A web server with another layer that is of no use."""
-    web = images.build(images.web(tag))
-    diff, layer = ballast(list(chunks))
-    config = images.json_of(web.config)
-    config["rootfs"]["diff_ids"].append(diff)
-    manifest = images.json_of(web.manifest)
-    described = images.to_json(config)
-    manifest["config"] |= {"size": len(described), "digest": images.digest(described)}
-    manifest["layers"].append(
-        {"mediaType": images.LAYER, "size": len(layer), "digest": images.digest(layer)}
-    )
-    blobs = (described, web.layer, layer)
-    registry.put("heavy", tag, images.to_json(manifest), images.MANIFEST, blobs)
-
-
-def ballast(chunks: list[bytes]) -> tuple[str, bytes]:
-    """(digest of the tar, the layer): one file, packed a chunk at a time."""
-    info = tarfile.TarInfo("ballast")
-    info.size = sum(map(len, chunks))
-    packer, digest, packed = zlib.compressobj(1, wbits=31), hashlib.sha256(), []
-    end = b"\0" * (2 * tarfile.BLOCKSIZE + -info.size % tarfile.BLOCKSIZE)
-    for part in (info.tobuf(), *chunks, end):
-        digest.update(part)
-        packed.append(packer.compress(part))
-    return f"sha256:{digest.hexdigest()}", b"".join([*packed, packer.flush()])
-
-
-def app(tag: str) -> Json:
-    image = f"{HOST}/heavy:{tag}"
-    return {"name": "web", "appType": "container", "image": image, "ports": ["8081:80"]}
-
-
-def secret(password: str = lockedregistry.PASSWORD) -> list[Json]:
-    content = lockedregistry.auth(HOST, password)
-    return [{"name": "auth", "inline": [{"path": AUTH_FILE, "content": content, "mode": 0o600}]}]
+        yield dock
 
 
 def served(dock: Dock, tag: str) -> None:
@@ -197,7 +102,7 @@ def test_a_registry_that_is_down_is_waited_for_and_a_broken_layer_goes_on_where_
     print(f"a layer of {HEAVY_MIB} MiB, broken off: {carried / MIB:.1f} MiB came down the wire")
     assert HEAVY_MIB * MIB < carried < (HEAVY_MIB + EXTRA_MIB) * MIB
     assert dock.device.read(AUTH_FILE) == lockedregistry.auth(HOST)
-    shown = dock.device.exec("find", "/var/lib/flightctl/homeport/downloads", "-type", "f").out
+    shown = dock.device.exec("find", DOWNLOADS, "-type", "f").out
     assert shown == "", "nothing of it is left"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import time
@@ -109,3 +110,13 @@ def test_if_the_agent_dies_so_does_the_download(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", agent], timeout=30, check=True)
     _until_stopped(pids)
+
+
+def test_a_folder_that_cannot_be_made_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    made = order(tmp_path / "file/own", "true").encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(made)))
+    assert downloading.main() == downloading.STOPPED
+    assert capfd.readouterr().err == f"Error: {tmp_path}/file/own: Not a directory\n"

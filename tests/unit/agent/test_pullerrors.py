@@ -24,7 +24,7 @@ def of(words: str, reference: str = IMAGE) -> errors.Retry | errors.Reject:
         ("lookup r: no such host", errors.Retry, errors.UNAVAILABLE),
         ("read: connection reset by peer", errors.Retry, errors.UNAVAILABLE),
         ("unexpected EOF", errors.Retry, errors.UNAVAILABLE),
-        ("Digest did not match, expected a, got b", errors.Retry, errors.UNAVAILABLE),
+        ('reading manifest v1 in q.io/x: StatusCode: 429, ""', errors.Retry, errors.UNAVAILABLE),
         ("context deadline exceeded", errors.Retry, errors.DEADLINE_EXCEEDED),
         ("write: no space left on device", errors.Retry, errors.RESOURCE_EXHAUSTED),
         ("write: disk quota exceeded", errors.Retry, errors.RESOURCE_EXHAUSTED),
@@ -57,6 +57,7 @@ def test_what_may_work_later_is_told_from_what_never_will(
         ("manifest unknown", "quay.io has no quay.io/org/web:9, check name and tag: "),
         ("connection refused", "quay.io does not answer as it should, tried again: "),
         ("toomanyrequests: x", "quay.io is asked too often, tried again later: "),
+        ('StatusCode: 429, ""', "quay.io is asked too often, tried again later: "),
         ("no space left on device", "no room for it, free some disk: "),
         ("context deadline exceeded", "quay.io is too slow for pull-timeout, tried again: "),
         ("x509: unknown", "quay.io: its certificate is not trusted here, put who signed it into "
@@ -66,6 +67,67 @@ def test_what_may_work_later_is_told_from_what_never_will(
 )  # fmt: skip
 def test_it_is_said_where_and_what_to_do(words: str, advice: str) -> None:
     assert of(words).detail == advice + words
+
+
+ASKED, CAME = f"sha256:{'a1' * 32}", f"sha256:{'c2' * 32}"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (f'Error: writing blob: storing blob to file "/var/tmp/container_images_storage1/1": '
+         f"happened during read: Digest did not match, expected {ASKED}, got {CAME}",
+         "has sha256:c2c2c2c2c2c2 in place of sha256:a1a1a1a1a1a1"),
+        (f"Error: reading blob {ASKED}: Digest did not match, expected {ASKED}, got {CAME}",
+         "has sha256:c2c2c2c2c2c2 in place of sha256:a1a1a1a1a1a1"),
+        (f"Error: parsing image configuration: Download config.json digest {CAME} does not match "
+         f"expected {ASKED}", "has sha256:c2c2c2c2c2c2 in place of sha256:a1a1a1a1a1a1"),
+        (f"Error: determining manifest MIME type for docker://{IMAGE}@{ASKED}: Manifest does not "
+         f"match provided manifest digest {ASKED}",
+         "has something else in place of sha256:a1a1a1a1a1a1"),
+        # With what our mirror has seen.
+        (f"manifest {ASKED} came as {CAME}\nError: determining manifest MIME type for "
+         f"docker://{IMAGE}@{ASKED}: Manifest does not match provided manifest digest {ASKED}",
+         "has sha256:c2c2c2c2c2c2 in place of sha256:a1a1a1a1a1a1"),
+        (f'time="2026-11-27T01:58:31Z" level=fatal msg="Error parsing manifest for image: Manifest '
+         f'does not match provided manifest digest {ASKED}"',
+         "has something else in place of sha256:a1a1a1a1a1a1"),
+        ("Error: Digest did not match", "has wrong content"),
+    ],
+    ids=["layer", "artifact", "config", "manifest", "mirror", "skopeo", "no-digests"],
+)  # fmt: skip
+def test_content_that_is_not_what_its_digest_says_is_told_with_both_and_where(
+    words: str, told: str
+) -> None:
+    """podman 5.4.2 and skopeo 1.18 say it so, of a registry that tampers."""
+    found = of(words)
+    assert type(found) is pullerrors.Wrong
+    assert found.cause == errors.UNAVAILABLE
+    assert found.detail.startswith(f"quay.io/org/web {told}, tried again: ")
+    final = pullerrors.refused(words, 5, reference=IMAGE, element="web")
+    assert (final.cause, final.element) == (errors.INVALID_ARGUMENT, "web")
+    assert final.detail.startswith(f"quay.io/org/web {told}, 5 times in a row: ")
+    failure = errors.failure_of(final, phase=errors.PREPARING, at="2026-11-26 21:00:00")
+    assert told in failure.message("12"), "all of it can be read"
+
+
+def test_a_wrong_attempt_before_the_last_complaint_does_not_count() -> None:
+    words = f"level=warning Digest did not match, expected {ASKED}, got {CAME}\nError: i/o timeout"
+    assert type(of(words)) is errors.Retry
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        ('retry-after: 30\nError: StatusCode: 429, ""', 30),
+        ("Error: received unexpected HTTP status: 503 Service Unavailable", 0),
+        ("retry-after: 30\nError: reading manifest x: manifest unknown", None),
+    ],
+)
+def test_how_long_a_registry_wants_to_be_left_alone_is_kept(
+    words: str, seconds: float | None
+) -> None:
+    assert getattr(of(words), "after_s", None) == seconds
 
 
 def test_one_text_always_means_the_same() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent import downloads, errors, pulling, settings, specs, world
+from agent import downloads, errors, pullerrors, pulling, settings, specs, world
 from agent.throttle import Throttle
 from tests.fakes.clocked_world import ClockedWorld
 
@@ -18,6 +18,19 @@ ROOT = "/var/lib/containers/storage"
 MIB = 1 << 20
 WANTED = pulling.Wanted("q.io/a:1", "web")
 SYSTEM = pulling.Wanted("q.io/os:1", "q.io/os:1", "/etc/ostree/auth.json", is_system=True)
+
+
+def plain(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Without what makes it a command of a user's."""
+    if argv[0] != "setpriv":
+        return argv
+    end = next(at for at, word in enumerate(argv) if word.startswith("DBUS_SESSION_BUS"))
+    return argv[end + 1 :]
+
+
+def somebody(where: ClockedWorld) -> None:
+    where.put("/etc/passwd", "root:x:0:0:r:/root:/s\nweb:x:1001:1002:w:/home/web:/s\n")
+    where.put("/run/user/1001/systemd/private", "")
 
 
 class Podman:
@@ -31,6 +44,7 @@ class Podman:
         self.pull = 0
         self.words = ""
         self.seen = ""
+        self.begun = ""
         where.answer = self.answer
         where.mkdir(OWN)
         where.mkdir(ROOT)
@@ -41,11 +55,16 @@ class Podman:
         self.where.put(f"{ROOT}/overlay-layers/layers.json", json.dumps(listed))
 
     def answer(self, argv: tuple[str, ...]) -> world.Completed:
+        argv = plain(argv)
         match argv[:2]:
             case ("skopeo", _):
                 return world.Completed(argv, 0, json.dumps(self.layers), "")
             case ("podman", "info"):
                 return world.Completed(argv, 0, f"{ROOT}\n", "")
+            case ("cat", _):
+                return world.Completed(argv, 0, (self.where.read(argv[-1]) or b"").decode(), "")
+            case ("find", _):
+                return world.Completed(argv, 0, self.begun, "")
             case ("df", _):
                 return world.Completed(argv, 0, f"Avail\n{self.free}\n", "")
             case ("podman", "pull"):
@@ -165,21 +184,35 @@ def test_what_has_filled_the_disk_is_begun_again_when_there_is_more_room_or_less
     where: ClockedWorld,
 ) -> None:
     podman, subject = Podman(where), made(where)
-    podman.free, podman.free_after, podman.pull = 600 * MIB, 500 * MIB, 1
-    podman.words = "Error: no space left for it: 60 MiB are free"
+    podman.free, podman.free_after, podman.pull = 600 * MIB, 40 * MIB, 1
+    podman.words = "Error: no space left for it: 40 MiB are free"
     assert not pull(subject).ok
-    with pytest.raises(errors.Retry, match="it filled the disk; tried again when 64 MiB more"):
-        pull(subject)
+    # What it had unpacked goes a little later, and is no reason to begin again.
+    for free, more in ((600, 64), (560, 104), (663, 1)):
+        podman.free = free * MIB
+        with pytest.raises(errors.Retry, match=f"filled the disk; tried again when {more} MiB mor"):
+            pull(subject)
     assert len(pulls(where)) == 1
-    podman.free = 565 * MIB
+    podman.free = 664 * MIB
     assert not pull(subject).ok
+    podman.free = 664 * MIB
     with pytest.raises(errors.Retry, match="filled the disk"):
         pull(subject)
     # A layer has been kept: the rest may fit.
     podman.know("sha256:b")
-    podman.pull = 0
+    podman.pull, podman.free_after = 0, None
     assert pull(subject).ok
     assert pull(subject).ok
+
+
+def test_of_another_user_it_may_fit(where: ClockedWorld) -> None:
+    podman, subject = Podman(where), made(where)
+    somebody(where)
+    podman.free, podman.pull, podman.words = 600 * MIB, 1, "Error: no space left for it"
+    assert not pull(subject, wanted=subject.wanted("q.io/a:1", "web", "web")).ok
+    assert not pull(subject).ok
+    with pytest.raises(errors.Retry, match="filled the disk"):
+        pull(subject)
 
 
 def test_a_download_is_carried_out_by_who_watches_it(where: ClockedWorld) -> None:
@@ -227,3 +260,116 @@ def test_when_nothing_is_to_be_downloaded_any_more_what_was_begun_goes(where: Cl
     where.put(f"{OWN}/downloads/blobs/a", b"x")
     subject.forget()
     assert where.commands == [("rm", "-rf", "--", "downloads")]
+
+
+def of_user(where: ClockedWorld) -> list[tuple[str, ...]]:
+    return [plain(argv) for argv in where.commands if argv[0] == "setpriv"]
+
+
+def test_for_a_user_all_of_it_is_asked_and_done_as_that_user(where: ClockedWorld) -> None:
+    """Credentials, the look at the registry, at what is here and at the disk, the download."""
+    podman, subject = Podman(where), made(where)
+    somebody(where)
+    wanted = subject.wanted("q.io/a:1", "web", "web")
+    assert wanted.auth_file == "/home/web/.config/containers/auth.json"
+    brought = specs.FileSpec(wanted.auth_file, b"secret", 0o600, "web", "web")
+    assert pull(subject, brought, wanted=wanted).ok
+    place = "/run/user/1001/homeport-pull-auth.json"
+    done = of_user(where)
+    assert done[0] == ("sh", "-c", 'umask 077 && cat > "$0"', place)
+    assert ("podman", "pull", "--quiet", "--authfile", place, "q.io/a:1") in done
+    assert done[-1] == ("rm", "-f", "--", place)
+    assert {argv[0] for argv in done} == {"sh", "skopeo", "podman", "cat", "df", "find", "rm"}
+    assert {argv[0] for argv in where.commands} == {"setpriv"}, "nothing is root's"
+    assert where.stat("/home/web") is None
+    assert podman.seen == ""
+
+
+def test_a_users_disk_is_looked_at_before_with_what_was_begun(where: ClockedWorld) -> None:
+    podman, subject = Podman(where), made(where)
+    somebody(where)
+    wanted = subject.wanted("q.io/a:1", "web", "web")
+    podman.free = 440 * MIB
+    with pytest.raises(errors.Retry, match=r"no room for q\.io/a:1: it needs about 400 MiB, 440"):
+        pull(subject, wanted=wanted)
+    podman.begun = f"a {30 * MIB}\n"
+    assert pull(subject, wanted=wanted).ok
+
+
+def test_a_users_download_is_watched_as_the_user_where_their_home_and_store_are(
+    where: ClockedWorld,
+) -> None:
+    Podman(where)
+    somebody(where)
+    ordered: list[tuple[tuple[str, ...], bytes]] = []
+    run = where.run
+
+    def watched(argv: Any, **more: Any) -> world.Completed:
+        ordered.append((tuple(argv), more.get("stdin", b"")))
+        return run(argv, **more)
+
+    where.run = watched  # type: ignore[method-assign]
+    subject = made(where, downloader=("watch", "it"))
+    pull(subject, wanted=subject.wanted("q.io/a:1", "web", "web"))
+    argv, stdin = ordered[-1]
+    assert (argv[0], plain(argv)) == ("setpriv", ("watch", "it"))
+    assert downloads.decode(stdin) == downloads.Order(
+        ("podman", "pull", "--quiet", "q.io/a:1"),
+        "/home/web/.cache/homeport/downloads",
+        (ROOT, "/home/web"),
+        "q.io/a:1",
+        "",
+    )
+
+
+def test_what_was_begun_for_users_goes_too_also_by_another_life(where: ClockedWorld) -> None:
+    Podman(where)
+    somebody(where)
+    subject = made(where)
+    pull(subject, wanted=subject.wanted("q.io/a:1", "web", "web"))
+    where.commands.clear()
+    made(where).forget()
+    assert [plain(argv) for argv in where.commands] == [
+        ("rm", "-rf", "--", "/home/web/.cache/homeport/downloads"),
+        ("rm", "-rf", "--", "downloads"),
+    ]
+    assert where.commands[0][0] == "setpriv"
+
+
+def test_for_who_is_gone_nothing_is_downloaded(where: ClockedWorld) -> None:
+    Podman(where)
+    subject = made(where)
+    answer = pull(subject, wanted=subject.wanted("q.io/a:1", "web", "gone"))
+    assert (answer.status, answer.stderr) == (world.NOT_STARTED, "there is no user gone")
+    assert where.commands == []
+
+
+def test_wrong_content_is_asked_for_again_a_few_times_and_then_refused(where: ClockedWorld) -> None:
+    podman, subject = Podman(where), made(where)
+    podman.pull = 125
+    digests = [f"sha256:{letter * 64}" for letter in "ac"]
+    wrong = f"Error: x: Digest did not match, expected {digests[0]}, got {digests[1]}"
+    other = pulling.Wanted("q.io/b:1", "b")
+
+    def kind(words: str, wanted: pulling.Wanted = WANTED) -> type:
+        podman.words = words
+        return type(subject.failed(pull(subject, wanted=wanted), wanted))
+
+    assert [kind(wrong) for _ in range(pulling.WRONG_MAX - 1)] == [pullerrors.Wrong] * 4
+    # A network that is away meanwhile makes it no better, another image has a count of its own.
+    assert kind("Error: connection refused") is errors.Retry
+    assert kind(wrong, other) is pullerrors.Wrong
+    assert kind(wrong) is errors.Reject
+    # Who orders it anew has it tried anew.
+    assert kind(wrong) is pullerrors.Wrong
+
+
+def test_what_was_well_in_between_begins_to_count_anew(where: ClockedWorld) -> None:
+    podman, subject = Podman(where), made(where)
+    podman.words = "Error: Digest did not match"
+    for _ in range(3):
+        for _ in range(pulling.WRONG_MAX - 1):
+            podman.pull = 125
+            assert isinstance(subject.failed(pull(subject), WANTED), pullerrors.Wrong)
+        podman.pull = 0
+        assert pull(subject).ok

@@ -42,6 +42,10 @@ class Registry(ThreadingHTTPServer):
         self.challenge = ""
         self.sent = 0
         self.asked: list[str] = []
+        # How often it is busy, and what it says then.
+        self.busy = self.busy_after_break = 0
+        self.manifests = {"1"}
+        self.busy_with: tuple[int, dict[str, str]] = (429, {})
 
     @property
     def host(self) -> str:
@@ -57,10 +61,14 @@ class Answering(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append(f"{self.path} {self.headers.get('Range', '')}".strip())
         authorization = self.headers.get("Authorization") or ""
-        if self.server.challenge and authorization != f"Basic {BASIC}":
+        if self.server.busy:
+            self.server.busy -= 1
+            status, headers = self.server.busy_with
+            self._answer(status, b"", headers)
+        elif self.server.challenge and authorization != f"Basic {BASIC}":
             self._answer(401, b"", {"WWW-Authenticate": self.server.challenge})
         elif "/manifests/" in self.path:
-            known = self.path == "/v2/org/web/manifests/1"
+            known = self.path.rpartition("/")[2] in self.server.manifests
             self._answer(200 if known else 404, self.server.manifest, {"Content-Type": "x/y"})
         else:
             self._blob(self.server.blobs.get(self.path.rpartition(":")[2], b""))
@@ -85,6 +93,8 @@ class Answering(BaseHTTPRequestHandler):
         self.end_headers()
         is_broken = bool(body and self.server.breaks and "/blobs/" in self.path)
         part = body[: self.server.breaks.pop(0)] if is_broken else body
+        if is_broken:
+            self.server.busy, self.server.busy_after_break = self.server.busy_after_break, 0
         self.server.sent += len(part)
         self.wfile.write(part)
 
@@ -192,6 +202,81 @@ def test_what_was_damaged_is_not_kept_for_a_second_time(
     assert status == 200
     assert got != LAYER
     assert ask(mirror, blob()) == (200, LAYER)
+
+
+@pytest.mark.parametrize(
+    "came",
+    [b"\0" * len(LAYER), LAYER[:-1], LAYER + b"more", LAYER[:100_000] + b"\0" + LAYER[100_001:]],
+)
+def test_nothing_of_wrong_content_is_kept(
+    mirror: resuming.Mirror, registry: Registry, came: bytes
+) -> None:
+    registry.blobs[digest(LAYER)] = came
+    for _ in range(2):
+        assert ask(mirror, blob()) == (200, came), "podman sees by the digest that it is wrong"
+        # Whoever has had all of it may be faster than the look at its digest.
+        with mirror.lock(f"sha256:{digest(LAYER)}"):
+            assert kept(mirror) == {}
+    registry.blobs[digest(LAYER)] = LAYER
+    assert ask(mirror, blob()) == (200, LAYER)
+
+
+def test_a_manifest_that_is_another_is_podmans_to_complain_of_and_noted(
+    mirror: resuming.Mirror, registry: Registry
+) -> None:
+    asked, came = f"sha256:{'a' * 64}", f"sha256:{digest(registry.manifest)}"
+    registry.manifests = {asked, came, "1"}
+    (mirror.blobs / ("0" * 64)).write_bytes(b"begun")
+    assert ask(mirror, f"manifests/{asked}")[0] == 404
+    assert list(mirror.notes()) == [f"manifest {asked} came as {came}"]
+    assert kept(mirror) == {"0" * 64: 5}
+    assert ask(mirror, f"manifests/{came}") == (200, registry.manifest)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [({"Retry-After": "7"}, 7), ({"Retry-After": "99999"}, 3600), ({}, 0),
+     ({"Retry-After": "Fri, 27 Nov 2026 07:28:00 GMT"}, 0)],
+)  # fmt: skip
+def test_a_registry_that_is_busy_is_heard_and_what_it_says_passed_on(
+    mirror: resuming.Mirror,
+    registry: Registry,
+    status: int,
+    said: dict[str, str],
+    seconds: int,
+) -> None:
+    registry.busy, registry.busy_with = 1, (status, said)
+    assert ask(mirror, blob())[0] == status
+    assert list(mirror.notes()) == ([f"retry-after: {seconds}"] if seconds else [])
+    assert ask(mirror, blob()) == (200, LAYER)
+    assert list(mirror.notes()) == []
+
+
+def test_a_registry_that_is_busy_in_the_middle_is_waited_for(
+    mirror: resuming.Mirror, registry: Registry
+) -> None:
+    registry.breaks = [150_000]
+    registry.busy_with = (503, {"Retry-After": "1"})
+    waited: list[float] = []
+    mirror.sleep = waited.append
+    registry.busy_after_break = 1
+    assert ask(mirror, blob()) == (200, LAYER)
+    assert waited == [0.01, 1.0]
+
+
+def test_one_that_wants_to_be_left_alone_for_long_is(
+    mirror: resuming.Mirror, registry: Registry
+) -> None:
+    registry.breaks = [150_000]
+    registry.busy_with = (429, {"Retry-After": "61"})
+    waited: list[float] = []
+    mirror.sleep = waited.append
+    registry.busy_after_break = 9
+    assert ask(mirror, blob()) == (200, LAYER[:150_000])
+    assert waited == [0.01]
+    assert kept(mirror) == {digest(LAYER): 150_000}
+    assert list(mirror.notes()) == ["retry-after: 61"]
 
 
 def test_the_folder_holds_what_one_image_is_made_of(

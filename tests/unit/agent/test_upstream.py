@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,6 +89,32 @@ def test_where_signatures_are_asked_for_it_is_podmans_to_check(
 def test_a_name_that_does_not_say_its_registry_is_podmans_to_resolve() -> None:
     assert upstream.of("org/web:1", "", {}) is None
     assert upstream.of("q.io/web:1", "", {"CONTAINERS_REGISTRIES_CONF": "/x"}) is None
+
+
+def test_of_a_user_their_own_files_count_before_those_of_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what they have set themselves for a registry is podman's to read."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    own = tmp_path / ".config/containers"
+    own.mkdir(parents=True)
+    runtime = {"XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    assert [*upstream.auth_files(runtime), *upstream.auth_files({})[:1]] == [
+        tmp_path / "run/containers/auth.json",
+        own / "auth.json",
+        tmp_path / ".docker/config.json",
+        Path(f"/run/containers/{os.geteuid()}/auth.json"),
+    ]
+    assert upstream.of("q.test/web:1", "", runtime) is not None
+    for name, content in (
+        ("registries.conf", '[[registry]]\nlocation = "q.test"\n'),
+        ("policy.json", '{"default": [{"type": "reject"}]}'),
+        ("auth.json", '{"credsStore": "pass"}'),
+        ("registries.conf", "not TOML"),
+    ):
+        (own / name).write_text(content)
+        assert upstream.of("q.test/web:1", "", runtime) is None, name
+        (own / name).unlink()
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -1,0 +1,123 @@
+"""A device at the end of a wire that counts and breaks, and a registry that asks for a password at
+the other end; what it stores goes onto a small disk, for that is to be filled."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.e2e import devices, images, lockedregistry, processes, rootfs
+from tests.e2e.registry import Registry
+from tests.e2e.yard import Yard, condition
+from tests.fakes.wire import Wire
+
+Json = dict[str, Any]
+
+MIB = 1 << 20
+PORT = 5443
+# The loopback's own name never goes through the rate limit; this one does.
+NAME = "registry.yard"
+HOST = f"{NAME}:{PORT}"
+AUTH_FILE = "/root/.config/containers/auth.json"
+DOWNLOADS = "/var/lib/flightctl/homeport/downloads"
+
+
+class Dock:
+    """A yard whose device knows the locked registry, at the end of the wire."""
+
+    def __init__(self, yard: Yard, wire: Wire, store: str) -> None:
+        self.yard = yard
+        self.wire = wire
+        self.store = store
+
+    @property
+    def device(self) -> devices.Device:
+        return self.yard.device
+
+    def said(self, words: str, timeout_s: float = 60) -> str:
+        """The message of the update under way, once it has `words` in it."""
+
+        def found() -> str:
+            message = condition(self.yard.status()).get("message", "")
+            return str(message) if words in message else ""
+
+        return processes.until(
+            found, f"it says {words!r}", timeout_s=timeout_s, state=self.yard.how_it_is
+        )
+
+    def has_begun(self, folder: str = DOWNLOADS) -> int:
+        """Bytes of layers that are kept to go on with."""
+        shown = self.device.exec("sh", "-c", f"cat {folder}/blobs/* | wc -c")
+        return int(shown.out.strip() or 0)
+
+    def free_mib(self) -> int:
+        shown = self.device.exec("df", "--output=avail", "--block-size=1M", self.store).out
+        return int(shown.split()[-1])
+
+
+@contextmanager
+def docked(
+    folder: Path, store: str, store_mib: int, packages: rootfs.Packages = ()
+) -> Iterator[Dock]:
+    port = processes.free_port()
+    with ExitStack() as ends:
+        wire = Wire(port)
+        ends.callback(wire.close)
+        yard = ends.enter_context(Yard(folder, ports={PORT: wire.port}, packages=packages))
+        locked = ends.enter_context(
+            lockedregistry.serving(yard.site.registry, yard.site.folder / "locked", port, NAME)
+        )
+        device = yard.device
+        device.stop_agent()
+        size = f"size={store_mib}m"
+        device.exec("mount", "-t", "tmpfs", "-o", size, "tmpfs", store, check=True)
+        device.write("/etc/hosts", f"127.0.0.1 localhost {NAME}\n")
+        device.write(f"/etc/containers/certs.d/{HOST}/ca.crt", locked.authority.decode())
+        device.start_agent()
+        yield Dock(yard, wire, store)
+
+
+def push_heavy(registry: Registry, tag: str, chunks: Iterable[bytes]) -> None:
+    """A web server with another layer that is of no use."""
+    web = images.build(images.web(tag))
+    diff, layer = ballast(list(chunks))
+    config = images.json_of(web.config)
+    config["rootfs"]["diff_ids"].append(diff)
+    manifest = images.json_of(web.manifest)
+    described = images.to_json(config)
+    manifest["config"] |= {"size": len(described), "digest": images.digest(described)}
+    manifest["layers"].append(
+        {"mediaType": images.LAYER, "size": len(layer), "digest": images.digest(layer)}
+    )
+    blobs = (described, web.layer, layer)
+    registry.put("heavy", tag, images.to_json(manifest), images.MANIFEST, blobs)
+
+
+def ballast(chunks: list[bytes]) -> tuple[str, bytes]:
+    """(digest of the tar, the layer): one file, packed a chunk at a time."""
+    info = tarfile.TarInfo("ballast")
+    info.size = sum(map(len, chunks))
+    packer, digest, packed = zlib.compressobj(1, wbits=31), hashlib.sha256(), []
+    end = b"\0" * (2 * tarfile.BLOCKSIZE + -info.size % tarfile.BLOCKSIZE)
+    for part in (info.tobuf(), *chunks, end):
+        digest.update(part)
+        packed.append(packer.compress(part))
+    return f"sha256:{digest.hexdigest()}", b"".join([*packed, packer.flush()])
+
+
+def app(tag: str, **more: Any) -> Json:
+    image = f"{HOST}/heavy:{tag}"
+    return {"name": "web", "appType": "container", "image": image, "ports": ["8081:80"], **more}
+
+
+def secret(
+    password: str = lockedregistry.PASSWORD, path: str = AUTH_FILE, **more: Any
+) -> list[Json]:
+    content = lockedregistry.auth(HOST, password)
+    file = {"path": path, "content": content, "mode": 0o600, **more}
+    return [{"name": "auth", "inline": [file]}]

@@ -1,0 +1,116 @@
+"""Downloads into the store of a user: the same registry, the same bad wire, and no root in it.
+
+Real: the user, their rootless podman on a file system of its own, the whole agent, systemd, the
+registry with TLS and htpasswd, the service.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e import devices, lockedregistry, processes
+from tests.e2e.docks import HOST, MIB, Dock, app, docked, push_heavy, secret
+from tests.e2e.test_applications_of_users import PACKAGES, as_user
+from tests.e2e.yard import condition
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(bool(devices.cannot_boot()), reason=f"devices: {devices.cannot_boot()}"),
+]
+
+STORE, STORE_MIB = "/home", 320
+HEAVY_MIB, BROKEN_MIB = 32, 24
+# What was on its way when the wire broke, and is lost.
+EXTRA_MIB = 12
+AUTH_FILE = "/home/web/.config/containers/auth.json"
+BEGUN = "/home/web/.cache/homeport/downloads"
+SECRET = secret(path=AUTH_FILE, user="web", group="web")
+
+
+@pytest.fixture(scope="module")
+def dock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dock]:
+    with docked(tmp_path_factory.mktemp("dock"), STORE, STORE_MIB, PACKAGES) as dock:
+        registry = dock.yard.site.registry
+        push_heavy(registry, "v1", [os.urandom(HEAVY_MIB * MIB)])
+        push_heavy(registry, "v2", [os.urandom(2 * MIB)])
+        push_heavy(registry, "swells", [bytes(MIB)] * (STORE_MIB + 100))
+        dock.device.exec("useradd", "--create-home", "web", check=True)
+        dock.device.write("/var/lib/systemd/linger/web", "")
+        as_user(dock.yard, "web", "mkdir", "-p", ".config/containers")
+        yield dock
+
+
+def served(dock: Dock, tag: str) -> None:
+    processes.until(
+        lambda: dock.device.http(8081) == f"web {tag}\n",
+        f"it serves {tag}",
+        timeout_s=60,
+        state=dock.yard.how_it_is,
+    )
+
+
+def test_without_a_secret_the_version_is_refused_and_the_users_file_is_named(dock: Dock) -> None:
+    status = dock.yard.declare(applications=[app("v1", runAs="web")])
+    message = condition(status)["message"]
+    assert "While Preparing: prefetch failed for web: authentication failed" in message
+    assert f"{HOST} does not let this device have it, credentials go into {AUTH_FILE}" in message
+
+
+def test_a_broken_layer_goes_on_where_it_was_and_root_has_nothing_of_it(dock: Dock) -> None:
+    """The secret comes with the version, and is nowhere else; the agent is killed in between."""
+    before = dock.wire.carried
+    dock.wire.break_after(BROKEN_MIB * MIB, stays_down=True)
+    dock.yard.order(applications=[app("v1", runAs="web")], config=SECRET)
+    processes.until(
+        lambda: dock.wire.breaks == 1, "it breaks", timeout_s=90, state=dock.yard.how_it_is
+    )
+    begun = processes.until(
+        lambda: dock.has_begun(BEGUN), "something is kept", timeout_s=30, state=dock.yard.how_it_is
+    )
+    assert begun > 8 * MIB
+    assert dock.has_begun() == 0
+    assert dock.device.exec("find", BEGUN, "!", "-user", "web").out == ""
+    dock.device.kill_agent()
+    dock.device.start_agent()
+    dock.wire.up()
+    status = dock.yard.settled(120)
+    assert condition(status)["reason"] == "Updated", condition(status)
+    served(dock, "v1")
+    carried = dock.wire.carried - before
+    print(f"a layer of {HEAVY_MIB} MiB, broken off: {carried / MIB:.1f} MiB came down the wire")
+    assert HEAVY_MIB * MIB < carried < (HEAVY_MIB + EXTRA_MIB) * MIB
+    assert dock.device.read(AUTH_FILE) == lockedregistry.auth(HOST)
+    assert dock.device.exec("ls", BEGUN).out == "", "nothing of it is left"
+    left = as_user(dock.yard, "web", "find", "/run/user", "-name", "homeport-*", check=False)
+    assert left == "", "the secret is in its own file only"
+    assert f"{HOST}/heavy" not in dock.device.podman("images").out
+
+
+def test_a_home_that_fills_up_stops_the_download_and_nothing_else(dock: Dock) -> None:
+    lowest = [dock.free_mib()]
+    dock.yard.order(applications=[app("swells", runAs="web")], config=SECRET)
+
+    def has_stopped() -> str:
+        lowest.append(dock.free_mib())
+        message = str(condition(dock.yard.status()).get("message", ""))
+        return message if "no space left" in message or "filled the disk" in message else ""
+
+    message = processes.until(
+        has_stopped, "it stops", timeout_s=90, every_s=0.05, state=dock.yard.how_it_is
+    )
+    print(f"{message}; at least {min(lowest)} of {STORE_MIB} MiB were free")
+    assert min(lowest) > 0
+    served(dock, "v1")
+    processes.until(
+        lambda: dock.free_mib() > STORE_MIB / 3,
+        "the disk is given back",
+        timeout_s=30,
+        state=dock.yard.how_it_is,
+    )
+    status = dock.yard.declare(120, applications=[app("v2", runAs="web")], config=SECRET)
+    assert condition(status)["reason"] == "Updated", condition(status)
+    served(dock, "v2")
