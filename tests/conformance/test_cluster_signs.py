@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tests.fakes.agent_client import Agent, Connection
 from tests.fakes.agent_service import PERSON, AgentService
 from tests.fakes.http_signer import HttpSigner
 from tests.fakes.kubernetes import Kubernetes
+from tests.fakes.waiting import PATIENCE_S, until
 
 pytestmark = [
     pytest.mark.skipif(
@@ -151,13 +152,6 @@ async def service(
         yield running
 
 
-async def until(look: Callable[[], Awaitable[Any]]) -> Any:
-    async with asyncio.timeout(30):
-        while not (found := await look()):
-            await asyncio.sleep(0.05)
-        return found
-
-
 async def object_of(cluster: Cluster, agent: Agent) -> Json:
     found: Json = await until(lambda: asyncio.to_thread(cluster.of, agent))
     return found
@@ -203,7 +197,7 @@ async def test_a_cluster_signs_what_it_approved(service: AgentService, cluster: 
         await asyncio.to_thread(cluster.decide, found, "Approved")
         await says(service, agent, "approved in the cluster, not signed yet")
         await asyncio.to_thread(cluster.sign, found)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             pem = await agent.wait_for_certificate(factory)
     async with agent.connection(pem) as managed:
         assert (await agent.poll(managed)).code == 200
@@ -248,5 +242,5 @@ async def test_a_certificate_that_is_no_good_is_made_anew_when_its_object_is_del
         assert new["metadata"]["name"] == found["metadata"]["name"]
         await asyncio.to_thread(cluster.decide, new, "Approved")
         await asyncio.to_thread(cluster.sign, new)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             await agent.wait_for_certificate(factory)

@@ -64,7 +64,7 @@ async def test_a_devices_application_is_stopped_started_and_restarted(
 
         stopped = await ask(service, "stop", agent.name)
         assert "desiredState" not in orjson.dumps(stopped["spec"]).decode()
-        told = (await agent.poll(managed, version_of(first))).json
+        told = await agent.news(managed, version_of(first))
         assert (lives(told), lives(told, "log")) == (("stopped", 0), (None, 0))
         assert int(version_of(told)) == int(version_of(first)) + 1
         hashes = {d["metadata"]["annotations"][devices.RENDERED_HASH] for d in (first, told)}
@@ -76,10 +76,10 @@ async def test_a_devices_application_is_stopped_started_and_restarted(
         assert (await agent.poll(managed, version_of(told))).code == 204, "nothing new in that"
         for number in (1, 2):
             await ask(service, "restart", agent.name)
-            told = (await agent.poll(managed, version_of(told))).json
+            told = await agent.news(managed, version_of(told))
             assert lives(told) == ("stopped", number)
         await ask(service, "start", agent.name)
-        told = (await agent.poll(managed, version_of(told))).json
+        told = await agent.news(managed, version_of(told))
         assert lives(told) == ("running", 2)
 
         # What is written meanwhile leaves it alone, and takes it along with the application.
@@ -88,7 +88,7 @@ async def test_a_devices_application_is_stopped_started_and_restarted(
         assert orjson.loads(kept[devices.OVERRIDES])["web"]["restartGeneration"] == 2
         await service.change(agent.name, spec={"applications": [app("log")]})
         await service.change(agent.name, spec=SPEC)
-        told = (await agent.poll(managed, version_of(told))).json
+        told = await agent.news(managed, version_of(told))
         assert lives(told) == (None, 0)
         assert (
             devices.OVERRIDES not in (await service.device(agent.name))["metadata"]["annotations"]

@@ -19,6 +19,7 @@ from apiserver.store.auditlog import Row, Wanted
 from resources import registry
 from resources.kind import Json
 from tests.fakes import sql
+from tests.fakes.waiting import until
 
 FLEET = registry.by_kind("Fleet")
 ADA = Caller("ada", role="admin", source="test")
@@ -117,19 +118,13 @@ async def test_who_moves_the_file_away_gets_a_new_one(
     await create(operations, "a")
     task = asyncio.create_task(auditfile.keep_writing(store, path, auditfile.prepare(path)))
     try:
-        await _until(lambda: path.exists() and lines(path) == [1])
+        await until(lambda: path.exists() and lines(path) == [1])
         path.rename(tmp_path / "old")
         await create(operations, "b")
-        await _until(lambda: path.exists() and lines(path) == [2])
+        await until(lambda: path.exists() and lines(path) == [2])
     finally:
         task.cancel()
         await asyncio.wait([task])
-
-
-async def _until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not holds():
-            await asyncio.sleep(0.05)
 
 
 async def test_two_servers_tell_in_one_order(

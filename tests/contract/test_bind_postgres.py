@@ -12,6 +12,7 @@ from apiserver.store import Store
 from bench.fleet import ADMIN, DEVICE, Service
 from resources.selectors import parse_fields
 from tests.fakes.postgres import Cluster
+from tests.fakes.waiting import PATIENCE_S
 
 NUMBER = 3_000
 
@@ -20,7 +21,7 @@ async def counted(cluster: Cluster, url: str) -> tuple[int, int, int]:
     """Of devices, since the database was made: new versions of rows, those of them that made no
     index entry, and rows that were read. A session has said all when it is gone."""
     database = url.rpartition("/")[2]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while cluster.execute(f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}'"):
             await asyncio.sleep(0.05)
     found = cluster.execute(

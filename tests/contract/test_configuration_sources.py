@@ -31,6 +31,7 @@ from tests.fakes.file_server import FileServer
 from tests.fakes.git_server import GitServer
 from tests.fakes.host_cluster import Cluster
 from tests.fakes.sources_rig import PASSWORD, SECRET, Rig
+from tests.fakes.waiting import PATIENCE_S
 
 Json = dict[str, Any]
 
@@ -472,7 +473,7 @@ async def test_the_controllers_follow_by_themselves(rig: Rig, git: GitServer) ->
     """Nobody calls anything: a Repository that comes late, a push, a device without fleet."""
 
     async def until(device: str, content: bytes) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 with contextlib.suppress(Conflict):
                     if await rig.contents(device) == {"/a": content}:

@@ -53,7 +53,7 @@ async def test_from_dismissal_to_a_second_life_with_the_same_key(anywhere: Agent
         assert gone["status"]["lifecycle"]["status"] == "Decommissioning"
         assert not gone["metadata"].get("labels")
         assert gone["metadata"]["generation"] == first["metadata"]["generation"]
-        told = (await agent.poll(managed, version_of(before))).json
+        told = await agent.news(managed, version_of(before))
         assert told["spec"]["decommissioning"] == {"target": "Unenroll"}
         assert told["spec"]["config"] == before["spec"]["config"]
 

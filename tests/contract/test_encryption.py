@@ -29,6 +29,7 @@ from cli import kubeconfig
 from resources import registry
 from resources.kind import Json
 from tests.fakes import apiserver_process, sql
+from tests.fakes.waiting import PATIENCE_S
 
 # Of the whole service `make test` has one run; what differs between databases is tried above it.
 SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
@@ -272,7 +273,7 @@ async def test_a_change_of_keys_is_told_when_it_begins_and_when_it_is_done(
         await operations.prepare()
         keeping = asyncio.create_task(rounds.keep_sealed(operations))
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_S):
                 while await store.read(keys.others):
                     await asyncio.sleep(0.05)
         finally:

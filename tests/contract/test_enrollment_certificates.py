@@ -26,6 +26,7 @@ from resources.registry import CERTIFICATE_REVOCATION
 from tests.contract.test_authorization import ANYBODY, ROUTES
 from tests.fakes.agent_client import Agent, Connection
 from tests.fakes.agent_service import PERSON, AgentService, serving
+from tests.fakes.waiting import PATIENCE_S
 
 OPEN = {"POST /enrollmentrequests", "GET /enrollmentrequests/{name}"}
 PREFIX = "/api/v1"
@@ -166,7 +167,7 @@ async def test_a_revoked_one_is_refused_within_seconds_and_the_others_go_on(
         await service.operations.create(
             PERSON, CERTIFICATE_REVOCATION, "default", document, WriteOptions()
         )
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while (answer := await agent.enrol(factory)).code != 401:
                 await asyncio.sleep(0.1)
         assert "was revoked" in answer.json["message"]

@@ -22,6 +22,7 @@ from resources import conditions
 from resources.registry import CERTIFICATE_REVOCATION, DEVICE, ENROLLMENT_POLICY, ENROLLMENT_REQUEST
 from tests.fakes.agent_client import Agent, device_status
 from tests.fakes.agent_service import PERSON, AgentService, serving
+from tests.fakes.waiting import until
 
 Json = dict[str, Any]
 
@@ -71,12 +72,6 @@ async def get(service: AgentService, name: str) -> Json:
 async def admitted_by(service: AgentService, name: str) -> int:
     found = await service.operations.get(PERSON, ENROLLMENT_POLICY, "default", name)
     return int((found.get("status") or {}).get("admitted") or 0)
-
-
-async def until(happened: Callable[[], Any], timeout_s: float = 20) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not await happened():
-            await asyncio.sleep(0.02)
 
 
 def is_approved(request: Json) -> bool:

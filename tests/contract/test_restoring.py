@@ -19,7 +19,8 @@ from apiserver.store import recount
 from resources import registry
 from tests.fakes import backups
 from tests.fakes.agent_client import Agent, Connection, device_status, version_of
-from tests.fakes.agent_service import DEVICE, PERSON, AgentService, serving
+from tests.fakes.agent_service import DEVICE, HELD, PERSON, AgentService, serving
+from tests.fakes.waiting import PATIENCE_S
 
 Json = dict[str, Any]
 FLEET, TEMPLATE_VERSION, ROLLOUT, BACKLOG = (
@@ -112,7 +113,7 @@ async def test_devices_that_went_on_are_paused_and_brought_on_from_where_they_ar
         await service.change(ahead.name, spec=config("four"))
         level, level_line = again(service, level)
         async with level_line:
-            told = (await level.poll(level_line, at_backup)).json
+            told = await level.news(level_line, at_backup)
             assert version_of(told) == at_backup
             assert told["metadata"]["annotations"][PAUSED] == "true", "so that it reports"
             assert (await level.poll(level_line, at_backup)).code == 204
@@ -122,7 +123,7 @@ async def test_devices_that_went_on_are_paused_and_brought_on_from_where_they_ar
 
         ahead, ahead_line = again(service, ahead)
         async with ahead_line:
-            told = (await ahead.poll(ahead_line, runs)).json
+            told = await ahead.news(ahead_line, runs)
             assert told["metadata"]["annotations"][PAUSED] == "true"
             assert int(version_of(told)) < int(runs)
             assert await state(service, ahead.name) == "ConflictPaused"
@@ -141,7 +142,7 @@ async def test_devices_that_went_on_are_paused_and_brought_on_from_where_they_ar
                 {"fieldSelector": f"metadata.name={ahead.name}"},
             )
             assert answer == {"resumedDevices": 1}
-            resumed = (await ahead.poll(ahead_line, runs)).json
+            resumed = await ahead.news(ahead_line, runs)
             assert int(version_of(resumed)) > int(runs)
             assert PAUSED not in resumed["metadata"]["annotations"]
             assert content_of(resumed) == "four", "which was written meanwhile"
@@ -155,18 +156,17 @@ async def test_devices_that_went_on_are_paused_and_brought_on_from_where_they_ar
 async def test_who_is_resumed_while_it_asks_is_told_at_once(
     tmp_path: Path, database_url: str
 ) -> None:
-    async with serving(tmp_path, AgentApiSettings(hold_s=30), database=database_url) as service:
+    async with serving(tmp_path, HELD, database=database_url) as service:
         agent = service.agent()
         async with await service.admitted(agent) as managed:
             await agent.poll(managed, "7")
             await agent.report(managed, device_status("7"))
-            await agent.poll(managed, "7")
             waiting = asyncio.create_task(agent.poll(managed, "7"))
             await asyncio.sleep(0.1)
             assert not waiting.done()
             body = {"fieldSelector": f"metadata.name={agent.name}"}
             await resuming.resume(service.operations, PERSON, "default", body)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 assert version_of((await waiting).json) == "8"
 
 
@@ -176,7 +176,7 @@ async def test_who_is_ahead_is_paused_though_nobody_said_that_there_was_a_restor
     agent = service.agent()
     async with await service.admitted(agent) as managed:
         await moved(service, agent, managed, config("one"))
-        told = (await agent.poll(managed, "7")).json
+        told = await agent.news(managed, "7")
         assert told["metadata"]["annotations"][PAUSED] == "true"
         found = await service.device(agent.name)
         assert found["status"]["config"]["renderedVersion"] == "7"
@@ -184,11 +184,11 @@ async def test_who_is_ahead_is_paused_though_nobody_said_that_there_was_a_restor
         await decommissioning.decommission(
             service.operations, PERSON, "default", agent.name, {"target": "Unenroll"}
         )
-        told = (await agent.poll(managed, "7")).json
+        told = await agent.news(managed, "7")
         assert told["spec"]["decommissioning"] == {"target": "Unenroll"}
         assert int(version_of(told)) > 7
         # And if it had gone on even further, it is told all the same.
-        told = (await agent.poll(managed, "50")).json
+        told = await agent.news(managed, "50")
         assert int(version_of(told)) > 50
         assert told["spec"]["decommissioning"] == {"target": "Unenroll"}
 
@@ -202,7 +202,7 @@ async def test_a_device_of_a_lost_service_waits_for_a_person(service: AgentServi
         assert await state(service, agent.name) == "ConflictPaused"
         answer = await resuming.resume(service.operations, PERSON, "default", {})
         assert answer == {"resumedDevices": 1}
-        assert version_of((await agent.poll(managed, "41")).json) == "42"
+        assert version_of(await agent.news(managed, "41")) == "42"
 
 
 async def test_a_rollout_passes_over_who_is_paused_and_has_them_when_they_are_resumed(
@@ -228,7 +228,7 @@ async def test_a_rollout_passes_over_who_is_paused_and_has_them_when_they_are_re
         assert (counted["bound"], counted["failed"], counted["unbound"]) == (1, 0, 0)
         backlog = await service.operations.get(PERSON, BACKLOG, "default", "devices")
         assert backlog["status"]["renderNeeded"] == 0, "nobody is asked to render for them"
-        told = (await paused.poll(line[paused.name], "7")).json
+        told = await paused.news(line[paused.name], "7")
         assert content_of(told) == "one"
 
         body = {"labelSelector": "alias=h", "fieldSelector": "metadata.owner=Fleet/pumps"}
@@ -236,11 +236,11 @@ async def test_a_rollout_passes_over_who_is_paused_and_has_them_when_they_are_re
         done = await resuming.resume(service.operations, PERSON, "default", body)
         assert rehearsed == done == {"resumedDevices": 1}
         assert await state(service, awaited.name) == "AwaitingReconnect"
-        told = (await paused.poll(line[paused.name], "7")).json
+        told = await paused.news(line[paused.name], "7")
         assert version_of(told) == "8"
         counted = await bind(service, 2)
         assert (counted["blocked"], counted["bound"], counted["unbound"]) == (1, 2, 0)
-        told = (await paused.poll(line[paused.name], "8")).json
+        told = await paused.news(line[paused.name], "8")
         assert (version_of(told), content_of(told)) == ("9", "two")
     await check_counters(service)
 

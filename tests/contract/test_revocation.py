@@ -16,21 +16,17 @@ import pytest
 from cryptography import x509
 
 from apiserver import errors, housekeeping
-from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.certifying import SIGNING_REQUEST
 from apiserver.operations import WriteOptions
 from apiserver.pki.revocations import REVOCATION
 from tests.fakes.agent_client import Answer
-from tests.fakes.agent_service import PERSON, AgentService, serving
-
-# A look a second, and a machine that others use too.
-OUT_S = 10.0
-PATIENT = AgentApiSettings(hold_s=30)
+from tests.fakes.agent_service import HELD, PERSON, AgentService, serving
+from tests.fakes.waiting import PATIENCE_S
 
 
 @pytest.fixture
 async def service(tmp_path: Path, database_url: str) -> AsyncIterator[AgentService]:
-    async with serving(tmp_path, PATIENT, database=database_url) as running:
+    async with serving(tmp_path, HELD, database=database_url) as running:
         yield running
 
 
@@ -76,7 +72,7 @@ async def test_a_revoked_device_is_out_and_its_held_poll_ends(service: AgentServ
         others = asyncio.create_task(other.poll(kept, "1"))
         await asyncio.sleep(0.3)
         name = await revoke(service, device=one.name, reason="stolen")
-        async with asyncio.timeout(OUT_S):
+        async with asyncio.timeout(PATIENCE_S):
             assert_out(await held)
         assert_out(await one.report(revoked, {}))
         assert_out(
@@ -85,7 +81,7 @@ async def test_a_revoked_device_is_out_and_its_held_poll_ends(service: AgentServ
         assert not others.done(), "who was not meant goes on"
         others.cancel()
         await service.operations.delete(PERSON, REVOCATION, "default", name)
-        await within(OUT_S, lambda: one.poll(revoked), 200)
+        await within(PATIENCE_S, lambda: one.poll(revoked), 200)
 
 
 async def test_by_serial_number_one_certificate_is_out_and_its_successor_is_not(
@@ -101,7 +97,7 @@ async def test_by_serial_number_one_certificate_is_out_and_its_successor_is_not(
         held = asyncio.create_task(agent.poll(managed, "1"))
         await asyncio.sleep(0.3)
         await revoke(service, serial=serial_of(first))
-        async with asyncio.timeout(OUT_S):
+        async with asyncio.timeout(PATIENCE_S):
             assert_out(await held)
     async with agent.connection(renewed) as managed:
         assert (await agent.poll(managed)).code == 200
@@ -113,7 +109,7 @@ async def test_an_enrolment_certificate_that_leaked_lets_nobody_ask(service: Age
         assert (await factory.send("GET", path)).code == 404
         pem = (service.directory / "some.crt").read_text()
         await revoke(service, serial=serial_of(pem))
-        assert_out(await within(OUT_S, lambda: factory.send("GET", path), 401))
+        assert_out(await within(PATIENCE_S, lambda: factory.send("GET", path), 401))
 
 
 async def test_another_organisation_can_not_revoke_ours(service: AgentService) -> None:
@@ -158,9 +154,9 @@ async def left(service: AgentService, now: datetime) -> set[str]:
 
 
 async def test_every_process_on_the_database_hears_of_it(tmp_path: Path, shared_url: str) -> None:
-    async with serving(tmp_path / "a", PATIENT, database=shared_url) as first:
+    async with serving(tmp_path / "a", HELD, database=shared_url) as first:
         shutil.copytree(tmp_path / "a" / "pki", tmp_path / "b" / "pki")
-        async with serving(tmp_path / "b", PATIENT, database=shared_url) as second:
+        async with serving(tmp_path / "b", HELD, database=shared_url) as second:
             agent = first.agent()
             async with await first.admitted(agent):
                 pass
@@ -170,7 +166,7 @@ async def test_every_process_on_the_database_hears_of_it(tmp_path: Path, shared_
                 held = asyncio.create_task(agent.poll(managed, "1"))
                 await asyncio.sleep(0.3)
                 await revoke(first, device=agent.name)
-                async with asyncio.timeout(OUT_S):
+                async with asyncio.timeout(PATIENCE_S):
                     assert_out(await held)
                 assert_out(await agent.poll(managed))
 

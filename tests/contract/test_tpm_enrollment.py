@@ -26,6 +26,7 @@ from resources import registry
 from tests.fakes import agent_client, software_tpm
 from tests.fakes.agent_service import PERSON, AgentService, serving
 from tests.fakes.software_tpm import Maker, SoftwareTpm
+from tests.fakes.waiting import PATIENCE_S
 
 Json = dict[str, Any]
 Answer = Callable[[bytes, bytes], bytes]
@@ -233,7 +234,7 @@ async def test_a_policy_lets_in_whose_tpm_has_answered_and_no_other(
         assert "approval" not in (await request(service, tpm.name))["status"], "not yet"
         for each in (tpm, other):
             assert await challenge(service, each.name, each.activate) == "success"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while "approval" not in (await request(service, tpm.name))["status"]:
                 await asyncio.sleep(0.02)
             while "approval" not in (await request(service, other.name))["status"]:
@@ -480,7 +481,7 @@ async def test_who_says_nothing_is_not_waited_for(tmp_path: Path, tpm: SoftwareT
         async with call(service) as stream:
             await stream.write(field(1, field(1, tpm.name.encode())))
             await stream.read()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 assert await stream.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 

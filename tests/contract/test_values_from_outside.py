@@ -29,6 +29,7 @@ from tests.fakes.file_server import FileServer
 from tests.fakes.git_server import GitServer
 from tests.fakes.host_cluster import Cluster
 from tests.fakes.sources_rig import SECRET, Rig
+from tests.fakes.waiting import PATIENCE_S
 
 Json = dict[str, Any]
 
@@ -536,7 +537,7 @@ async def _controllers(rig: Rig) -> AsyncIterator[None]:
 
 
 async def _until(rig: Rig, device: str, motd: bytes) -> None:
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(PATIENCE_S):
         while await rig.contents(device) != {"/etc/motd": motd}:
             await asyncio.sleep(0.1)
 

@@ -23,6 +23,7 @@ from controllers.session import Endpoint
 from controllers.settings import Settings
 from resources import refreshing, registry
 from tests.fakes import apiserver_process, git_server
+from tests.fakes.waiting import PATIENCE_S
 
 Json = dict[str, Any]
 
@@ -140,7 +141,7 @@ async def note(server: Server) -> str:
 
 
 async def until(server: Server, commit: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while await seen(server) != (commit, commit):
             await asyncio.sleep(0.05)
 

@@ -183,6 +183,13 @@ class Agent:
         query = {} if known is None else {"params": {"knownRenderedVersion": known}}
         return await connection.send("GET", f"/devices/{self.name}/rendered", **query)
 
+    async def news(self, connection: Connection, known: str) -> Json:
+        """What there is beside the version that it knows. As devices do, it asks again where a poll
+        ends empty: it is told in the end, however short a poll is held."""
+        while (answer := await self.poll(connection, known)).code == 204:
+            pass
+        return answer.json
+
     async def report(self, connection: Connection, status: Json) -> Answer:
         body = {
             "apiVersion": "v1beta1",

@@ -39,6 +39,8 @@ Json = dict[str, Any]
 DEVICE = registry.by_kind("Device")
 DEFAULTS = AgentApiSettings()
 PERSON = Caller(name="ada", role=ADMIN)
+# Polls that are held so long do not end by themselves while a test runs: who is answered was woken.
+HELD = AgentApiSettings(hold_s=600)
 
 
 def utc_now() -> datetime:

@@ -10,6 +10,7 @@ import pytest
 
 from agent import banner, notify, world
 from tests.fakes.clocked_world import ClockedWorld
+from tests.fakes.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def listener(tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
         heard.bind(address)
-        heard.settimeout(5)
+        heard.settimeout(PATIENCE_S)
         yield heard, address
 
 
@@ -42,7 +43,7 @@ def test_without_systemd_nothing_is_told(tmp_path: Path) -> None:
 def test_an_abstract_address_is_understood() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
         heard.bind("\0homeport-test-notify")
-        heard.settimeout(5)
+        heard.settimeout(PATIENCE_S)
         notify.Notifier({notify.VARIABLE: "@homeport-test-notify"}).tell("X=1")
         assert heard.recv(100) == b"X=1\n"
 

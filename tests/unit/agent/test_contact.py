@@ -12,6 +12,7 @@ import pytest
 
 from agent import config, contact, enrolling, identity, polling, reporting
 from tests.fakes import agent_rig, service
+from tests.fakes.waiting import PATIENCE_S
 
 Json = dict[str, Any]
 ENROLLED_SETTINGS = {"spec-fetch-error-base-delay": "2s"}
@@ -313,7 +314,7 @@ def test_a_denial_ends_the_thread(rig: agent_rig.Rig) -> None:
 def test_a_long_poll_ends_at_once_when_the_agent_stops(
     admitted: Subject, rig: agent_rig.Rig
 ) -> None:
-    rig.service.hold_s = 30
+    rig.service.hold_s = 600
     admitted.known = "1"
     stop = threading.Event()
     thread = threading.Thread(target=admitted.contact.run, args=(stop.wait,))
@@ -322,7 +323,7 @@ def test_a_long_poll_ends_at_once_when_the_agent_stops(
         stop.wait(0.01)
     stop.set()
     admitted.contact.abort()
-    thread.join(4)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
     admitted.contact.client.close()
     rig.service.render(admitted.who.name, 9)

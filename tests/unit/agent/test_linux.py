@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from agent import linux, world
 from agent.linux import LinuxWorld
 from tests.fakes.sim_world import SimWorld
+from tests.fakes.waiting import until_so
 
 UID, GID = os.geteuid(), os.getegid()
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes owners")
@@ -211,9 +211,8 @@ def test_the_statuses_that_existing_tools_use(tmp_path: Path, argv: list[str], s
 
 def test_a_command_out_of_time_is_killed_with_all_its_children(tmp_path: Path) -> None:
     where = LinuxWorld(str(tmp_path))
-    began = time.monotonic()
-    answer = where.run(["sh", "-c", "sleep 60 & echo $!; wait"], timeout_s=0.5)
-    assert time.monotonic() - began < 10
+    # Enough for a shell to say a number; that it ends at all is because of it.
+    answer = where.run(["sh", "-c", "sleep 600 & echo $!; wait"], timeout_s=3)
     assert (answer.status, answer.stderr) == (world.TIMED_OUT, "context deadline exceeded")
     pid = int(answer.stdout)
 
@@ -223,14 +222,13 @@ def test_a_command_out_of_time_is_killed_with_all_its_children(tmp_path: Path) -
         except FileNotFoundError:
             return False
 
-    until(lambda: not is_alive())
+    until_so(lambda: not is_alive())
 
 
 def test_a_child_that_stays_behind_with_the_output_open_holds_nobody_up(tmp_path: Path) -> None:
-    began = time.monotonic()
-    answer = LinuxWorld(str(tmp_path)).run(["sh", "-c", "sleep 5 & echo done"], timeout_s=4)
-    assert time.monotonic() - began < 3
-    assert answer.stdout == "done\n"
+    answer = LinuxWorld(str(tmp_path)).run(["sh", "-c", "sleep 600 & echo $!"], timeout_s=50)
+    assert answer.status == 0, "it is not out of time"
+    os.kill(int(answer.stdout), signal.SIGKILL)
 
 
 def test_a_flood_of_output_is_cut_to_its_end(
@@ -244,11 +242,9 @@ def test_a_flood_of_output_is_cut_to_its_end(
 def test_waking_ends_a_sleep_and_is_not_lost_before_one(tmp_path: Path) -> None:
     where = LinuxWorld(str(tmp_path))
     where.wake()
-    began = time.monotonic()
-    where.sleep(20)
+    where.sleep(600)
     threading.Timer(0.05, where.wake).start()
-    where.sleep(20)
-    assert time.monotonic() - began < 10
+    where.sleep(600)
 
 
 def test_names_are_looked_up_in_the_device_under_its_root(tmp_path: Path) -> None:
@@ -284,10 +280,3 @@ def test_facts_of_the_machine(tmp_path: Path) -> None:
     assert found is not None
     assert found.kind == world.OTHER
     assert stat.S_ISFIFO(fifo.stat().st_mode)
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -81,7 +81,8 @@ class Agent:
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[Agent]:
     with agent_rig.rigged(tmp_path) as rig:
-        rig.service.hold_s = 20
+        # Longer than anybody waits for it to stop.
+        rig.service.hold_s = 600
         rig.settings(**{"enrollment-verify-interval": "2s", "status-update-interval": "2s"})
         made = Agent(rig, tmp_path / "agent.log")
         yield made
@@ -98,17 +99,15 @@ def reported(agent: Agent, version: str) -> Callable[[], bool]:
     return found
 
 
-def test_a_device_enrols_reports_and_stops_within_five_seconds(agent: Agent) -> None:
+def test_a_device_enrols_reports_and_stops_though_its_poll_is_held(agent: Agent) -> None:
     service = agent.rig.service
     name = agent.asks()
     service.approve(name)
     agent.until(reported(agent, "1"))
     (body, *_) = service.statuses
     assert body["metadata"]["name"] == name
-    started = time.monotonic()
     agent.signal(signal.SIGTERM)
     assert agent.wait() == 0, agent.words()
-    assert time.monotonic() - started < 5
 
     agent.start()
     service.render(name, 2)

@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from agent import transport
 from tests.fakes import service as services
+from tests.fakes.waiting import until_so
 
 DEVICE = "device:one"
 needs_tinyproxy = pytest.mark.skipif(
@@ -33,10 +33,7 @@ def tinyproxy(folder: Path, *lines: str) -> Iterator[int]:
         subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as child,
     ):
         try:
-            for _ in range(100):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                    break
-                time.sleep(0.05)
+            until_so(lambda: _is_open(port))
             yield port
         finally:
             child.terminate()
@@ -111,6 +108,12 @@ EXCEPTIONS = {
     "a network": ("192.0.2.7", "192.0.2.0/24"),
     "another network": ("192.0.2.7", "192.0.3.0/24"),
 }
+
+
+def _is_open(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
 
 
 def asks_curl_the_proxy(host: str, no_proxy: str) -> bool:

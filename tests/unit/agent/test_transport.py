@@ -13,6 +13,7 @@ import pytest
 
 from agent import transport
 from tests.fakes import service as services
+from tests.fakes.waiting import PATIENCE_S
 
 DEVICE = "device:one"
 Connect = Callable[..., transport.Client]
@@ -146,11 +147,11 @@ def test_the_words_of_a_refusal_have_a_limit(service: services.Service, connect:
 
 def test_a_silent_service_is_given_up(service: services.Service, connect: Connect) -> None:
     service.render("one", 1)
-    service.hold_s = 5
-    started = time.monotonic()
+    service.hold_s = 600
     with pytest.raises(transport.Unreachable):
         connect().get("/devices/one/rendered", {"knownRenderedVersion": "1"}, timeout_s=0.3)
-    assert time.monotonic() - started < 3
+    service.hold_s = 0
+    service.render("one", 2)
 
 
 def test_nobody_there_is_unreachable(connect: Connect) -> None:
@@ -243,13 +244,13 @@ def test_a_waiting_request_can_be_ended_by_another_thread(
     service: services.Service, connect: Connect
 ) -> None:
     service.render("one", 1)
-    service.hold_s = 20
+    service.hold_s = 600
     client = connect()
     trouble: list[Exception] = []
 
     def wait() -> None:
         try:
-            client.get("/devices/one/rendered", {"knownRenderedVersion": "1"}, timeout_s=30)
+            client.get("/devices/one/rendered", {"knownRenderedVersion": "1"}, timeout_s=600)
         except transport.ServiceError as error:
             trouble.append(error)
 
@@ -257,11 +258,9 @@ def test_a_waiting_request_can_be_ended_by_another_thread(
     thread.start()
     while not service.requests:
         time.sleep(0.01)
-    started = time.monotonic()
     client.abort()
-    thread.join(5)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
-    assert time.monotonic() - started < 2
     assert isinstance(trouble[0], transport.Unreachable)
     with pytest.raises(transport.Unreachable):
         client.get("/devices/one/rendered")

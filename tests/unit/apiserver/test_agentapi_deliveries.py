@@ -17,6 +17,7 @@ from apiserver.errors import NotFound
 from apiserver.operations import Operations
 from apiserver.store import Snapshot, Store, StoreBusy, Transaction, delivering, devices
 from resources import registry
+from tests.fakes.waiting import PATIENCE_S
 
 DEVICE = registry.by_kind("Device")
 CALLER = Caller(name="test", role="admin")
@@ -40,7 +41,7 @@ class Gate(Store):
 
     async def held(self) -> None:
         """Until a read is."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while self.hold is not None:
                 await asyncio.sleep(0.001)
 
@@ -97,7 +98,7 @@ class House:
         await self.store.write(delete)
 
     async def caught_up(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while self.deliveries._seen < self.store.hub.version or self.deliveries._due:
                 await asyncio.sleep(0.002)
 
@@ -157,7 +158,7 @@ async def test_a_change_tells_those_who_wait_for_it(house: House) -> None:
     key, other = await house.add("a"), await house.add("b")
     waiter, bystander = house.deliveries.enter(key, "1"), house.deliveries.enter(other, "1")
     await house.change(key, "new")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         news = await waiter.news
     assert isinstance(news, Found)
     assert news.delivery.rendered_version == 2
@@ -171,7 +172,7 @@ async def test_who_is_told_has_been_marked_before(house: House) -> None:
     key = await house.add("a")
     waiter = house.deliveries.enter(key, "1")
     await house.change(key, "new")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await waiter.news
     assert await house.delivered(key) == 2
 
@@ -204,7 +205,7 @@ async def test_a_round_that_fails_is_made_again(house: House) -> None:
     await house.change(key, "new")
     house.store.failures = 2
     gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         news = await waiter.news
     assert isinstance(news, Found)
     assert house.store.failures == 0
@@ -215,7 +216,7 @@ async def test_a_deletion_tells_those_who_wait_and_is_not_found_after(house: Hou
     await house.deliveries.look(key, None)
     waiter = house.deliveries.enter(key, "1")
     await house.delete(key)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         assert await waiter.news is GONE
     with pytest.raises(NotFound):
         await house.deliveries.look(key, "1")
@@ -276,7 +277,7 @@ async def test_random_changes_are_never_lost(house: House) -> None:
             assert await house.deliveries.body(key, found)
             known = str(found.delivery.rendered_version)
 
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
         for key in keys:
             group.create_task(follow(key))
         for round_ in range(10):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from apiserver.agentapi.presence import Presence
 from apiserver.agentapi.settings import AgentApiSettings
@@ -15,6 +17,7 @@ from apiserver.auth.identity import Caller
 from apiserver.operations import Operations
 from apiserver.store import Store, StoreBusy, Transaction, delivering, presence, reports
 from resources import registry
+from tests.fakes.waiting import PATIENCE_S, until
 
 DEVICE = registry.by_kind("Device")
 CALLER = Caller(name="test", role="admin")
@@ -109,7 +112,7 @@ async def test_a_device_that_came_back_is_written_at_once(house: House) -> None:
     uid = await house.add("a")
     flushing = asyncio.create_task(house.presence.keep_flushing())
     house.presence.saw(uid, is_connected=False)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not await house.connected("a"):
             await asyncio.sleep(0.01)
     flushing.cancel()
@@ -132,23 +135,41 @@ async def test_a_first_report_leaves_a_last_seen_behind_even_if_the_process_dies
     assert not await house.connected("a")
 
 
-async def test_a_clock_that_jumps_does_not_call_the_whole_fleet_gone(house: House) -> None:
-    settings = AgentApiSettings(sweep_grace_s=0.01, sweep_every_s=0.01, hold_s=2)
-    house.presence = Presence(house.store, settings, now=lambda: house.time + loop.time())
+@asynccontextmanager
+async def sweeping(house: House, hold_s: float) -> AsyncIterator[None]:
+    """All the time, while polls are held so long; a device that has called once."""
+    settings = AgentApiSettings(sweep_grace_s=0.01, sweep_every_s=0.01, hold_s=hold_s)
     loop = asyncio.get_running_loop()
+    house.presence = Presence(house.store, settings, now=lambda: house.time + loop.time())
     uid = await house.add("a")
     house.presence.saw(uid, is_connected=False)
     await house.presence.flush()
-    sweeping = asyncio.create_task(house.presence.keep_sweeping())
+    task = asyncio.create_task(house.presence.keep_sweeping())
     try:
+        # It has looked at the clock once.
         await asyncio.sleep(0.1)
-        house.time += 3600
-        await asyncio.sleep(0.2)
-        assert await house.connected("a"), "it has had no chance to call yet"
-        # It does not call within the time of a poll, so it is gone after all.
-        async with asyncio.timeout(5):
-            while await house.connected("a"):
-                await asyncio.sleep(0.05)
+        yield
     finally:
-        sweeping.cancel()
-        await asyncio.gather(sweeping, return_exceptions=True)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_clock_that_jumps_does_not_call_the_whole_fleet_gone(house: House) -> None:
+    """Nobody has had a chance to call yet."""
+    async with sweeping(house, hold_s=600):
+        with capture_logs() as logs:
+            house.time += 3600
+            await until(lambda: [each["event"] for each in logs] == ["clock jumped"])
+        assert await house.connected("a")
+
+
+async def test_who_does_not_call_within_a_poll_after_the_clock_has_jumped_is_gone(
+    house: House,
+) -> None:
+    async with sweeping(house, hold_s=0.1):
+        house.time += 3600
+
+        async def is_gone() -> bool:
+            return not await house.connected("a")
+
+        await until(is_gone)

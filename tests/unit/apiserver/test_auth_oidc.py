@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from apiserver.auth import asking, oidc
 from apiserver.errors import ServiceUnavailable, StatusError, Unauthorized
 from resources.kind import Json
+from tests.fakes.waiting import until
 
 ISSUER = "https://id.example.com/realm"
 RSA_KEY = rsa.generate_private_key(65537, 2048)
@@ -147,8 +148,7 @@ async def test_keys_are_fetched_once_and_again_when_one_is_new_or_all_are_old() 
     clock.now += oidc.FRESH_S
     await keys.find("two")
     assert len(provider.asked) == asked, "who has a key waits for nobody"
-    await asyncio.sleep(0.01)
-    assert len(provider.asked) == asked + 2
+    await until(lambda: len(provider.asked) == asked + 2)
 
 
 async def test_a_provider_that_is_down_locks_out_nobody_whose_key_is_known() -> None:

@@ -10,6 +10,7 @@ import pytest
 from apiserver.errors import TooManyRequests
 from apiserver.kube.crowding import Gate, Room
 from tests.fakes import kube_face
+from tests.fakes.waiting import PATIENCE_S
 
 
 def gate(*, each: int = 2, most: int = 3, wait_s: float = 5.0) -> Gate:
@@ -54,7 +55,7 @@ async def test_who_gives_up_while_waiting_leaves_no_trace() -> None:
         waiting.cancel()
         await asyncio.wait([waiting])
     assert not at._inside
-    async with asyncio.timeout(1), at.entered("list", "b"):
+    async with asyncio.timeout(PATIENCE_S), at.entered("list", "b"):
         pass
 
 

@@ -15,6 +15,7 @@ from aiohttp import ClientResponse
 from apiserver.store.tables import META
 from tests.fakes import kube_face
 from tests.fakes.kube_face import MERGE, Rig, fleet
+from tests.fakes.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -35,7 +36,7 @@ class Stream:
         self.response = response
 
     async def next(self) -> dict[str, Any]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             line = await self.response.content.readline()
         assert line.endswith(b"\n"), line
         event: dict[str, Any] = json.loads(line)
@@ -47,7 +48,7 @@ class Stream:
 
     async def rest(self) -> list[dict[str, Any]]:
         """Until the end of the stream."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             raw = await self.response.content.read()
         return [json.loads(line) for line in raw.splitlines()]
 
@@ -56,7 +57,7 @@ class Stream:
 async def watching(
     rig: Rig, path: str, headers: dict[str, str] | None = None, **params: Any
 ) -> AsyncIterator[Stream]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         response = await rig.call(
             "GET", path, params={"watch": "1"} | params, headers=headers or {}
         )
@@ -230,7 +231,7 @@ async def test_a_reader_who_went_away_leaves_nothing_behind(rig: Rig) -> None:
         await stream.next()
     await label(rig, f"{path}/a", x="1")
     await label(rig, f"{path}/a", x="2")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while len(asyncio.all_tasks()) > before:
             await asyncio.sleep(0.05)
 

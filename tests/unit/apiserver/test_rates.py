@@ -15,6 +15,7 @@ from apiserver.kube.strangers import Strangers
 from apiserver.rates import BURST_S, SWEPT_FROM, Buckets
 from tests.fakes import kube_face
 from tests.fakes.kube_face import G, fleet
+from tests.fakes.waiting import PATIENCE_S
 
 
 class Clock:
@@ -140,7 +141,7 @@ async def test_tokens_that_take_long_to_judge_keep_nobody_who_was_here_before(
             asyncio.ensure_future(rig.refused("GET", f"{G}/fleets", 401, role=f"bad{n}"))
             for n in range(3)
         ]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while asked < 3:
                 await asyncio.sleep(0.01)
         await rig.refused("GET", f"{G}/fleets", 429, role="bad9")

@@ -14,6 +14,7 @@ from apiserver.watching import Feed, Step
 from resources import registry
 from resources.kind import Kind
 from resources.selectors import parse_labels
+from tests.fakes.waiting import until
 
 FLEET = registry.by_kind("Fleet")
 ADMIN = Caller(name="admin", role="admin")
@@ -27,6 +28,11 @@ class Counting(Store):
     async def read(self, query: Callable[[Snapshot], Any]) -> Any:
         self.reads += 1
         return await super().read(query)
+
+
+def waiting(operations: Operations) -> int:
+    """How many watchers have seen all that there is."""
+    return sum(len(feed.waiting) for feed in operations._looks._feeds.values())
 
 
 async def test_fifty_watchers_read_once_for_each_selection(tmp_path: Path) -> None:
@@ -51,7 +57,7 @@ async def test_fifty_watchers_read_once_for_each_selection(tmp_path: Path) -> No
         await operations.create(ADMIN, FLEET, "default", document, WriteOptions())
 
     watchers = [asyncio.create_task(watch(number)) for number in range(WATCHERS)]
-    await asyncio.sleep(0.5)
+    await until(lambda: waiting(operations) == WATCHERS)
     before = store.reads
     await create("a", "1")
     await create("b", "2")
@@ -82,7 +88,7 @@ async def test_a_commit_of_another_kind_makes_nobody_read(tmp_path: Path) -> Non
         await operations.create(ADMIN, kind, "default", document, WriteOptions())
 
     watcher = asyncio.create_task(watch())
-    await asyncio.sleep(0.2)
+    await until(lambda: waiting(operations) == 1)
     before = store.reads
     for number in range(5):
         await create(registry.by_kind("Organization"), f"org-{number}", {"displayName": "o"})

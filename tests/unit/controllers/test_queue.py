@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from controllers.queue import Key, KeyedQueue, Terminal
+from tests.fakes.waiting import until
 
 A, B = ("Fleet", "default", "a"), ("Fleet", "default", "b")
 
@@ -21,12 +22,6 @@ async def running(worker: Callable[[Key], Awaitable[float | None]]) -> AsyncIter
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(claim: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not claim():
-            await asyncio.sleep(0.005)
 
 
 async def test_asking_many_times_works_once() -> None:
