@@ -230,9 +230,12 @@ def plan(
     # Giving back forgets what was there. Where it is not known which system runs it may be another
     # one, with an /etc of its own; the wanted one would then keep what it should have given back.
     is_blind = wanted.os is not None and observed.os is None
+    files = tuple(
+        _files(wanted, observed, gives_back=not is_blind, keeps_records=keeps_records)
+    )
     return (
         *system.steps,
-        *_files(wanted, observed, gives_back=not is_blind, keeps_records=keeps_records),
+        *(step for step in files if not _is_obstructed(step.path, observed)),
         *_unwanted(wanted.containers, observed.containers, keep),
         *appplan.removals(wanted.apps, observed.apps, observed.volumes),
         *(
@@ -241,6 +244,9 @@ def plan(
             for step in _container(one, keep.get(one.app), observed.volumes)
         ),
         *appplan.creations(wanted.apps, observed.apps, observed.volumes, revives=revives),
+        # Last, for they fail: who may put a directory or a link in the way of one file must not
+        # keep the agent from repairing, or going back with, everything else.
+        *(step for step in files if _is_obstructed(step.path, observed)),
     )
 
 
@@ -259,9 +265,14 @@ def drift(wanted: Wanted, observed: Observed) -> tuple[str, ...]:
     return (*paths, *apps)
 
 
+def _is_obstructed(path: str, observed: Observed) -> bool:
+    found = observed.files.get(path)
+    return found is not None and found.kind not in (world.FILE, world.LINK)
+
+
 def _files(
     wanted: Wanted, observed: Observed, *, gives_back: bool = True, keeps_records: bool = False
-) -> Iterable[Step]:
+) -> Iterable[BackUp | WriteFile | Restore]:
     paths = {one.path for one in wanted.files}
     ours = observed.originals if keeps_records else observed.originals | observed.given_back
     for path in sorted(ours - paths) if gives_back else ():

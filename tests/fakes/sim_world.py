@@ -79,6 +79,9 @@ class SimWorld:
         self.is_woken = False
         self.wake_after: list[float] = []
         self.is_full: Callable[[], bool] = lambda: False
+        # Folders that somebody else than root has put a link in the place of: closed to root, and
+        # here to all, for commands of users go through the same files.
+        self.closed: set[str] = set()
         # What the wall clock is wrong by, and what each command takes longer than it should.
         self.clock_off_s = 0.0
         self.slowness_s = 0.0
@@ -95,6 +98,7 @@ class SimWorld:
         other.nodes = dict(self.nodes)
         other.elapsed_s, other.booted_s, other.boots = self.elapsed_s, self.booted_s, self.boots
         other.podman = self.podman.copy(lambda: other.elapsed_s)
+        other.closed = set(self.closed)
         other.controllers, other.clock_off_s = self.controllers, self.clock_off_s
         other.is_shared = self.is_shared
         other.hooks = dict(self.hooks)
@@ -176,7 +180,14 @@ class SimWorld:
 
     # Disk.
 
+    def _go(self, path: str) -> None:
+        for folder in self.closed:
+            if path.startswith(f"{folder}/"):
+                words = f"{folder} is a link that root does not follow"
+                raise world.Astray(40, words, path)
+
     def read(self, path: str) -> bytes | None:
+        self._go(path)
         node = self.nodes.get(path)
         if node is None:
             return None
@@ -185,6 +196,7 @@ class SimWorld:
         return node.data
 
     def stat(self, path: str) -> world.Stat | None:
+        self._go(path)
         node = self.nodes.get(path)
         if node is None:
             return None
@@ -201,11 +213,13 @@ class SimWorld:
         return world.Held(found, data if is_read else None)
 
     def listdir(self, path: str) -> list[str]:
+        self._go(path)
         prefix = path.rstrip("/") + "/"
         names = {p[len(prefix) :] for p in self.nodes if p.startswith(prefix) and p != prefix}
         return sorted(n for n in names if "/" not in n and not n.startswith(".homeport-"))
 
     def read_link(self, path: str) -> str:
+        self._go(path)
         return self.nodes[path].data.decode()
 
     def write(self, path: str, data: bytes, *, mode: int, uid: int, gid: int) -> None:
@@ -215,6 +229,7 @@ class SimWorld:
         self._put(path, Node(world.LINK, target.encode(), 0o777))
 
     def append(self, path: str, data: bytes) -> None:
+        self._go(path)
         kind = self._effect(f"append {path}")
         self._room(path)
         old = self.nodes.get(path, Node(world.FILE, b"", 0o600))
@@ -224,6 +239,7 @@ class SimWorld:
         self._die(kind)
 
     def remove(self, path: str) -> None:
+        self._go(path)
         if path not in self.nodes:
             return
         if self.nodes[path].kind == world.DIRECTORY and self.listdir(path):
@@ -237,6 +253,7 @@ class SimWorld:
         self.remove(path)
 
     def mkdir(self, path: str, *, mode: int = 0o755) -> None:
+        self._go(path)
         missing = []
         while path not in self.nodes:
             missing.append(path)
@@ -250,6 +267,7 @@ class SimWorld:
             self._die(kind)
 
     def real(self, path: str) -> str:
+        self._go(path)
         return path
 
     def label(self, path: str) -> str:
@@ -438,6 +456,7 @@ class SimWorld:
     # Fate.
 
     def _put(self, path: str, node: Node) -> None:
+        self._go(path)
         parent = self.nodes.get(posixpath.dirname(path))
         if parent is None or parent.kind != world.DIRECTORY:
             raise FileNotFoundError(2, "No such file or directory", path)

@@ -50,3 +50,49 @@ def test_where_the_configuration_says_so_it_is_left_and_told_until_an_update() -
     device.run(settle_s=100)
     assert device.picture() == device.expected("2")
     assert summary(device) == {"status": "Online"}
+
+
+HOME = "/home/web/.config"
+WITH_HOME = document(1, [file(f"{HOME}/x", "one"), file("/etc/other", "two")], [])
+
+
+def led_astray() -> Device:
+    """A file below a home, to which its user has closed the way."""
+    device = Device(SimWorld(1), times=TIMES)
+    device.offer(WITH_HOME)
+    device.run()
+    device.is_tampered = True
+    device.world.closed.add(HOME)
+    return device
+
+
+def test_a_link_of_a_users_keeps_nothing_else_from_being_put_right() -> None:
+    device = led_astray()
+    del device.world.nodes["/etc/other"]
+    agent = device.start()
+    for _ in range(20):
+        device.world.sleep(agent.run_once())
+    assert device.world.nodes["/etc/other"].data == b"two"
+    info = summary(device)["info"]
+    assert f"config: {HOME}/x: {HOME} is a link that root does not follow" in info
+    device.world.closed.clear()
+    device.world.nodes[f"{HOME}/x"] = Node(world.FILE, b"by hand", 0o644)
+    device.run(settle_s=100)
+    assert device.picture() == device.expected("1")
+
+
+def test_a_version_behind_a_users_link_is_refused_and_one_without_is_not() -> None:
+    device = led_astray()
+    device.offer(document(2, [file(f"{HOME}/x", "three")], []))
+    agent = device.start()
+    for _ in range(60):
+        device._poll()
+        device.world.sleep(agent.run_once())
+    message = device.condition()["message"]
+    assert f"config failed for {HOME}/x: permission denied: {HOME} is a link" in message
+    device.offer(document(3, [file("/etc/other", "four")], []))
+    device.run(settle_s=100)
+    assert device.condition()["reason"] == "Updated"
+    # Theirs from now on; what lies beyond the link was never looked at.
+    assert device.world.nodes[f"{HOME}/x"].data == b"one"
+    assert device.world.nodes["/etc/other"].data == b"four"

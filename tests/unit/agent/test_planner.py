@@ -54,6 +54,19 @@ def test_files(found: FileState | None, originals: set[str], steps: list[planner
     assert list(planner.plan(Wanted((FILE,)), observed)) == steps
 
 
+@pytest.mark.parametrize("kind", [world.DIRECTORY, world.OTHER])
+def test_what_cannot_be_written_over_comes_last(kind: str) -> None:
+    other = replace(FILE, path="/etc/b")
+    observed = Observed({"/etc/a": FileState(kind)}, frozenset({"/etc/b"}))
+    assert planner.plan(Wanted((FILE, other), (WEB,)), observed) == (
+        WriteFile("/etc/b", "d1"),
+        CreateContainer("web"),
+        StartContainer("web"),
+        BackUp("/etc/a"),
+        WriteFile("/etc/a", "d1"),
+    )
+
+
 @pytest.mark.parametrize(
     ("wanted", "found", "steps"),
     [
