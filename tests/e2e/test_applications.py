@@ -7,7 +7,7 @@ for all tests of this module; each leaves it with whatever the next one replaces
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -456,7 +456,12 @@ def test_applications_are_stopped_started_and_restarted_from_the_service(yard: Y
     updated(yard.settled())
 
 
-def as_another_agent_left_it(yard: Yard) -> None:
+def as_another_agent_left_it(
+    yard: Yard,
+    places: Iterable[str] = ("/etc/containers/systemd", "/etc/compose/manifests"),
+    targets: str = "/etc/systemd/system",
+    owner: str = "",
+) -> None:
     """The data directory of flightctl's agent, and unit and Compose files that say the same as ours
     in other bytes; it has no journal, no stamps, no originals."""
     device = yard.device
@@ -470,12 +475,10 @@ def as_another_agent_left_it(yard: Yard) -> None:
     boot = device.read("/proc/sys/kernel/random/boot_id").strip()
     times = {"bootTime": "2026-11-26T09:00:00Z", "bootID": boot}
     device.write(f"{data}/system.json", json.dumps(times), 0o644)
-    references = [{"image": f"{REGISTRY}/tell:v2", "owner": "", "type": "podman"}]
+    references = [{"image": f"{REGISTRY}/tell:v2", "owner": owner, "type": "podman"}]
     text = json.dumps({"timestamp": "2026-11-26T09:00:00Z", "references": references}, indent=2)
     device.write(f"{data}/image-artifact-references.json", text, 0o644)
-    places = ["/etc/containers/systemd", "/etc/compose/manifests"]
     found = device.exec("find", *places, "-type", "f", check=True).out.split()
-    targets = "/etc/systemd/system"
     found += [f"{targets}/{n}" for n in device.exec("ls", targets).out.split() if "flightctl" in n]
     assert len(found) > 10
     for path in found:

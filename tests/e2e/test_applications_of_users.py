@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 
 from tests.e2e import devices, processes
-from tests.e2e.test_applications import REGISTRY, container, put_images, quadlet, volume
+from tests.e2e.test_applications import (
+    REGISTRY,
+    as_another_agent_left_it,
+    container,
+    put_images,
+    quadlet,
+    volume,
+)
 from tests.e2e.yard import Yard, application, condition
 
 Json = dict[str, Any]
@@ -27,6 +34,7 @@ pytestmark = [
 # What rootless podman needs beside podman, and what starts the systemd of a user.
 PACKAGES = ("uidmap", "passt", "libpam-systemd", "dbus-user-session")
 PAGE_FOLDER = "/home/web/.config/containers/systemd/page"
+SIGN = "/home/web/.config/sign/words"
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +167,42 @@ def test_a_link_in_a_home_leads_root_nowhere(yard: Yard) -> None:
     served(yard, 8082, "tell v1\n")
 
 
+def signed(words: str) -> list[Json]:
+    file = {"path": SIGN, "content": f"{words}\n", "user": "web", "group": "web"}
+    return [{"name": "sign", "inline": [file]}]
+
+
+def test_a_configuration_file_in_a_home_is_kept_and_no_link_leads_root_out(yard: Yard) -> None:
+    device = yard.device
+    tell = container(runAs="web", image=f"{REGISTRY}/tell:v1", volumes=pages())
+    of_image = volume(f"{REGISTRY}/model-image:v1")
+    apps = [tell, quadlet(runAs="web", volumes=of_image)]
+    updated(yard.declare(applications=apps, config=signed("one")))
+    owner = device.exec("stat", "--format", "%U %a", SIGN, check=True).out
+    assert (device.read(SIGN), owner) == ("one\n", "web 644\n")
+    folder = SIGN.rpartition("/")[0]
+    as_user(yard, "web", "mv", folder, f"{folder}-mine")
+    as_user(yard, "web", "ln", "-s", "/etc/victim", folder)
+    processes.until(
+        lambda: "is a link that root does not follow" in device.journal(60),
+        "the agent has met the link",
+        timeout_s=60,
+        state=lambda: how_it_is(yard),
+    )
+    message = condition(yard.declare(applications=apps, config=signed("two")))["message"]
+    assert f"config failed for {SIGN}: permission denied: {folder} is a link" in message
+    assert device.exec("ls", "/etc/victim").out == "keep.container\n"
+    as_user(yard, "web", "rm", folder)
+    processes.until(
+        lambda: device.path(SIGN).is_file() and device.read(SIGN) == "one\n",
+        "the file is there again",
+        timeout_s=60,
+        state=lambda: how_it_is(yard),
+    )
+    updated(yard.declare(applications=apps))
+    assert not device.path(SIGN).exists()
+
+
 def test_an_agent_killed_in_between_goes_on_and_all_comes_back_after_a_reboot(yard: Yard) -> None:
     device = yard.device
     begun = len(device.journal(4000).split("'do': 'StopApp'"))
@@ -211,6 +255,62 @@ def test_it_is_stopped_started_and_restarted_from_the_service(yard: Yard) -> Non
         state=lambda: how_it_is(yard),
     )
     updated(yard.settled())
+
+
+def test_what_another_agent_ran_for_a_user_is_taken_over_without_a_restart(yard: Yard) -> None:
+    device = yard.device
+    tell = container(runAs="web", image=f"{REGISTRY}/tell:v2", volumes=pages("v2"))
+    apps = [tell, quadlet("v2", runAs="web")]
+    updated(yard.declare(applications=apps, config=signed("ours")))
+    yard.until_healthy()
+
+    def containers() -> list[str]:
+        form = "{{.ID}} {{.Names}} {{.StartedAt}}"
+        return sorted(
+            as_user(yard, "web", "podman", "ps", "--no-trunc", "--format", form).splitlines()
+        )
+
+    before = containers()
+    assert len(before) == 2
+    form = "{{.Mountpoint}}"
+    volume = as_user(
+        yard, "web", "podman", "volume", "inspect", "--format", form, "web-logs-308068"
+    )
+    device.stop_agent()
+    home = "/home/web/.config"
+    as_another_agent_left_it(yard, [f"{home}/containers"], f"{home}/systemd/user", owner="web")
+    as_user(yard, "web", "systemctl", "--user", "daemon-reload")
+    as_user(yard, "web", "sh", "-c", f"echo by the application >{volume.strip()}/kept")
+    device.start_agent()
+    # A look that mends a file has planned everything else too.
+    as_user(yard, "web", "sh", "-c", f"echo theirs >{SIGN}")
+    processes.until(
+        lambda: device.read(SIGN) == "ours\n",
+        "a look was taken",
+        timeout_s=60,
+        state=lambda: how_it_is(yard),
+    )
+    yard.until_healthy()
+    assert containers() == before
+    # What changes then is made anew, with its volumes, and nothing else.
+    updated(yard.declare(applications=[tell, quadlet("v1", runAs="web")], config=signed("ours")))
+    served(yard, 8082, "tell v1\n")
+    assert set(before) - set(containers()) == {one for one in before if "page-web-406870" in one}
+    assert device.read(f"{volume.strip()}/kept") == "by the application\n"
+    # The other agent's bytes are right until somebody changes them.
+    path = f"{home}/containers/systemd/web/web-web-308229-app.container"
+    assert device.read(path).startswith("# by another agent")
+    device.write(path, device.read(path).replace("8081", "8099"))
+    processes.until(
+        lambda: "8099" not in device.read(path) and "another" not in device.read(path),
+        "it is ours now",
+        timeout_s=60,
+        state=lambda: how_it_is(yard),
+    )
+    served(yard, 8081, "model v2\n", "/model.txt")
+    owners = device.exec("find", f"{home}/containers", f"{home}/systemd", "!", "-user", "web").out
+    assert owners == ""
+    updated(yard.declare(applications=apps))
 
 
 def test_for_another_user_it_is_gone_there_and_made_here(yard: Yard) -> None:
