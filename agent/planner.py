@@ -230,9 +230,7 @@ def plan(
     # Giving back forgets what was there. Where it is not known which system runs it may be another
     # one, with an /etc of its own; the wanted one would then keep what it should have given back.
     is_blind = wanted.os is not None and observed.os is None
-    files = tuple(
-        _files(wanted, observed, gives_back=not is_blind, keeps_records=keeps_records)
-    )
+    files = tuple(_files(wanted, observed, gives_back=not is_blind, keeps_records=keeps_records))
     return (
         *system.steps,
         *(step for step in files if not _is_obstructed(step.path, observed)),
