@@ -102,8 +102,12 @@ class Accounts:
 
     def systemctl(self, user: str, argv: Sequence[str], *, timeout_s: float) -> world.Completed:
         """`argv` as for root's systemd."""
-        whole = [argv[0], "--user", *argv[1:]] if user else argv
-        return self.run(user, whole, timeout_s=timeout_s)
+        return self.run(user, systemctl_argv(user, argv), timeout_s=timeout_s)
+
+
+def systemctl_argv(user: str, argv: Sequence[str]) -> list[str]:
+    """For the systemd of `user`; `argv` as for root's."""
+    return [argv[0], "--user", *argv[1:]] if user else [*argv]
 
 
 def runtime_of(account: world.Account) -> str:

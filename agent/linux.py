@@ -91,6 +91,14 @@ class LinuxWorld:
             return None
         return _stat(found)
 
+    def touched_ns(self, path: str) -> int:
+        try:
+            with self._walk.to(path, follow=False) as place:
+                found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+        return found.st_ctime_ns
+
     def hold(self, path: str, *, bytes_max: int) -> world.Held | None:
         try:
             with self._held(path) as (_, handle):

@@ -141,9 +141,9 @@ class Observer:
 
         The listing is cheap and tells whether anything moved; only then all is looked at again.
         """
-        # Processes in the containers of users are not watched: they are asked for at each look.
-        argv = podman.list_argv()
-        found = self._run(argv, user) if user else self._pulse.ask(argv)
+        if user and self._accounts.of(user) is None:
+            return ()
+        found = self._pulse.ask(podman.list_argv(), user)
         if found.status == world.NOT_STARTED:
             # No podman, no containers; whether one is needed is for `objection` to say.
             return ()
@@ -161,8 +161,7 @@ class Observer:
                 self._seen[user] = (key, containers)
         except ValueError as error:
             raise _no_answer(found) from error
-        if not user:
-            self._pulse.watch_containers(self._seen[user][1])
+        self._pulse.watch_containers(self._seen[user][1])
         return self._seen[user][1]
 
     def _inspected(

@@ -69,7 +69,7 @@ def assemble(
     stores = Stores(where, pulling, accounts)
     bundles = Bundles(where, settings, stores, accounts)
     charts = HelmApps(where, settings, stamps, Charts(where, settings, pulling))
-    pulse = Pulse(where)
+    pulse = Pulse(where, accounts)
     apps = Applications(where, settings, bundles, stamps, charts, pulse, accounts, places)
     content = Content(stores, bundles, apps, charts, pulse)
     observer = Observer(where, settings, files, starts, content, accounts)

@@ -17,6 +17,7 @@ from typing import Any
 from agent import compose, errors, homefiles, quadlet, world
 from agent.accounts import Accounts
 from agent.appplan import Mark
+from agent.pulse import Pulse
 from resources.records import dataclass, field
 
 Json = dict[str, Any]
@@ -55,13 +56,19 @@ class Places:
             return account.uid, account.gid
         return self._world.uid_of("root") or 0, self._world.gid_of("root") or 0
 
-    def look(self, user: str, folders: Iterable[str]) -> Look:
-        """At all applications there, and at `folders`. Raises Retry."""
+    def look(self, user: str, folders: Iterable[str], pulse: Pulse | None = None) -> Look:
+        """At all applications there, and at `folders`; by the `pulse`, a user is not asked again
+        while nothing there changes. Raises Retry."""
         if user and self._accounts.of(user) is None:
             return Look()
         site = self.site(user)
-        question = {"do": "look", "units": site.units, "targets": site.targets}
-        found = self._ask(user, {**question, "folders": list(folders)})
+        asked = list(folders)
+        question = {"do": "look", "units": site.units, "targets": site.targets, "folders": asked}
+        if user and pulse is not None:
+            times = homefiles.times(self._world, {site.units, site.targets, *asked})
+            found = pulse.look_into(user, question, times, lambda: self._ask(user, question))
+        else:
+            found = self._ask(user, question)
         marks = {path: _mark(mark) for path, mark in found["marks"].items()}
         return Look(found["apps"], marks, found["texts"])
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from agent import errors, planner, quadlet, systemd, workloads, world
+from agent import accounts, errors, planner, quadlet, systemd, workloads, world
 from agent.accounts import Accounts
 from agent.appplan import QUADLET, FoundApp, Mark, Stamp, WantedApp, Workload
 from agent.places import Look, Places
 from agent.pulse import Pulse
 from resources.records import replace
 
-QUICK_S = 60.0
 Containers = Mapping[str, tuple[planner.Container, ...]]
 Stamps = Mapping[tuple[str, str], Stamp]
 
@@ -51,7 +50,7 @@ class QuadletApps:
         targets = {w.app_id: w for w in wanted if w.kind == QUADLET and w.user == user}
         own = {i: s for (kind, i), s in stamps.items() if kind == QUADLET and s.user == user}
         running = containers.get(user, ())
-        look = self._places.look(user, [one.folder for one in targets.values()])
+        look = self._places.look(user, [one.folder for one in targets.values()], self._pulse)
         site = self._places.site(user)
         found = []
         for app_id, folder in sorted(_folders(look, site, targets, own).items()):
@@ -80,20 +79,14 @@ class QuadletApps:
         asked = list(names)
         if not asked or (user and self._accounts.of(user) is None):
             return {}
-        argv = systemd.show_argv(asked)
-        # Of users' units the pulse is not taken.
-        answer = (
-            self._accounts.systemctl(user, argv, timeout_s=QUICK_S)
-            if user
-            else self._pulse.ask(argv)
-        )
+        argv = accounts.systemctl_argv(user, systemd.show_argv(asked))
+        answer = self._pulse.ask(argv, user)
         if not answer.ok:
             whose = f" of {user}" if user else ""
             detail = f"systemctl{whose}: {errors.one_line(answer.words)}"
             raise errors.Retry(errors.INTERNAL, detail, component=errors.APPLICATIONS)
         found = systemd.parse(answer.stdout)
-        if not user:
-            self._pulse.watch_units(found.values())
+        self._pulse.watch_units(found.values())
         return found
 
 

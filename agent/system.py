@@ -13,11 +13,11 @@ import json
 import logging
 from typing import Any
 
-from agent import bootc, errors, osimage, podman, rpmostree, settings, specs, states, world
+from agent import bootc, errors, osimage, podman, pulse, rpmostree, settings, specs, states, world
 from agent.osimage import BOOTC, PACKAGE, RPM_OSTREE
 from agent.pulling import Pulling, Wanted
 from agent.throttle import Throttle
-from resources.records import replace
+from resources.records import dataclass, replace
 
 log = logging.getLogger("agent.system")
 
@@ -28,8 +28,14 @@ QUICK_S = 60.0
 LOOK_UP_S = 30.0
 # Writing a system of some gigabytes to slow flash.
 STAGE_S = 3600.0
-# What somebody does by hand is seen after this at the latest; a look costs a child process.
+# What somebody does by hand is seen after this at the latest; a look costs a child process, and
+# wakes rpm-ostree's daemon.
 FRESH_S = 15.0
+# Where libostree is beneath: it touches the first with each change of what is bootable, so that
+# others notice, and what is staged for the next boot is in the second, whoever has changed it. So
+# while both are as they were, so are the slots; what they miss (a person who edits an origin by
+# hand) is seen as late as what the pulse misses.
+DEPLOYMENTS, STAGED = "/ostree/deploy", "/run/ostree/staged-deployment"
 
 
 def mode_of(where: world.World) -> str:
@@ -53,6 +59,19 @@ def _is_booted_by_bootc(where: world.World) -> bool:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Slots, when they were asked for, and the times of what moves with them."""
+
+    at: float
+    times: tuple[int, int]
+    slots: osimage.Slots
+
+    def holds(self, now: float, times: tuple[int, int]) -> bool:
+        patience_s = pulse.ANSWERS_HOLD_S if times[0] else FRESH_S
+        return times == self.times and now - self.at < patience_s
+
+
 class System:
     def __init__(
         self,
@@ -66,7 +85,7 @@ class System:
         self._mode = mode
         self._pulling = pulling or Pulling(where, bounds, Throttle(0.0))
         self._path = f"{bounds.own_dir}/os.json"
-        self._seen: tuple[float, osimage.Slots] | None = None
+        self._seen: _Seen | None = None
 
     @property
     def mode(self) -> str:
@@ -80,9 +99,10 @@ class System:
         """None = not image-based. Raises Retry where the tool does not answer."""
         if self.mode == PACKAGE:
             return None
-        now = self._world.monotonic()
-        if self._seen is not None and not is_fresh and now - self._seen[0] < FRESH_S:
-            return self._seen[1]
+        # NB race: before the tool is asked. What changes after that is seen by the next look.
+        now, times = self._world.monotonic(), self._times()
+        if self._seen is not None and not is_fresh and self._seen.holds(now, times):
+            return self._seen.slots
         is_bootc = self.mode == BOOTC
         argv = bootc.status_argv() if is_bootc else rpmostree.status_argv()
         answer = self._world.run(argv, timeout_s=QUICK_S)
@@ -96,8 +116,15 @@ class System:
         if found is None:
             detail = f"{self.mode} status names no booted system"
             raise errors.Retry(errors.INTERNAL, detail, component=errors.OS)
-        self._seen = (now, found)
+        self._seen = _Seen(now, times, found)
         return found
+
+    def _times(self) -> tuple[int, int]:
+        """(0, ...) = nothing tells when the slots change."""
+        try:
+            return self._world.touched_ns(DEPLOYMENTS), self._world.touched_ns(STAGED)
+        except OSError:
+            return 0, 0
 
     def slots_or_trouble(self) -> tuple[osimage.Slots | None, errors.Retry | None]:
         """As `slots`, for who can go on without them."""

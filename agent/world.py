@@ -103,6 +103,11 @@ class World(Protocol):
 
     def stat(self, path: str) -> Stat | None: ...
 
+    def touched_ns(self, path: str) -> int:
+        """When anything about it changed last, by a clock that its owner cannot set; 0 = there is
+        no such thing. A folder changes with the names in it; a link at the end is not followed.
+        Raises OSError."""
+
     def hold(self, path: str, *, bytes_max: int) -> Held | None:
         """`stat`, and with it what is in a file or a link. Raises OSError."""
 

@@ -89,7 +89,7 @@ def test_a_user_who_puts_links_about_breaks_what_is_theirs_alone(where: ClockedW
     """Over a link that root does not follow nothing is seen, and the user is asked themselves."""
     where._walk = walking.Walk(str(where.path("/")), os.geteuid())
     places = Places(where, accounts := Accounts(where))
-    apps = QuadletApps(where, accounts, places, Pulse(where))
+    apps = QuadletApps(where, accounts, places, Pulse(where, accounts))
     assert apps.users([], {}) == ()
     for folder, link in (("/run/user/1001", "systemd"), ("/home/web", ".config")):
         where.mkdir(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import planner, pulse, systemd, world
+from agent import planner, pulse, quadlet, systemd, walking, world
+from agent.accounts import Accounts
+from agent.places import Places
 from tests.fakes.clocked_world import ClockedWorld
 
 PODMAN, SYSTEMD = ("podman", "ps"), ("systemctl", "show")
@@ -24,7 +27,7 @@ class Device:
     def __init__(self, folder: Path) -> None:
         self.world = ClockedWorld(folder)
         self.world.answer = self._answer
-        self.pulse = pulse.Pulse(self.world)
+        self.pulse = pulse.Pulse(self.world, Accounts(self.world))
         self.state, self.health, self.active = "running", "healthy", "active"
         self.pids = {"container": 100, "unit": 200}
         self.is_up = True
@@ -151,6 +154,124 @@ def test_who_does_not_answer_is_asked_again(device: Device) -> None:
     device.is_up = False
     device.look()
     device.look()
+    assert device.asked() == 4
+
+
+class Home:
+    """Folders of a user's, with one application; what they would answer about them."""
+
+    SITE = quadlet.site_of("/home/web")
+    FOLDER = f"{SITE.units}/app"
+    FILE = f"{FOLDER}/app.container"
+
+    def __init__(self, folder: Path) -> None:
+        self.world = ClockedWorld(folder)
+        self.world.put("/etc/passwd", "web:x:1001:1001::/home/web:/bin/sh\n")
+        self.world.put("/run/user/1001/systemd/private", "")
+        self.world.put(self.FILE, "one")
+        self.world.put(f"{self.SITE.targets}/app.target", "")
+        self.world.answer = self._answer
+        accounts = Accounts(self.world)
+        self.pulse = pulse.Pulse(self.world, accounts)
+        self.places = Places(self.world, accounts)
+
+    def _answer(self, argv: tuple[str, ...]) -> world.Completed:
+        return world.Completed(argv, 0, json.dumps({"apps": {}, "marks": {}, "texts": {}}), "")
+
+    def look(self) -> int:
+        """How often the user was asked, of two looks."""
+        self.world.commands = []
+        for _ in range(2):
+            self.places.look("web", [self.FOLDER], self.pulse)
+        return len(self.world.commands)
+
+    def write(self) -> None:
+        """At a moment that differs from the one before, on whatever clock the disk has."""
+        before = self.world.touched_ns(self.FILE)
+        while self.world.touched_ns(self.FILE) == before:
+            self.world.path(self.FILE).write_text("two")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path)
+    assert made.look() == 1
+    return made
+
+
+def written_to(home: Home) -> None:
+    home.write()
+
+
+def written_back(home: Home) -> None:
+    """By somebody who sets the times that a user can set."""
+    found = home.world.path(home.FILE).stat()
+    home.write()
+    os.utime(home.world.path(home.FILE), ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def file_gone(home: Home) -> None:
+    home.world.remove(home.FILE)
+
+
+def file_added(home: Home) -> None:
+    home.world.put(f"{home.SITE.units}/other/deep/x.volume", "")
+
+
+def target_gone(home: Home) -> None:
+    home.world.remove(f"{home.SITE.targets}/app.target")
+
+
+def replaced_by_a_link(home: Home) -> None:
+    home.world.remove(home.FILE)
+    home.world.path(home.FILE).symlink_to("/etc/passwd")
+
+
+def all_disturbed(home: Home) -> None:
+    home.pulse.disturb()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        *(written_to, written_back, file_gone, file_added, target_gone),
+        *(replaced_by_a_link, all_disturbed),
+    ],
+)
+def test_a_user_is_asked_about_their_folders_when_something_there_moved(
+    home: Home, event: Callable[[Home], None]
+) -> None:
+    assert home.look() == 0
+    event(home)
+    assert home.look() == 1
+    assert home.look() == 0
+
+
+def test_a_user_whose_folders_cannot_be_seen_is_asked_each_time(home: Home) -> None:
+    home.world._walk = walking.Walk(str(home.world.path("/")), os.geteuid())
+    home.world.path("/home/web").chmod(0o777)
+    home.world.path("/home/web/.config").rename(home.world.path("/home/web/mine"))
+    home.world.path("/home/web/.config").symlink_to("mine")
+    assert home.look() == 2
+
+
+def test_what_one_user_was_answered_is_not_told_to_another(device: Device) -> None:
+    device.world.put("/etc/passwd", "web:x:1001:1001::/home/web:/bin/sh\n")
+    device.world.put("/run/user/1001/systemd/private", "")
+    for _ in range(2):
+        device.pulse.ask(PODMAN, "web")
+    (command,) = device.world.commands
+    assert command[-2:] == PODMAN
+    assert command[0] == "setpriv"
+    device.pulse.ask(PODMAN)
+    assert device.asked() == 1
+
+
+def test_a_result_of_a_check_that_is_too_large_to_read_is_none(device: Device) -> None:
+    text = json.dumps({"Status": "healthy", "Log": ["x" * pulse.HEALTH_BYTES_MAX]})
+    device.world.put(LOG, text)
+    for _ in range(2):
+        device.look()
     assert device.asked() == 4
 
 
