@@ -162,7 +162,9 @@ class Machine:
         return ""
 
     def name_servers(self) -> list[str]:
-        lines = (line.split() for line in self.text("/etc/resolv.conf").splitlines())
+        # systemd-resolved may have a link of its own on the way, which root does not follow.
+        told = self.text("/etc/resolv.conf") or self.text("/run/systemd/resolve/resolv.conf")
+        lines = (line.split() for line in told.splitlines())
         return [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
 
     def addresses(self, interface: str) -> list[str]:

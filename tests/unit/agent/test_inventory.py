@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent import inventory, sources
+from agent import inventory, sources, walking
 from tests.fakes.clocked_world import ClockedWorld
 
 CPUINFO = "\n\n".join(
@@ -71,6 +72,19 @@ def test_processors_are_told_by_socket(device: ClockedWorld) -> None:
         "model": "Tiny CPU",
         "capabilities": ["fpu", "sse"],
     }
+
+
+def test_name_servers_are_told_where_systemd_resolved_has_a_link_on_the_way(
+    device: ClockedWorld,
+) -> None:
+    """Its folder is its own, so root, who follows no link there, asks for what the link means."""
+    device._walk = walking.Walk(str(device.path("/")), os.geteuid())
+    folder = "/run/systemd/resolve"
+    device.put(f"{folder}/resolv.conf", "nameserver 192.168.2.9\n")
+    device.path(folder).chmod(0o777)
+    device.symlink(f"{folder}/stub-resolv.conf", "resolv.conf")
+    device.symlink("/etc/resolv.conf", f"..{folder}/stub-resolv.conf")
+    assert reported(device)["hardware"]["network"]["dnsServers"] == ["192.168.2.9"]
 
 
 def test_the_network_is_told_without_the_loopback(device: ClockedWorld) -> None:
