@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agent import podman, quadlet
+from agent import podman, quadlet, yamltexts
 from agent.specs import AppFile, Application
 from resources.records import dataclass, field
 
@@ -57,7 +57,7 @@ def folder_of(app: Application) -> str:
 
 
 def render(app: Application, files: Iterable[AppFile]) -> Rendered:
-    """Everything that is to be on the disk for `app`. Raises Invalid."""
+    """Everything that is to be on the disk for `app`. Raises Invalid, Retry."""
     named = {file.path.removeprefix("./"): file.data for file in files}
     base = next((name for name in BASES if name in named), None)
     if base is None:
@@ -87,16 +87,10 @@ def render(app: Application, files: Iterable[AppFile]) -> Rendered:
 
 
 def _services(name: str, data: bytes) -> dict[str, Json]:
-    # For devices with Compose applications alone.
-    import yaml
-
-    # libyaml reads a megabyte in the time that the Python one reads a page.
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        document = yaml.load(data, Loader=loader)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark is not None else ""
+        document = yamltexts.read(data)
+    except yamltexts.NotYaml as error:
+        where = f" in line {error.line}" if error.line else ""
         raise Invalid(f"{name}: not YAML{where}") from error
     services = document.get("services") if isinstance(document, dict) else None
     if not isinstance(services, dict) or not services:
@@ -123,14 +117,12 @@ def _runs_by_default(definition: Json) -> bool:
 
 
 def _override(app: Application) -> bytes:
-    import yaml
-
     volumes = {
         v.name: {"external": True, "name": podman.volume_name(app.name, v.name)}
         for v in app.volumes
         if v.image
     }
-    return yaml.safe_dump({"volumes": volumes}, sort_keys=True).encode()
+    return yamltexts.written({"volumes": volumes})
 
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@,+=-]*")

@@ -13,23 +13,20 @@ A document holds what JSON can say, and nothing else; aliases are written out, u
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import yaml
 
-from agent import config
+from agent import config, yamltexts
 from agent.config import ConfigError, Document
 from agent.linux import LinuxWorld
 from resources.records import replace
 
 MAX_DROP_INS = 100
-# Of all that a document holds, with aliases written out.
-VALUES_MAX = 100_000
 QUESTION_BYTES_MAX = 1 << 16
 
 _MERGED = (
@@ -151,26 +148,12 @@ def _parse(raw: bytes, path: str) -> Document:
     if not isinstance(document, dict):
         raise ConfigError(path, "must be a mapping of settings")
     try:
-        plain: Document = _plain(document, path, iter(range(VALUES_MAX)))
+        plain: Document = yamltexts.plain(document, iter(range(yamltexts.VALUES_MAX)))
+    except ValueError as error:
+        raise ConfigError(path, str(error)) from error
     except RecursionError as error:
         raise ConfigError(path, "is nested too deeply") from error
     return plain
-
-
-def _plain(value: Any, path: str, room: Iterator[int]) -> Any:
-    """As JSON can say it."""
-    if next(room, None) is None:
-        raise ConfigError(path, f"holds more than {VALUES_MAX} values")
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, dict):
-        return {str(name): _plain(one, path, room) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_plain(one, path, room) for one in value]
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    # Times and the like, which nobody means here.
-    return str(value)
 
 
 def _merged(document: Document, drop_in: Document) -> Document:

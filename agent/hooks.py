@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from agent import durations
+from agent import durations, yamltexts
 from agent.specs import FileSpec
 from resources.records import dataclass, field
 
@@ -105,13 +105,10 @@ def changes(before: Iterable[FileSpec], after: Iterable[FileSpec]) -> Changes:
 
 
 def parse(data: bytes) -> tuple[Action, ...]:
-    """Raises Invalid."""
-    # Where no hook is ever read, its parser need not be.
-    import yaml
-
+    """Raises Invalid, Retry."""
     try:
-        document = yaml.safe_load(data)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        document = yamltexts.read(data)
+    except yamltexts.NotYaml as error:
         raise Invalid("not YAML") from error
     if document is None:
         return ()

@@ -21,7 +21,17 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from agent import certificates, child, identity, provisions, routes, transport, world
+from agent import (
+    certificates,
+    child,
+    errors,
+    identity,
+    provisions,
+    routes,
+    transport,
+    world,
+    yamltexts,
+)
 from agent.provisions import Provision
 from agent.selinux import Labels
 from resources.records import dataclass
@@ -78,6 +88,8 @@ class Provisioning:
         self._complaints: tuple[str, ...] = ()
         # Digest of a pair of files -> what they are: a look into one is a child process.
         self._known: dict[bytes, Json] = {}
+        # Digest of a text -> what it says, or why it says nothing.
+        self._read: dict[bytes, Any] = {}
         # The same share of every certificate's life, in this process.
         self._chance = where.random()
 
@@ -117,14 +129,29 @@ class Provisioning:
                     continue
                 if len(raw) > FILE_BYTES_MAX:
                     raise ValueError(f"larger than {FILE_BYTES_MAX} bytes")
-                documents.append((path, _parsed(raw)))
-            except (OSError, ValueError, RecursionError) as error:
+                documents.append((path, self._parsed(raw)))
+            except (OSError, ValueError, errors.Retry) as error:
                 complaints.append(f"{path}: cannot be read: {error}")
         wanted, left_out = provisions.read(documents, self._identity.name)
         for words in {*complaints, *left_out} - set(self._complaints):
             log.error("certificate not provisioned: %s", words)
         self._complaints = (*complaints, *left_out)
         return wanted, not self._complaints
+
+    def _parsed(self, raw: bytes) -> Any:
+        """Read once for as long as it is the same: this is asked at every step. Raises NotYaml,
+        Retry."""
+        mark = hashlib.sha256(raw).digest()
+        if mark not in self._read:
+            if len(self._read) >= provisions.ENTRIES_MAX:
+                self._read.clear()
+            try:
+                self._read[mark] = yamltexts.read(raw)
+            except yamltexts.NotYaml as error:
+                self._read[mark] = error
+        if isinstance(found := self._read[mark], yamltexts.NotYaml):
+            raise found
+        return found
 
     def _paths(self) -> list[str]:
         folder = f"{self._config_dir}/{provisions.FOLDER}"
@@ -283,14 +310,3 @@ class Provisioning:
         data = json.dumps(record, separators=(",", ":")).encode()
         self._world.mkdir(posixpath.dirname(self._record_path), mode=FOLDER_MODE)
         self._world.write(self._record_path, data, mode=0o600, uid=0, gid=0)
-
-
-def _parsed(raw: bytes) -> Any:
-    """Raises ValueError, RecursionError."""
-    # Its parser is for devices that have such a file.
-    import yaml
-
-    try:
-        return yaml.safe_load(raw)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error

@@ -15,7 +15,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from agent import homefiles, podman
+from agent import homefiles, podman, yamltexts
 from agent.specs import AppFile, Application
 from resources import unitfile
 from resources.records import dataclass, field
@@ -140,7 +140,7 @@ def _escaped(value: str) -> str:
 
 
 def render(app: Application, files: Iterable[AppFile], site: Site = ROOT_SITE) -> Rendered:
-    """Everything that is to be on the disk for `app`. Raises Invalid."""
+    """Everything that is to be on the disk for `app`. Raises Invalid, Retry."""
     return _Renderer(app, {file.path.removeprefix("./"): file for file in files}, site).rendered()
 
 
@@ -271,14 +271,8 @@ class _Renderer:
         return f"{self._id}-{_service(name, self._units[name])}"
 
     def _namespaced_pod(self, name: str, data: bytes) -> bytes:
-        import yaml
-
-        documents = _pods(name, data)
-        for document in documents:
-            metadata = document.setdefault("metadata", {})
-            if isinstance(metadata, dict) and metadata.get("name"):
-                metadata["name"] = f"{self._id}-{metadata['name']}"
-        return yaml.safe_dump_all(documents, sort_keys=False).encode()
+        _pods(name, data)
+        return yamltexts.with_names_behind(data, f"{self._id}-")
 
     # The agent's own files.
 
@@ -376,12 +370,9 @@ def _values(sections: unitfile.Sections, section: str, key: str) -> list[str]:
 
 
 def _pods(name: str, data: bytes) -> list[dict[str, object]]:
-    # For devices with manifests of pods alone.
-    import yaml
-
     try:
-        documents = [d for d in yaml.safe_load_all(data) if d is not None]
-    except yaml.YAMLError as error:
+        documents = yamltexts.read_all(data)
+    except yamltexts.NotYaml as error:
         raise Invalid(f"{name}: not YAML") from error
     if not documents or not all(isinstance(d, dict) for d in documents):
         raise Invalid(f"{name}: not a Kubernetes manifest")
