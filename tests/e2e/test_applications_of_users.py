@@ -7,6 +7,7 @@ tests of this module; each begins with what the one before it has left.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -119,6 +120,25 @@ def test_container_and_quadlets_run_in_the_users_podman_and_systemd(yard: Yard) 
     assert device.exec("find", "/etc/containers/systemd", "-type", "f").out == ""
     wrong = device.exec("find", "/home/web/.config", "!", "-user", "web").out
     assert wrong == ""
+
+
+def told(yard: Yard) -> list[Json]:
+    """What `doctor` says of users."""
+    report = json.loads(yard.device.exec("flightctl-agent", "doctor", "-o", "json").out)
+    return [one for one in report["findings"] if one["check"] == "users"]
+
+
+def test_the_doctor_sees_what_a_user_has_and_what_they_lack(yard: Yard) -> None:
+    assert [one["level"] for one in told(yard)] == ["ok"], told(yard)
+    ranges = yard.device.read("/etc/subuid")
+    yard.device.write("/etc/subuid", ranges.replace("web:", "gone:"))
+    (one,) = told(yard)
+    assert one["level"] == "error"
+    assert "web has no numbers for containers in /etc/subuid" in one["message"]
+    # The hint is a command that can be run as it is, and is what mends it.
+    yard.device.exec("sh", "-c", one["hint"].partition(";")[0], check=True)
+    assert [one["level"] for one in told(yard)] == ["ok"]
+    yard.device.write("/etc/subuid", ranges)
 
 
 def test_a_version_that_fails_is_taken_back_with_its_last_words(yard: Yard) -> None:
