@@ -193,7 +193,8 @@ class Gathering:
                 wanted,
                 observed,
                 revives=not is_between,
-                keeps_records=is_behind and self._system.is_away(self._course.current, slots),
+                keeps_records=(is_behind or isinstance(state, states.RollingBack))
+                and self._system.is_away(self._course.current, slots),
             ),
             state,
             current=self._course.current,

@@ -425,7 +425,7 @@ class Reconciler:
             case states.Refused():
                 self._pruning.remember(self._course.desired)
                 self._pulling.forget()
-                is_whole = event.is_whole if isinstance(event, states.Restored) else None
+                is_whole = self._is_whole(event) if isinstance(event, states.Restored) else None
                 self._refuse(after, is_whole=is_whole)
             case _ if isinstance(event, states.Begun):
                 self._set(after)
@@ -469,6 +469,11 @@ class Reconciler:
 
     def _is_settled(self) -> bool:
         return isinstance(self.state, states.Idle | states.Refused)
+
+    def _is_whole(self, event: states.Restored) -> bool:
+        """Not in a system that two reboots could not leave, whatever its files are."""
+        slots, _ = self._system.slots_or_trouble()
+        return event.is_whole and not self._system.is_away(self._course.current, slots)
 
     def _is_refused(self, target: states.Target) -> bool:
         return self._journal.memory.refusal_of(target) is not None

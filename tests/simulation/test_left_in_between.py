@@ -6,12 +6,13 @@ agent dies meanwhile, it ends whole on one version.
 
 from __future__ import annotations
 
-import os
 import random
+from dataclasses import replace
 
 import pytest
 
 from agent import states
+from tests.fakes.seeds import IS_SOAK
 from tests.fakes.sim_bootc import SimBootc
 from tests.fakes.sim_device import Device, Json, application, document, file
 from tests.fakes.sim_image_device import (
@@ -26,7 +27,6 @@ from tests.fakes.sim_image_device import (
 from tests.fakes.sim_world import KINDS
 
 SEED = 5
-IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 
 
 def refused(device: Device, version: int) -> bool:
@@ -83,6 +83,29 @@ def test_a_later_version_that_is_well_leaves_nothing_to_give_back() -> None:
     kept = [device.world.nodes[path].data for path in device.world.nodes if "/originals/" in path]
     assert kept
     assert not [record for record in kept if b"isGivenBack" in record]
+    assert device.mailbox.status()["summary"] == {"status": "Online"}
+
+
+def test_an_old_system_that_would_not_start_at_first_is_given_back_its_files_when_it_does() -> None:
+    device, system = settled_device(SEED)
+    device.goes_back_later = True
+    device.systems |= {"3": NEW.digest}
+    device.offer(next_version(2, "r/os:2", app="r/bad"))
+    until(device, states.Verifying, reboots=1)
+    contents = system.contents
+    system.contents = {**contents, OLD.digest: replace(OLD, comes_up=False)}
+    until(device, states.Refused)
+    device.run(settle_s=100)
+    assert system.booted.digest == NEW.digest
+    assert "going back to renderedVersion 1 is not finished" in str(
+        device.mailbox.status()["summary"]
+    )
+    system.contents = contents
+    device.offer(third("r/os:2", "r/bad"))
+    device.run(settle_s=600)
+    assert refused(device, 3)
+    assert system.booted.digest == OLD.digest
+    assert_settled(device, "1")
     assert device.mailbox.status()["summary"] == {"status": "Online"}
 
 
