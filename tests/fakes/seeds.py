@@ -7,6 +7,10 @@ import os
 from collections.abc import Iterator
 
 SEED = int(os.environ.get("SIM_SEED", "1"))
+# Many times as long, and for nobody who waits.
+IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
+# Of one test, on a machine that is shared. Nothing is measured by it: it ends what hangs.
+LIMIT_S = 7200 if IS_SOAK else 300
 
 
 @contextlib.contextmanager

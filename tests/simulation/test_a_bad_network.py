@@ -7,7 +7,6 @@ and our server on loopback.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import Callable
 from itertools import product
@@ -20,14 +19,13 @@ from apiserver.agentapi.settings import AgentApiSettings
 from tests.fakes import agent_service, metering
 from tests.fakes.agent_client import device_status
 from tests.fakes.metering import Costs
-from tests.fakes.seeds import SEED
+from tests.fakes.seeds import IS_SOAK, LIMIT_S, SEED
 from tests.fakes.sim_agent import SimAgent, configuration
 from tests.fakes.sim_device import application, document, file
 from tests.fakes.sim_podman import Image
 from tests.fakes.sim_service import CONNECTED, SimService
 from tests.fakes.sim_world import SimWorld
 
-IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 SEEDS = range(SEED, SEED + (20 if IS_SOAK else 2))
 HOUR_S, DAY_S = 3600.0, 86400.0
 DAYS_OF_A_MONTH = 31
@@ -127,7 +125,7 @@ async def costs(folder: Path) -> Costs:
             client.close()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(LIMIT_S)
 async def test_what_a_day_costs_on_either_profile(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

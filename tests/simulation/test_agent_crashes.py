@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 
@@ -10,15 +9,14 @@ import pytest
 
 from agent import states, world
 from tests.fakes import sim_device
-from tests.fakes.seeds import SEED
+from tests.fakes.seeds import IS_SOAK, LIMIT_S, SEED
 from tests.fakes.sim_device import Device, application, document, file
 from tests.fakes.sim_podman import Image
 from tests.fakes.sim_world import KINDS, Node, SimWorld
 
 # A machine that is shared may take its time.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(LIMIT_S)
 
-IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 SAMPLES = 4000 if IS_SOAK else 250
 
 GOOD, BAD, CRASHING = Image(health=True), Image(health=False), Image(exits=3)

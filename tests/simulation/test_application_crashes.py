@@ -3,7 +3,6 @@ and those of users."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -11,15 +10,14 @@ import pytest
 from agent import loop, world
 from resources.records import replace
 from tests.fakes import sim_device
-from tests.fakes.seeds import SEED
+from tests.fakes.seeds import IS_SOAK, LIMIT_S, SEED
 from tests.fakes.sim_device import Device, application, document, file
 from tests.fakes.sim_podman import Image
 from tests.fakes.sim_world import KINDS, Crash, SimWorld
 
 # A machine that is shared may take its time.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(LIMIT_S)
 
-IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 # Looks at what starts less often than a device does: the same states, fewer of them.
 TIMES = replace(sim_device.TIMES, verify_interval_s=4.0)
 GOOD = Image(health=True)

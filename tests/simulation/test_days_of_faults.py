@@ -14,7 +14,6 @@ it is whole on an earlier one and says why, and takes the last when it is offere
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -23,14 +22,13 @@ from dataclasses import dataclass
 import pytest
 
 from agent import errors
-from tests.fakes.seeds import SEED
+from tests.fakes.seeds import IS_SOAK, LIMIT_S, SEED
 from tests.fakes.sim_agent import SimAgent
 from tests.fakes.sim_device import Json, application, document, file
 from tests.fakes.sim_image_agent import IMAGES, TOOLS, installed, system_of
 from tests.fakes.sim_podman import Image
 from tests.fakes.sim_world import KINDS, Crash
 
-IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 SEEDS = range(SEED, SEED + (150 if IS_SOAK else 6))
 DAY_S = 86400.0
 DAYS = 4 if IS_SOAK else 2
@@ -235,7 +233,7 @@ def is_whole(device: SimAgent, last: str) -> bool:
     return False
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(LIMIT_S)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_days_of_faults_end_on_the_last_specification(
     seed: int, capsys: pytest.CaptureFixture[str]

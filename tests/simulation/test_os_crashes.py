@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from dataclasses import dataclass
 
 import pytest
 
-from tests.fakes.seeds import SEED
+from tests.fakes.seeds import IS_SOAK, LIMIT_S, SEED
 from tests.fakes.sim_device import Device
 from tests.fakes.sim_image_device import ISSUE, OLD, next_version, settled_device
 from tests.fakes.sim_world import KINDS
 
-IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 SAMPLES = 3000 if IS_SOAK else 150
 
 
@@ -82,7 +80,7 @@ def check_end(device: Device, scenario: Scenario, *, cuts: int, lasts: bool = Tr
     assert device.mailbox.status()["summary"] == {"status": "Online"}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(LIMIT_S)
 @pytest.mark.parametrize(
     ("scenario", "names_system"),
     # The way back is the only one that differs where the old specification names no system.
@@ -113,7 +111,7 @@ def test_an_os_update_that_is_cut_off_anywhere_ends_whole(
         print(f"\n[simulated] OS update, {scenario.name}: {dict(passed)}, all whole")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(LIMIT_S)
 def test_two_crashes_anywhere_in_an_os_update_end_whole(capsys: pytest.CaptureFixture[str]) -> None:
     rng = random.Random(SEED)
     bases = {s.name: settled_device(SEED, has_greenboot=s.has_greenboot)[0] for s in SCENARIOS}

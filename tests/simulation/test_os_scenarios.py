@@ -7,13 +7,12 @@ As `test_scenarios`; what is the device's system is asked of the boot loader, no
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 
 import pytest
 
-from tests.fakes.seeds import SEED, naming
+from tests.fakes.seeds import IS_SOAK, LIMIT_S, SEED, naming
 from tests.fakes.sim_image_agent import (
     TOOLS,
     UPDATES,
@@ -24,11 +23,10 @@ from tests.fakes.sim_image_agent import (
 )
 from tests.fakes.sim_world import KINDS
 
-IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 SAMPLES = 600 if IS_SOAK else 24
 HOUR_S, DAY_S = 3600.0, 86400.0
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(LIMIT_S)
 
 
 @pytest.mark.parametrize("tool", TOOLS)

@@ -12,7 +12,6 @@ way, to the service either (`SimAgent` looks at every turn).
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import pytest
 from agent import settings, world
 from resources.records import replace
 from tests.fakes import sim_device
-from tests.fakes.seeds import SEED, naming
+from tests.fakes.seeds import IS_SOAK, LIMIT_S, SEED, naming
 from tests.fakes.sim_agent import SimAgent
 from tests.fakes.sim_device import DATA, application, document, file
 from tests.fakes.sim_podman import Image
@@ -32,9 +31,8 @@ from tests.fakes.sim_world import KINDS, Crash, Node, SimWorld
 
 Json = dict[str, Any]
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(LIMIT_S)
 
-IS_SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
 SAMPLES = 1000 if IS_SOAK else 40
 HOUR_S, DAY_S = 3600.0, 86400.0
 HOOKS = "/etc/flightctl/hooks.d/afterupdating"
