@@ -80,6 +80,8 @@ class SimPodman:
                 return self._answer(argv, 0, "".join(f"{i}\n" for i in found))
             case "pod" | "network" | "volume":
                 return self._answer(argv, 0)
+            case "info":
+                return self._answer(argv, 0, "/var/lib/containers/storage\n")
             case "ps":
                 return self._answer(argv, 0, json.dumps([_listed(b) for b in self.boxes.values()]))
             case "container":
