@@ -180,16 +180,22 @@ class Applications:
     def images(self, app: specs.Application) -> tuple[tuple[str, str], ...]:
         """Every reference that must be on the device before `app` is touched, as far as known, and
         in whose store: (user, reference). The package that an application comes in is root's."""
+        return tuple(dict.fromkeys((user, image) for user, image, _ in self.needs(app)))
+
+    def needs(self, app: specs.Application) -> Iterable[tuple[str, str, str]]:
+        """(user, reference, pullPolicy) of each use of an image."""
         if self.kind_of(app) == HELM:
-            return ()
+            return
         user = self.user_of(app)
-        is_package = app.app_type != podman.CONTAINER
-        found = [("" if is_package else user, app.image)] if app.inline is None else []
-        if self.kind_of(app):
-            rendered = self.rendered(app)
-            found += [(user, image) for image in rendered.images] if rendered is not None else []
-        found += [(user, volume.image) for volume in app.volumes if volume.image]
-        return tuple(dict.fromkeys(found))
+        if app.inline is None:
+            is_package = app.app_type != podman.CONTAINER
+            yield "" if is_package else user, app.image, specs.IF_NOT_PRESENT
+        rendered = self.rendered(app) if self.kind_of(app) else None
+        for image in rendered.images if rendered is not None else ():
+            yield user, image, specs.IF_NOT_PRESENT
+        for volume in self._bundles.meant.resolved(app, user).volumes:
+            if volume.image:
+                yield user, volume.image, volume.pull_policy
 
     def folder(self, app: specs.Application) -> str:
         return quadlet.folder_of(app, self._places.site(self.user_of(app)))
@@ -245,7 +251,7 @@ class Applications:
                 self._bundles.stamp_of(v.image, user),
                 user,
             )
-            for v in app.volumes
+            for v in self._bundles.meant.resolved(app, user).volumes
             if v.image
         )
 

@@ -162,6 +162,16 @@ class PullCri:
 
 
 @dataclass(frozen=True, slots=True)
+class LookUp:
+    """What the tag of a volume means for `version`, whatever is here."""
+
+    app: str
+    image: str
+    version: str
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StopApp:
     app_id: str
     kind: str
@@ -221,6 +231,7 @@ Step = (
     FetchBundle
     | FetchChart
     | PullCri
+    | LookUp
     | StopApp
     | ClearApp
     | RemoveApp

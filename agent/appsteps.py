@@ -58,6 +58,8 @@ class AppSteps:
         if self._helm.perform(step, spec):
             return
         match step:
+            case appplan.LookUp():
+                self._stores.meant.look_up(step.image, step.version, step.app, step.user)
             case appplan.FetchBundle():
                 self._bundles.fetch(step.image, step.app)
             case appplan.StopApp():
@@ -71,10 +73,7 @@ class AppSteps:
             case appplan.ReloadUnits():
                 self._reload(step.user)
             case appplan.FillVolume():
-                app = _app(spec, step.app)
-                volume = podman.volume_name(app.name, step.volume)
-                app_id, user = podman.app_id(app.name, app.run_as), self._applications.user_of(app)
-                self._bundles.fill(user, volume, step.reference, app_id, app.name)
+                self._fill(step, _app(spec, step.app))
             case appplan.StartApp():
                 self._start(_app(spec, step.app))
             case appplan.RestartApp():
@@ -151,6 +150,12 @@ class AppSteps:
         # be an application's data.
         folder = "" if wanted.kind == COMPOSE else wanted.folder
         self._places.put(wanted.user, rendered.files, folder=folder, gone=before, app=app.name)
+
+    def _fill(self, step: appplan.FillVolume, app: specs.Application) -> None:
+        volume = podman.volume_name(app.name, step.volume)
+        app_id, user = podman.app_id(app.name, app.run_as), self._applications.user_of(app)
+        policy = next(v.pull_policy for v in app.volumes if v.name == step.volume)
+        self._bundles.fill(user, volume, step.reference, app_id, app.name, policy=policy)
 
     def _start(self, app: specs.Application) -> None:
         wanted = self._applications.wanted(app)

@@ -20,7 +20,7 @@ import logging
 import posixpath
 from typing import Any
 
-from agent import appplan, errors, podman, settings, world
+from agent import appplan, errors, podman, settings, specs, world
 from agent.accounts import Accounts
 from agent.homefiles import remove_tree
 from agent.images import ARTIFACT, Pin, Stores
@@ -48,6 +48,7 @@ class Bundles:
         self._world = where
         self._bounds = bounds
         self._stores = stores
+        self.meant = stores.meant
         self._images = stores.of("")
         self._accounts = accounts
         self._folder = f"{bounds.own_dir}/bundles"
@@ -90,7 +91,8 @@ class Bundles:
         self._world.write(self._place(image, pin), data, mode=0o600, uid=0, gid=0)
 
     def forget(self, keep: tuple[Application, ...]) -> None:
-        """Bundles of applications that are gone. After a commit."""
+        """Bundles of applications that are gone, and tags of versions. After a commit."""
+        self.meant.forget(keep)
         kept = set()
         for app in keep:
             is_bundle = app.inline is None and app.app_type != podman.HELM
@@ -131,12 +133,21 @@ class Bundles:
         if found:
             self._stamp({**known, **found})
 
-    def fill(self, user: str, volume: str, reference: str, app_id: str, app: str) -> None:
+    def fill(
+        self,
+        user: str,
+        volume: str,
+        reference: str,
+        app_id: str,
+        app: str,
+        *,
+        policy: str = specs.IF_NOT_PRESENT,
+    ) -> None:
         """Its content is replaced. Raises Retry, Reject."""
         images = self._stores.of(user)
         pin = images.identity(reference)
         if pin is None or not images.is_here(reference, images.pins()):
-            images.pull(reference, app)
+            images.pull(reference, app, policy=policy)
             pin = images.identity(reference)
         if pin is None:
             raise _retry(app, f"{reference} was pulled and is not here")

@@ -31,9 +31,12 @@ STOPPED = 1
 
 
 Free = Callable[[tuple[str, ...]], dict[str, int]]
+Offering = Callable[[str, str, Path, Path], contextlib.AbstractContextManager[resuming.Offer]]
 
 
-def run(order: downloads.Order, free: Free | None = None) -> int:
+def run(
+    order: downloads.Order, free: Free | None = None, offered: Offering = resuming.offered
+) -> int:
     """The exit status. `free`: how much is, by folder; None = as the disks say."""
     free = free or _free
     Path(order.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -43,7 +46,7 @@ def run(order: downloads.Order, free: Free | None = None) -> int:
     blobs = Path(order.folder, downloads.BLOBS)
     try:
         with (
-            resuming.offered(order.reference, order.auth_file, blobs, scratch) as offer,
+            offered(order.reference, order.auth_file, blobs, scratch) as offer,
             (scratch / "errors").open("w+b") as said,
         ):
             env = {**os.environ, "TMPDIR": str(scratch), **offer.env}

@@ -53,7 +53,7 @@ class Executor:
             case planner.RunHooks():
                 self._hooks.run(step)
             case planner.PullImage():
-                self._stores.of(step.user).pull(step.image, step.app)
+                self._stores.of(step.user).pull(step.image, step.app, policy=step.policy)
             case planner.CreateContainer():
                 self._create(_app(spec, step.app))
             case planner.StartContainer():
@@ -84,7 +84,8 @@ class Executor:
 
     def _create(self, app: specs.Application) -> None:
         with_limits = self._observer.enforces_limits(app)
-        spec = podman.spec_digest(app, with_limits=with_limits)
+        meant = self._stores.meant.resolved(app, "")
+        spec = podman.spec_digest(meant, with_limits=with_limits)
         self._images.hold(app.image, app.name)
         argv, stdin = podman.create_argv(app, spec, with_limits=with_limits)
         answer = self._world.run(argv, timeout_s=self._bounds.command_timeout_s, stdin=stdin)

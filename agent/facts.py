@@ -311,7 +311,13 @@ class Gathering:
     def tell_fetching(self, missing: Downloads, *, trouble: str = "") -> None:
         count = len(self._observer.images(embedded.without(self._course.desired)))
         count += bool(self._course.desired.os_image)
-        downloads = (planner.PullImage, osimage.PullOs, appplan.FetchChart, appplan.PullCri)
+        downloads = (
+            planner.PullImage,
+            osimage.PullOs,
+            appplan.FetchChart,
+            appplan.PullCri,
+            appplan.LookUp,
+        )
         pulls = [one for one in missing if isinstance(one, downloads)]
         pending = tuple(one.image if isinstance(one, osimage.PullOs) else one.app for one in pulls)
         of_charts = sum(isinstance(one, appplan.FetchChart | appplan.PullCri) for one in pulls)

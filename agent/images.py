@@ -17,9 +17,10 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from agent import errors, podman, world
+from agent import errors, podman, specs, world
 from agent.accounts import Accounts
 from agent.pulling import Pulling
+from agent.resolutions import Resolutions
 from agent.specs import FileSpec
 from resources.records import dataclass
 
@@ -61,10 +62,14 @@ class Images:
             return {}
 
     def is_here(self, reference: str, pins: dict[str, Pin]) -> bool:
+        """As an artifact also where somebody else has fetched it."""
         pin = pins.get(reference)
-        if pin is not None and pin.kind == ARTIFACT:
-            return self._run(podman.artifact_inspect_argv(reference)).ok
-        return self._run(podman.image_exists_argv(reference)).ok
+        kinds = (IMAGE, ARTIFACT) if pin is None else (pin.kind,)
+        argvs = {
+            IMAGE: podman.image_exists_argv(reference),
+            ARTIFACT: podman.artifact_inspect_argv(reference),
+        }
+        return any(self._run(argvs[kind]).ok for kind in kinds)
 
     def identity(self, reference: str) -> Pin | None:
         """What `reference` meant when it was fetched; None = it is not here, and never was."""
@@ -78,8 +83,11 @@ class Images:
             self._asked[reference] = found
         return self._asked[reference]
 
-    def pull(self, reference: str, app: str) -> None:
+    def pull(self, reference: str, app: str, *, policy: str = specs.IF_NOT_PRESENT) -> None:
         """Raises Retry, Reject."""
+        if policy == specs.NEVER:
+            detail = f"{reference} is not on this device, and its pullPolicy is Never"
+            raise errors.Reject(errors.NOT_FOUND, detail, component=errors.PREFETCH, element=app)
         wanted = self._pulling.wanted(reference, app, self._user)
         answer = self._pulling.pull(podman.pull_argv(reference), wanted)
         kind = IMAGE
@@ -141,12 +149,13 @@ class Images:
 
 
 class Stores:
-    """The store of each user; `of("")` is root's."""
+    """The store of each user; `of("")` is root's. `meant`: what tags meant when a version came."""
 
     def __init__(self, where: world.World, pulling: Pulling, accounts: Accounts) -> None:
         self._world = where
         self._pulling = pulling
         self._accounts = accounts
+        self.meant = Resolutions(where, pulling)
         # By account too, for a user may be removed and made anew.
         self._known: dict[tuple[str, world.Account | None], Images] = {}
 

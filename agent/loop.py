@@ -501,4 +501,4 @@ def _is_download(step: planner.Step) -> bool:
     """For a specification that is to come, as against one that is repaired."""
     if isinstance(step, appplan.FetchBundle | appplan.FetchChart):
         return not step.is_repair
-    return isinstance(step, planner.PullImage | osimage.PullOs | appplan.PullCri)
+    return isinstance(step, planner.PullImage | osimage.PullOs | appplan.PullCri | appplan.LookUp)

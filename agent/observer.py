@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from agent import appplan, errors, helm, planner, podman, quadlet, settings, specs, world
@@ -195,11 +195,12 @@ class Observer:
             return ()
 
     def missing(self, spec: specs.Spec) -> tuple[planner.PullImage | appplan.Step, ...]:
-        wanted = self.images(spec)
+        lookups = tuple(self._lookups(spec))
+        wanted, withheld = self.images(spec), self._withheld(spec)
         stores = {user: self._stores.of(user) for user, _ in wanted}
         pins = {user: store.pins() for user, store in stores.items()}
         pulls = tuple(
-            planner.PullImage(name, image, user)
+            planner.PullImage(name, image, user, specs.NEVER if (user, image) in withheld else "")
             for (user, image), name in wanted.items()
             if not stores[user].is_here(image, pins[user])
         )
@@ -211,7 +212,22 @@ class Observer:
         charts = (a for a in spec.applications if a.app_type == helm.HELM)
         of_charts = tuple(step for app in charts for step in self._charts.missing(app))
         # What is in a bundle is known when its image is here.
-        return (*(pulls or bundles), *of_charts)
+        return (*(lookups or pulls or bundles), *of_charts)
+
+    def _lookups(self, spec: specs.Spec) -> Iterable[appplan.LookUp]:
+        for app in spec.applications:
+            user = self._applications.user_of(app)
+            for volume in self._stores.meant.lacking(app, user):
+                yield appplan.LookUp(app.name, volume.image, volume.version, user)
+
+    def _withheld(self, spec: specs.Spec) -> set[tuple[str, str]]:
+        """Images that nobody wants but volumes that may not have them pulled."""
+        uses: dict[tuple[str, str], set[str]] = {}
+        for app in spec.applications:
+            if self._images_of(app):
+                for user, image, policy in self._applications.needs(app):
+                    uses.setdefault((user, image), set()).add(policy)
+        return {image for image, policies in uses.items() if policies == {specs.NEVER}}
 
     def objection(self, spec: specs.Spec) -> errors.Reject | None:
         """Why `spec` cannot be made true on this device, before anything is changed."""
@@ -235,7 +251,7 @@ class Observer:
             app.name,
             podman.container_name(app),
             podman.app_id(app.name, app.run_as),
-            podman.spec_digest(app, with_limits=with_limits),
+            podman.spec_digest(self._stores.meant.resolved(app, ""), with_limits=with_limits),
             is_stopped=app.is_stopped,
             restart_generation=app.restart_generation,
             volumes=self._applications.wanted_volumes(app),

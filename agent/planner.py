@@ -25,11 +25,12 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PullImage:
-    """`user`: into whose store, empty for root's."""
+    """`user`: into whose store, empty for root's. `policy` Never: it is refused, for want of it."""
 
     app: str
     image: str
     user: str = ""
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,6 +231,17 @@ def look_up_argv(image: str) -> list[str]:
     return [*argv, f"docker://{image}"]
 
 
+def raw_manifest_argv(reference: str, options: Iterable[str] = ()) -> list[str]:
+    """As the registry has it now; nothing else is downloaded."""
+    return ["skopeo", "inspect", "--raw", *options, f"docker://{reference}"]
+
+
+def without_tag(reference: str) -> str:
+    """And without a digest."""
+    head, slash, last = reference.removeprefix("oci://").partition("@")[0].rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}"
+
+
 def create_argv(
     app: Application, spec: str, *, with_limits: bool = True
 ) -> tuple[list[str], bytes]:
@@ -469,6 +480,11 @@ def artifact_layers(stdout: str) -> tuple[Layer, ...]:
 def layer_sizes(stdout: str) -> dict[str, int]:
     """Digest -> bytes, packed. Raises ValueError, KeyError, TypeError."""
     return {str(one["Digest"]): int(one["Size"]) for one in json.loads(stdout) or []}
+
+
+def artifact_sizes(manifest: str) -> dict[str, int]:
+    """The same of an artifact. Raises ValueError, KeyError, TypeError."""
+    return {str(one["digest"]): int(one["size"]) for one in json.loads(manifest)["layers"]}
 
 
 def artifact_digest(stdout: str) -> str:

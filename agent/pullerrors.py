@@ -124,7 +124,7 @@ def _wrong(stderr: str, reference: str) -> str:
     if found is None:
         return ""
     digests = {key: value[:_SHOWN_CHARS] for key, value in found.groupdict().items()}
-    place = without_tag(reference)
+    place = podman.without_tag(reference)
     asked, came = digests.get("asked"), digests.get("came", "something else")
     return f"{place} has {came} in place of {asked}" if asked else f"{place} has wrong content"
 
@@ -138,17 +138,11 @@ def _found(text: str) -> tuple[str, bool] | None:
 
 def _without_names(words: str, reference: str) -> str:
     """An image may be called `timeout`, or `unauthorized`."""
-    name, path = reference.removeprefix("oci://").partition("@")[0], without_tag(reference)
+    name, path = reference.removeprefix("oci://").partition("@")[0], podman.without_tag(reference)
     text = words.lower()
     for one in (reference, name, path, f"/v2/{path.partition('/')[2]}/"):
         text = text.replace(one.lower(), " it ") if "/" in one else text
     return text
-
-
-def without_tag(reference: str) -> str:
-    """And without a digest."""
-    head, slash, last = reference.removeprefix("oci://").partition("@")[0].rpartition("/")
-    return f"{head}{slash}{last.partition(':')[0]}"
 
 
 def registry_of(reference: str) -> str:

@@ -78,8 +78,7 @@ class Pulling:
         """By podman. Raises Retry where there is no room for it."""
         whither = self._destination(wanted.user)
         if whither is None:
-            words = f"there is no user {wanted.user}"
-            return world.Completed(tuple(argv), world.NOT_STARTED, "", words)
+            return _nobody(argv, wanted.user)
         auth = whither.auth(self._brought, wanted.auth_file)
         try:
             lacking, had = self._need_room(wanted, auth, whither)
@@ -127,14 +126,17 @@ class Pulling:
             answer.words, count, reference=wanted.reference, element=wanted.element
         )
 
-    def look_up(self, argv: Sequence[str], auth_file: str, *, limit_s: float) -> world.Completed:
+    def look_up(self, argv: Sequence[str], wanted: Wanted, *, limit_s: float) -> world.Completed:
         """Asks a registry with the same credentials."""
-        auth = self.auth(auth_file)
+        whither = self._destination(wanted.user)
+        if whither is None:
+            return _nobody(argv, wanted.user)
+        auth = whither.auth(self._brought, wanted.auth_file)
         try:
             whole = [*argv[:-1], *auth.option, argv[-1]]
-            return self._world.run(whole, timeout_s=limit_s, cwd=auth.cwd)
+            return whither.run(whole, timeout_s=limit_s, cwd=auth.cwd)
         finally:
-            self.drop(auth)
+            whither.drop(auth)
 
     def forget(self) -> None:
         """Nothing is to be downloaded any more: what was begun goes."""
@@ -187,20 +189,20 @@ class Pulling:
         self, wanted: Wanted, auth: Auth, whither: Destination
     ) -> tuple[frozenset[str], int | None]:
         """(layers that are not here, room for them in bytes), as far as is known. Raises Retry."""
-        argv = podman.layers_argv(wanted.reference, auth.option)
-        answer = whither.run(argv, timeout_s=LOOK_UP_S, cwd=auth.cwd)
-        store = self._store(wanted.user, whither) if answer.ok else ""
+        layers, is_artifact = self._layers(wanted, auth, whither)
+        store = self._store(wanted.user, whither) if layers else ""
         try:
-            layers = podman.layer_sizes(answer.stdout) if store else {}
-            known = _layers_in(whither, store) if layers else None
+            known = _layers_in(whither, store) if store else None
             free = _free(whither, store) if known is not None else None
-        except (ValueError, KeyError, TypeError, AttributeError, OSError):
+        except (ValueError, TypeError, AttributeError, OSError):
             return frozenset(), None
         if known is None or free is None:
             return frozenset(), None
         lacking = room.missing(layers, known)
         begun = whither.begun()
-        need = room.needed(layers, known, begun, is_system=wanted.is_system)
+        need = room.needed(
+            layers, known, begun, is_system=wanted.is_system, is_artifact=is_artifact
+        )
         if need and need + room.RESERVE_BYTES > free:
             words = f"it needs about {need >> 20} MiB, {free >> 20} MiB are free"
             raise self._no_room(wanted, words)
@@ -211,6 +213,23 @@ class Pulling:
             words = f"it filled the disk; tried again when {more} MiB more are free"
             raise self._no_room(wanted, words)
         return lacking, has
+
+    def _layers(
+        self, wanted: Wanted, auth: Auth, whither: Destination
+    ) -> tuple[dict[str, int], bool]:
+        """(digest -> bytes as the registry says, whether it is an artifact); none = nobody can
+        say."""
+        argv = podman.layers_argv(wanted.reference, auth.option)
+        answer = whither.run(argv, timeout_s=LOOK_UP_S, cwd=auth.cwd)
+        is_artifact = not answer.ok and podman.is_artifact(answer.stderr)
+        if is_artifact:
+            argv = podman.raw_manifest_argv(wanted.reference, auth.option)
+            answer = whither.run(argv, timeout_s=LOOK_UP_S, cwd=auth.cwd)
+        sizes = podman.artifact_sizes if is_artifact else podman.layer_sizes
+        try:
+            return (sizes(answer.stdout) if answer.ok else {}), is_artifact
+        except (ValueError, KeyError, TypeError):
+            return {}, False
 
     def _no_room(self, wanted: Wanted, words: str) -> errors.Retry:
         detail = f"no room for {wanted.reference}: {words}"
@@ -243,6 +262,10 @@ class Pulling:
             env={**env, **self._throttle.environment()},
             cwd=cwd,
         )
+
+
+def _nobody(argv: Sequence[str], user: str) -> world.Completed:
+    return world.Completed(tuple(argv), world.NOT_STARTED, "", f"there is no user {user}")
 
 
 def _layers_in(whither: Destination, store: str) -> frozenset[str]:

@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping
 # Layers come packed: as they came, and twice as much unpacked beside it for a moment; the first
 # byte is kept so that a broken download can go on.
 TIMES = 4
+# Of an artifact, which nobody unpacks: as it came, in podman's store, and in the volume.
+ARTIFACT_TIMES = 3
 # An operating system is written a second time when it is staged.
 STAGED_TIMES = 2
 # The rest of the device wants to write too.
@@ -28,9 +30,10 @@ def needed(
     begun: Mapping[str, int],
     *,
     is_system: bool = False,
+    is_artifact: bool = False,
 ) -> int:
     """`begun`: digest -> bytes of it that are on the disk already."""
-    times = TIMES + (STAGED_TIMES if is_system else 0)
+    times = ARTIFACT_TIMES if is_artifact else TIMES + (STAGED_TIMES if is_system else 0)
     lacking = missing(layers, known)
     total = sum(layers[digest] * times - begun.get(digest, 0) for digest in lacking)
     return max(0, total)

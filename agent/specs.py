@@ -41,6 +41,7 @@ POLICIES = {
     "downloadSchedule": errors.DOWNLOAD_POLICY,
     "updateSchedule": errors.UPDATE_POLICY,
 }
+ALWAYS, IF_NOT_PRESENT, NEVER = "Always", "IfNotPresent", "Never"
 MODE_DEFAULT = 0o644
 MODE_MAX = 0o7777
 
@@ -58,9 +59,13 @@ class FileSpec:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
+    """`version`: of the specification that asks the registry for it; empty = none does."""
+
     name: str
     mount: str
     image: str = ""
+    pull_policy: str = IF_NOT_PRESENT
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +161,7 @@ def _parse(target: Target, spec: Json) -> Spec:
     return Spec(
         target,
         files=_files(spec),
-        applications=_applications(spec),
+        applications=_applications(spec, target.version),
         os_image=_os_image(os),
         is_dismissed=bool(spec.get("decommissioning")),
         is_reset=_is_reset(spec),
@@ -251,19 +256,19 @@ def _content(entry: Json, path: str, component: str) -> bytes:
         raise _wrong(component, path, "the content is not base64") from error
 
 
-def _applications(spec: Json) -> tuple[Application, ...]:
+def _applications(spec: Json, version: str) -> tuple[Application, ...]:
     found: dict[str, Application] = {}
     for entry in _list(spec, "applications", "spec.applications", errors.APPLICATIONS):
         if not isinstance(entry, dict):
             raise _wrong(errors.APPLICATIONS, "", "an entry of spec.applications is not an object")
-        one = _application(entry)
+        one = _application(entry, version)
         if one.name in found:
             raise _wrong(errors.APPLICATIONS, one.name, "two applications have this name")
         found[one.name] = one
     return tuple(found.values())
 
 
-def _application(entry: Json) -> Application:
+def _application(entry: Json, version: str) -> Application:
     image = str(entry.get("image") or "")
     name = str(entry.get("name") or image)
     if not name:
@@ -278,7 +283,7 @@ def _application(entry: Json) -> Application:
         image=image,
         env=tuple(sorted((str(k), str(v)) for k, v in env.items())),
         ports=tuple(str(p) for p in _list(entry, "ports", name, errors.APPLICATIONS)),
-        volumes=tuple(_volume(v, name) for v in volumes),
+        volumes=tuple(_volume(v, name, version) for v in volumes),
         cpu=str(limits.get("cpu") or ""),
         memory=str(limits.get("memory") or ""),
         run_as=str(entry.get("runAs") or ""),
@@ -315,13 +320,20 @@ def _inline(entry: Json, app: str) -> tuple[AppFile, ...]:
     return tuple(found.values())
 
 
-def _volume(entry: Any, app: str) -> Volume:
+def _volume(entry: Any, app: str, version: str) -> Volume:
     if not isinstance(entry, dict) or not entry.get("name"):
         raise _wrong(errors.APPLICATIONS, app, "a volume has no name")
     mount = _table(entry, "mount", app, errors.APPLICATIONS)
     image = _table(entry, "image", app, errors.APPLICATIONS)
+    policy = str(image.get("pullPolicy") or IF_NOT_PRESENT)
+    if policy not in (ALWAYS, IF_NOT_PRESENT, NEVER):
+        raise _wrong(errors.APPLICATIONS, app, f"pullPolicy {policy!r} is unknown")
     return Volume(
-        str(entry["name"]), str(mount.get("path") or ""), str(image.get("reference") or "")
+        str(entry["name"]),
+        str(mount.get("path") or ""),
+        str(image.get("reference") or ""),
+        policy,
+        version if policy == ALWAYS else "",
     )
 
 

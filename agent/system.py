@@ -344,7 +344,7 @@ class System:
         if target.digest or not digests:
             return False
         argv = podman.look_up_argv(str(target))
-        answer = self._pulling.look_up(argv, AUTH_FILE, limit_s=LOOK_UP_S)
+        answer = self._pulling.look_up(argv, Wanted(image, image, AUTH_FILE), limit_s=LOOK_UP_S)
         if not answer.ok:
             log.warning("tag not looked up image=%s: %s", image, errors.one_line(answer.words))
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import child, downloading, downloads, room
+from agent import child, downloading, downloads, resuming, room
 
 PLENTY = 10**12
 
@@ -95,6 +96,17 @@ def test_a_tool_that_is_not_there_says_so(
     made = downloads.Order(("/no/such/tool",), str(tmp_path))
     assert downloading.run(made) == downloading.STOPPED
     assert "/no/such/tool: No such file or directory" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("script", "shown"), [("true", ""), ("exit 1", "retry-after: 7\n")])
+def test_what_the_mirror_has_heard_is_told_with_a_failure(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], script: str, shown: str
+) -> None:
+    def offered(*_: object) -> contextlib.AbstractContextManager[resuming.Offer]:
+        return contextlib.nullcontext(resuming.Offer(notes=lambda: ["retry-after: 7"]))
+
+    downloading.run(order(tmp_path, script), lambda _: {"/watched": PLENTY}, offered)
+    assert capfd.readouterr().err == shown
 
 
 def test_if_the_agent_dies_so_does_the_download(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ class Store:
         reference = argv[-1]
         if argv[:3] == ("podman", "image", "exists"):
             return world.Completed(argv, 0 if reference in self.images else 1, "", "")
+        if argv[:3] == ("podman", "artifact", "inspect"):
+            return world.Completed(argv, 1, "", "Error: no such artifact")
         if reference in self.used:
             return world.Completed(argv, 2, "", "Error: image used by abc: image is in use")
         self.removed.append(" ".join(argv[:3]) + f" {reference}")

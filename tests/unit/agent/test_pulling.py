@@ -20,6 +20,11 @@ WANTED = pulling.Wanted("q.io/a:1", "web")
 SYSTEM = pulling.Wanted("q.io/os:1", "q.io/os:1", "/etc/ostree/auth.json", is_system=True)
 
 
+ARTIFACT_WORDS = (
+    'level=fatal msg="unsupported image-specific operation on artifact with type \\"x\\""'
+)
+
+
 def plain(argv: tuple[str, ...]) -> tuple[str, ...]:
     """Without what makes it a command of a user's."""
     if argv[0] != "setpriv":
@@ -45,6 +50,8 @@ class Podman:
         self.words = ""
         self.seen = ""
         self.begun = ""
+        # Its bytes, where it is one.
+        self.artifact = 0
         where.answer = self.answer
         where.mkdir(OWN)
         where.mkdir(ROOT)
@@ -57,6 +64,11 @@ class Podman:
     def answer(self, argv: tuple[str, ...]) -> world.Completed:
         argv = plain(argv)
         match argv[:2]:
+            case ("skopeo", _) if self.artifact and "--raw" in argv:
+                layers = [{"digest": "sha256:a", "size": self.artifact}]
+                return world.Completed(argv, 0, json.dumps({"layers": layers}), "")
+            case ("skopeo", _) if self.artifact:
+                return world.Completed(argv, 1, "", ARTIFACT_WORDS)
             case ("skopeo", _):
                 return world.Completed(argv, 0, json.dumps(self.layers), "")
             case ("podman", "info"):
@@ -159,6 +171,22 @@ def test_room_is_looked_for_before(
     assert one.value.cause == errors.RESOURCE_EXHAUSTED
     assert one.value.element == wanted.element
     assert not pulls(where)
+
+
+def test_room_for_an_artifact_is_looked_for_too(where: ClockedWorld) -> None:
+    podman, subject = Podman(where), made(where)
+    podman.artifact = 100 * MIB
+    where.put(pulling.AUTH_FILE, "secret")
+    podman.free = 363 * MIB
+    with pytest.raises(errors.Retry, match="it needs about 300 MiB, 363 MiB are free"):
+        pull(subject)
+    podman.free = 365 * MIB
+    assert pull(subject).ok
+    asked = [argv for argv in where.commands if argv[0] == "skopeo"]
+    assert asked[1] == (
+        *("skopeo", "inspect", "--raw", "--authfile", "auth.json"),
+        "docker://q.io/a:1",
+    )
 
 
 def test_what_was_begun_is_here_already(where: ClockedWorld) -> None:
