@@ -15,18 +15,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import errors, podman, specs, world
 from agent.accounts import Accounts
 from agent.pulling import Pulling
-from agent.resolutions import Resolutions
-from agent.specs import FileSpec
+from agent.specs import Application, FileSpec, Volume
 from resources.records import dataclass
+
+if TYPE_CHECKING:
+    from agent.resolutions import Resolutions
 
 Json = dict[str, Any]
 
 IMAGE, ARTIFACT = "image", "artifact"
+# What tags meant, by version.
+RESOLVED = "resolved.json"
 PINS_MAX = 200
 QUICK_S = 60.0
 
@@ -148,6 +152,37 @@ class Images:
         return self._accounts.run(self._user, argv, timeout_s=QUICK_S)
 
 
+class Meant:
+    """`resolutions`, imported where a volume asks for it: the agent at rest does without."""
+
+    def __init__(self, where: world.World, pulling: Pulling) -> None:
+        self._world = where
+        self._pulling = pulling
+
+    def resolved(self, app: Application, user: str) -> Application:
+        return self._all().resolved(app, user) if _asks(app) else app
+
+    def lacking(self, app: Application, user: str) -> Iterable[Volume]:
+        return self._all().lacking(app, user) if _asks(app) else ()
+
+    def look_up(self, reference: str, version: str, app: str, user: str) -> None:
+        """Raises Retry, Reject."""
+        self._all().look_up(reference, version, app, user)
+
+    def forget(self, keep: Iterable[Application]) -> None:
+        if self._world.stat(f"{self._pulling.own_dir}/{RESOLVED}") is not None:
+            self._all().forget(keep)
+
+    def _all(self) -> Resolutions:
+        from agent.resolutions import Resolutions
+
+        return Resolutions(self._world, self._pulling)
+
+
+def _asks(app: Application) -> bool:
+    return any(volume.is_asked_for for volume in app.volumes)
+
+
 class Stores:
     """The store of each user; `of("")` is root's. `meant`: what tags meant when a version came."""
 
@@ -155,7 +190,7 @@ class Stores:
         self._world = where
         self._pulling = pulling
         self._accounts = accounts
-        self.meant = Resolutions(where, pulling)
+        self.meant = Meant(where, pulling)
         # By account too, for a user may be removed and made anew.
         self._known: dict[tuple[str, world.Account | None], Images] = {}
 

@@ -15,7 +15,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from agent import errors, podman, specs, world
+from agent import errors, podman, world
+from agent.images import RESOLVED
 from agent.pulling import Pulling
 from agent.specs import Application, Volume
 from resources.records import replace
@@ -33,16 +34,14 @@ class Resolutions:
     def __init__(self, where: world.World, pulling: Pulling) -> None:
         self._world = where
         self._pulling = pulling
-        self._path = f"{pulling.own_dir}/resolved.json"
+        self._path = f"{pulling.own_dir}/{RESOLVED}"
 
     def resolved(self, app: Application, user: str) -> Application:
         """With the references that its volumes really mean, as far as they were looked up."""
-        if not any(map(_is_asked_for, app.volumes)):
-            return app
         known = self._read()
         volumes = tuple(
             replace(v, image=known.get(v.version, {}).get(_key(user, v.image), v.image))
-            if _is_asked_for(v)
+            if v.is_asked_for
             else v
             for v in app.volumes
         )
@@ -50,8 +49,8 @@ class Resolutions:
 
     def lacking(self, app: Application, user: str) -> Iterable[Volume]:
         """Those whose tags are to be looked up."""
-        asked = [volume for volume in app.volumes if _is_asked_for(volume)]
-        known = self._read() if asked else {}
+        known = self._read()
+        asked = (volume for volume in app.volumes if volume.is_asked_for)
         return (v for v in asked if _key(user, v.image) not in known.get(v.version, {}))
 
     def look_up(self, reference: str, version: str, app: str, user: str) -> None:
@@ -92,11 +91,6 @@ class Resolutions:
     def _write(self, known: dict[str, dict[str, str]]) -> None:
         data = json.dumps(known, separators=(",", ":")).encode()
         self._world.write(self._path, data, mode=0o600, uid=0, gid=0)
-
-
-def _is_asked_for(volume: Volume) -> bool:
-    """A digest says all."""
-    return volume.pull_policy == specs.ALWAYS and "@" not in volume.image
 
 
 def _key(user: str, reference: str) -> str:

@@ -67,6 +67,11 @@ class Volume:
     pull_policy: str = IF_NOT_PRESENT
     version: str = ""
 
+    @property
+    def is_asked_for(self) -> bool:
+        """Whatever is here. A digest says all."""
+        return self.pull_policy == ALWAYS and "@" not in self.image
+
 
 @dataclass(frozen=True, slots=True)
 class AppFile:
