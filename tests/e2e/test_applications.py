@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e import devices, images, processes, rootfs
-from tests.e2e.yard import Yard, application, condition
+from tests.e2e.yard import Yard, application, condition, updated
 
 Json = dict[str, Any]
 
@@ -134,34 +134,20 @@ def compose(tag: str = "v1", **fields: Any) -> Json:
     }
 
 
-def served(yard: Yard, port: int, text: str, path: str = "/", timeout_s: float = 60) -> None:
-    processes.until(
-        lambda: yard.device.http(port, path) == text,
-        f"port {port} serves {text!r} at {path}",
-        timeout_s=timeout_s,
-        state=lambda: f"{yard.device.http(port, path)!r}\n{yard.how_it_is()}",
-    )
-
-
-def updated(status: Json) -> Json:
-    assert condition(status)["reason"] == "Updated", condition(status)
-    return status
-
-
 def test_containers_are_services_of_systemd_and_follow_the_specification(yard: Yard) -> None:
     status = updated(yard.declare(applications=[container()]))
-    served(yard, 8081, "web v1\n")
+    yard.serves(8081, "web v1\n")
     found = application(status, "web")
     assert (found["status"], found["ready"]) == ("Running", "1/1")
     unit = "web-365508-app.service"
     assert yard.device.exec("systemctl", "is-active", unit).out == "active\n"
     updated(yard.declare(applications=[container("v2")]))
-    served(yard, 8081, "web v2\n")
+    yard.serves(8081, "web v2\n")
     status = yard.declare(applications=[container("broken")])
     assert condition(status)["reason"] == "Error"
     assert "applications failed for web" in condition(status)["message"]
     assert "health check failed" in condition(status)["message"]
-    served(yard, 8081, "web v2\n")
+    yard.serves(8081, "web v2\n")
 
 
 def test_what_yesterdays_agent_ran_becomes_a_service_and_keeps_its_volume(yard: Yard) -> None:
@@ -177,16 +163,16 @@ def test_what_yesterdays_agent_ran_becomes_a_service_and_keeps_its_volume(yard: 
     device.start_agent()
     logs = [{"name": "logs", "mount": {"path": "/www/logs"}}]
     updated(yard.declare(applications=[container(volumes=logs)]))
-    served(yard, 8081, "kept\n", "/logs/x")
+    yard.serves(8081, "kept\n", "/logs/x")
     names = device.podman("ps", "--all", "--format", "{{.Names}}").out.split()
     assert names == ["systemd-web-365508-app"]
 
 
 def test_quadlets_inline_with_volumes_and_environment(yard: Yard) -> None:
     status = updated(yard.declare(applications=[quadlet()]))
-    served(yard, 8082, "tell v1\n")
-    served(yard, 8082, "env one 'two' %three\n", "/env.txt")
-    served(yard, 8082, "model v1\n", "/model.txt")
+    yard.serves(8082, "tell v1\n")
+    yard.serves(8082, "env one 'two' %three\n", "/env.txt")
+    yard.serves(8082, "model v1\n", "/model.txt")
     found = application(status, "page")
     assert (found["status"], found["ready"], found["appType"]) == ("Running", "1/1", "quadlet")
     assert found["volumes"] == [{"name": "model", "reference": f"{REGISTRY}/model:v1"}]
@@ -196,8 +182,8 @@ def test_quadlets_inline_with_volumes_and_environment(yard: Yard) -> None:
     assert not yard.device.path("/etc/containers/systemd/web").exists()
     change = {"volumes": volume(f"{REGISTRY}/model:v2")}
     updated(yard.declare(applications=[quadlet("v2", **change)]))
-    served(yard, 8082, "tell v2\n")
-    served(yard, 8082, "model v2\n", "/model.txt")
+    yard.serves(8082, "tell v2\n")
+    yard.serves(8082, "model v2\n", "/model.txt")
 
 
 def test_a_quadlet_that_does_not_stay_up_is_rolled_back_with_its_last_words(yard: Yard) -> None:
@@ -205,7 +191,7 @@ def test_a_quadlet_that_does_not_stay_up_is_rolled_back_with_its_last_words(yard
     message = condition(status)["message"]
     assert "applications failed for page" in message
     assert "no database here" in message
-    served(yard, 8082, "tell v2\n")
+    yard.serves(8082, "tell v2\n")
 
 
 def test_a_unit_that_podman_does_not_understand_is_refused_before_anything_is_touched(
@@ -224,12 +210,12 @@ def test_quadlets_from_an_image(yard: Yard) -> None:
     app = quadlet()
     del app["inline"]
     updated(yard.declare(applications=[{**app, "image": f"{REGISTRY}/units:v1"}]))
-    served(yard, 8082, "tell v1\n")
+    yard.serves(8082, "tell v1\n")
     wrong = {**app, "image": f"{REGISTRY}/model-image:v1"}
     message = condition(yard.declare(applications=[wrong]))["message"]
     assert "While Preparing: applications failed for page" in message
     assert "no unit that runs" in message
-    served(yard, 8082, "tell v1\n")
+    yard.serves(8082, "tell v1\n")
 
 
 def test_each_form_of_a_volume_is_filled_changed_and_kept(yard: Yard) -> None:
@@ -243,28 +229,28 @@ def test_each_form_of_a_volume_is_filled_changed_and_kept(yard: Yard) -> None:
     of_artifact = {"name": "tree", **filled(f"{REGISTRY}/tree:v1"), "mount": {"path": "/www/t:ro"}}
     alone = quadlet(volumes=volume(f"{REGISTRY}/model-image:v1"))
     updated(yard.declare(applications=[tell(own, of_image, of_artifact), alone]))
-    served(yard, 8081, "model of an image\n", "/model.txt")
-    served(yard, 8081, "leaf v1\n", "/t/a/leaf.txt")
-    served(yard, 8082, "model of an image\n", "/model.txt")
+    yard.serves(8081, "model of an image\n", "/model.txt")
+    yard.serves(8081, "leaf v1\n", "/t/a/leaf.txt")
+    yard.serves(8082, "model of an image\n", "/model.txt")
     kept = place_of(yard, "web-own-")
     yard.device.write(f"{kept}/note", "written by it\n")
-    served(yard, 8081, "written by it\n", "/own/note")
+    yard.serves(8081, "written by it\n", "/own/note")
 
     # Another artifact takes the place of all that was in the volume; the others are left alone.
     of_artifact |= filled(f"{REGISTRY}/tree:v2")
     updated(yard.declare(applications=[tell(own, of_image, of_artifact), alone]))
-    served(yard, 8081, "leaf v2\n", "/t/b/leaf.txt")
+    yard.serves(8081, "leaf v2\n", "/t/b/leaf.txt")
     assert not yard.device.http(8081, "/t/a/leaf.txt")
-    served(yard, 8081, "written by it\n", "/own/note")
+    yard.serves(8081, "written by it\n", "/own/note")
 
     # Taken out of the specification a volume stays, and is what it was when it comes back.
     updated(yard.declare(applications=[tell(of_image), alone]))
-    served(yard, 8081, "model of an image\n", "/model.txt")
+    yard.serves(8081, "model of an image\n", "/model.txt")
     assert not yard.device.http(8081, "/own/note")
     assert yard.device.read(f"{kept}/note") == "written by it\n"
     updated(yard.declare(applications=[tell(of_image, own), quadlet()]))
-    served(yard, 8081, "written by it\n", "/own/note")
-    served(yard, 8082, "model v1\n", "/model.txt")
+    yard.serves(8081, "written by it\n", "/own/note")
+    yard.serves(8082, "model v1\n", "/model.txt")
     updated(yard.declare(applications=[quadlet()]))
 
 
@@ -309,7 +295,7 @@ def swap_the_image(yard: Yard) -> None:
     device = yard.device
     device.podman("tag", f"{REGISTRY}/tell:v2", f"{REGISTRY}/tell:v1", check=True)
     device.exec("systemctl", "restart", "page-336246-page.service", check=True)
-    served(yard, 8082, "tell v2\n", timeout_s=10)
+    yard.serves(8082, "tell v2\n", timeout_s=10)
 
 
 @pytest.mark.parametrize(
@@ -319,26 +305,26 @@ def swap_the_image(yard: Yard) -> None:
 def test_what_somebody_does_to_a_quadlet_is_undone(
     yard: Yard, tamper: Callable[[Yard], None]
 ) -> None:
-    served(yard, 8082, "tell v1\n")
+    yard.serves(8082, "tell v1\n")
     tamper(yard)
-    served(yard, 8082, "tell v1\n", timeout_s=60)
+    yard.serves(8082, "tell v1\n", timeout_s=60)
     yard.until_healthy()
 
 
 def test_compose_inline_changed_stopped_and_rolled_back(yard: Yard) -> None:
     status = updated(yard.declare(applications=[compose()]))
-    served(yard, 8083, "tell v1\n")
-    served(yard, 8083, "env hello world\n", "/env.txt")
-    served(yard, 8083, "model v1\n", "/model.txt")
+    yard.serves(8083, "tell v1\n")
+    yard.serves(8083, "env hello world\n", "/env.txt")
+    yard.serves(8083, "model v1\n", "/model.txt")
     found = application(status, "stack")
     assert (found["status"], found["ready"]) == ("Running", "2/2")
     assert not yard.device.path("/etc/containers/systemd/page").exists()
     updated(yard.declare(applications=[compose("v2")]))
-    served(yard, 8083, "tell v2\n")
+    yard.serves(8083, "tell v2\n")
     message = condition(yard.declare(applications=[compose("broken")]))["message"]
     assert "applications failed for stack" in message
     assert "no database here" in message
-    served(yard, 8083, "tell v2\n")
+    yard.serves(8083, "tell v2\n")
 
 
 def remove_one_of_two(yard: Yard) -> None:
@@ -358,7 +344,7 @@ def edit_the_compose_file(yard: Yard) -> None:
 def test_what_somebody_does_to_a_project_is_undone(
     yard: Yard, tamper: Callable[[Yard], None]
 ) -> None:
-    served(yard, 8083, "tell v2\n")
+    yard.serves(8083, "tell v2\n")
     tamper(yard)
     path = "/etc/compose/manifests/stack/podman-compose.yaml"
     side = "stack-110156_side_1"
@@ -368,7 +354,7 @@ def test_what_somebody_does_to_a_project_is_undone(
         timeout_s=60,
         state=yard.how_it_is,
     )
-    served(yard, 8083, "tell v2\n")
+    yard.serves(8083, "tell v2\n")
 
 
 def test_compose_from_an_artifact_and_a_reboot(yard: Yard) -> None:
@@ -376,12 +362,12 @@ def test_compose_from_an_artifact_and_a_reboot(yard: Yard) -> None:
     del app["inline"]
     app["image"] = f"{REGISTRY}/project:v1"
     updated(yard.declare(applications=[app, container("v3")]))
-    served(yard, 8083, "tell v1\n")
+    yard.serves(8083, "tell v1\n")
     yard.device.cut()
     yard.device.reboot()
     # No network, no service: what was committed comes back by itself.
-    served(yard, 8083, "tell v1\n")
-    served(yard, 8081, "web v3\n")
+    yard.serves(8083, "tell v1\n")
+    yard.serves(8081, "web v3\n")
     yard.device.mend()
     yard.until_healthy()
 
@@ -399,7 +385,7 @@ def test_an_agent_killed_in_between_goes_on_where_it_was(yard: Yard) -> None:
     yard.device.kill_agent()
     yard.device.start_agent()
     for port, text in ((8083, "tell v2\n"), (8082, "tell v2\n"), (8081, "web v2\n")):
-        served(yard, port, text)
+        yard.serves(port, text)
     updated(yard.settled())
     yard.until_healthy()
 
@@ -424,14 +410,14 @@ def test_applications_are_stopped_started_and_restarted_from_the_service(yard: Y
         return shown.out
 
     updated(yard.declare(applications=[container(), quadlet()]))
-    served(yard, 8081, "web v1\n")
-    served(yard, 8082, "tell v1\n")
+    yard.serves(8081, "web v1\n")
+    yard.serves(8082, "tell v1\n")
     device, fleet = f"device/{yard.uid}", "fleet/yard"
 
     app("stop", device, "web")
     is_in("web", "Stopped")
     assert web() == ""
-    served(yard, 8082, "tell v1\n")
+    yard.serves(8082, "tell v1\n")
     updated(yard.settled())
     app("stop", fleet, "page")
     is_in("page", "Stopped")
@@ -441,9 +427,9 @@ def test_applications_are_stopped_started_and_restarted_from_the_service(yard: Y
         ["Stopped", "Stopped"]
     )
     app("start", device, "web")
-    served(yard, 8081, "web v2\n")
+    yard.serves(8081, "web v2\n")
     app("start", fleet, "page")
-    served(yard, 8082, "tell v2\n")
+    yard.serves(8082, "tell v2\n")
     yard.until_healthy()
 
     before = web()
@@ -452,7 +438,7 @@ def test_applications_are_stopped_started_and_restarted_from_the_service(yard: Y
     processes.until(
         lambda: web() not in ("", before), "web is restarted", timeout_s=60, state=yard.how_it_is
     )
-    served(yard, 8081, "web v2\n")
+    yard.serves(8081, "web v2\n")
     updated(yard.settled())
 
 
@@ -516,7 +502,7 @@ def test_a_device_of_another_agent_is_taken_over_without_a_restart(yard: Yard) -
     assert device.read(f"{place}/kept") == "by the application\n"
     # What changes then is made anew, and nothing else.
     updated(yard.declare(applications=[*apps[:2], container("v3")], config=sign))
-    served(yard, 8081, "web v3\n")
+    yard.serves(8081, "web v3\n")
     after = device.podman(*running, check=True).out.splitlines()
     assert set(before) - set(after) == {one for one in before if "web-365508" in one}
     # The other agent's bytes are right until somebody changes them.
@@ -527,7 +513,7 @@ def test_a_device_of_another_agent_is_taken_over_without_a_restart(yard: Yard) -
         timeout_s=60,
         state=yard.how_it_is,
     )
-    served(yard, 8083, "tell v2\n")
+    yard.serves(8083, "tell v2\n")
 
 
 def test_all_is_removed_and_the_volumes_stay(yard: Yard) -> None:

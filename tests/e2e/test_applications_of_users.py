@@ -22,7 +22,7 @@ from tests.e2e.test_applications import (
     quadlet,
     volume,
 )
-from tests.e2e.yard import Yard, application, condition
+from tests.e2e.yard import Yard, application, condition, updated
 
 Json = dict[str, Any]
 
@@ -40,14 +40,15 @@ SIGN = "/home/web/.config/sign/words"
 
 @pytest.fixture(scope="module")
 def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
-    with Yard(tmp_path_factory.mktemp("yard"), packages=PACKAGES) as yard:
+    folder = tmp_path_factory.mktemp("yard")
+    with Yard(folder, packages=PACKAGES, tells_too=how_it_is_for_its_user) as yard:
         put_images(yard)
         yield yard
 
 
 def as_user(yard: Yard, user: str, *argv: str, check: bool = True) -> str:
     """What a command of the user's prints."""
-    uid = yard.device.exec("id", "-u", user, check=True).out.strip()
+    uid = yard.device.exec("id", "-u", user, check=check).out.strip()
     become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--", "env"]
     own = [f"--chdir=/home/{user}", f"HOME=/home/{user}", f"XDG_RUNTIME_DIR=/run/user/{uid}"]
     return yard.device.exec(*become, *own, *argv, check=check).out
@@ -58,24 +59,10 @@ def running(yard: Yard, user: str) -> list[str]:
     return sorted(listed.split())
 
 
-def served(yard: Yard, port: int, text: str, path: str = "/", timeout_s: float = 60) -> None:
-    processes.until(
-        lambda: yard.device.http(port, path) == text,
-        f"port {port} serves {text!r} at {path}",
-        timeout_s=timeout_s,
-        state=lambda: f"{yard.device.http(port, path)!r}\n{how_it_is(yard)}",
-    )
-
-
-def how_it_is(yard: Yard) -> str:
+def how_it_is_for_its_user(yard: Yard) -> str:
     listed = as_user(yard, "web", "podman", "ps", "--all", check=False)
     units = as_user(yard, "web", "systemctl", "--user", "--no-pager", "list-jobs", check=False)
-    return f"{yard.how_it_is()}\n{listed}\n{units}"
-
-
-def updated(status: Json) -> Json:
-    assert condition(status)["reason"] == "Updated", condition(status)
-    return status
+    return f"{listed}\n{units}"
 
 
 def pages(tag: str = "v1") -> list[Json]:
@@ -103,10 +90,10 @@ def test_container_and_quadlets_run_in_the_users_podman_and_systemd(yard: Yard) 
     tell = container(runAs="web", image=f"{REGISTRY}/tell:v1", volumes=pages())
     of_image = volume(f"{REGISTRY}/model-image:v1")
     status = updated(yard.declare(applications=[tell, quadlet(runAs="web", volumes=of_image)]))
-    served(yard, 8081, "model v1\n", "/model.txt")
-    served(yard, 8082, "tell v1\n")
-    served(yard, 8082, "env one 'two' %three\n", "/env.txt")
-    served(yard, 8082, "model of an image\n", "/model.txt")
+    yard.serves(8081, "model v1\n", "/model.txt")
+    yard.serves(8082, "tell v1\n")
+    yard.serves(8082, "env one 'two' %three\n", "/env.txt")
+    yard.serves(8082, "model of an image\n", "/model.txt")
     for name in ("web", "page"):
         found = application(status, name)
         assert (found["status"], found["ready"], found["runAs"]) == ("Running", "1/1", "web")
@@ -145,9 +132,9 @@ def test_a_version_that_fails_is_taken_back_with_its_last_words(yard: Yard) -> N
     message = condition(yard.declare(applications=[quadlet("broken", runAs="web")]))["message"]
     assert "applications failed for page" in message
     assert "no database here" in message
-    served(yard, 8082, "tell v1\n")
-    served(yard, 8082, "model of an image\n", "/model.txt")
-    served(yard, 8081, "model v1\n", "/model.txt")
+    yard.serves(8082, "tell v1\n")
+    yard.serves(8082, "model of an image\n", "/model.txt")
+    yard.serves(8081, "model v1\n", "/model.txt")
 
 
 def test_what_somebody_does_to_it_is_undone(yard: Yard) -> None:
@@ -158,10 +145,10 @@ def test_what_somebody_does_to_it_is_undone(yard: Yard) -> None:
         lambda: "8099" not in yard.device.read(path),
         "the file is as it should be",
         timeout_s=60,
-        state=lambda: how_it_is(yard),
+        state=yard.how_it_is,
     )
-    served(yard, 8082, "tell v1\n")
-    served(yard, 8081, "model v1\n", "/model.txt")
+    yard.serves(8082, "tell v1\n")
+    yard.serves(8081, "model v1\n", "/model.txt")
     assert yard.device.path(path).stat().st_uid != 0
 
 
@@ -174,7 +161,7 @@ def test_a_link_in_a_home_leads_root_nowhere(yard: Yard) -> None:
         lambda: "as web:" in device.journal(60),
         "the agent has met the link",
         timeout_s=60,
-        state=lambda: how_it_is(yard),
+        state=yard.how_it_is,
     )
     assert device.exec("ls", "/etc/victim").out == "keep.container\n"
     as_user(yard, "web", "rm", PAGE_FOLDER)
@@ -182,9 +169,9 @@ def test_a_link_in_a_home_leads_root_nowhere(yard: Yard) -> None:
         lambda: device.path(PAGE_FOLDER).is_dir(),
         "the folder is there again",
         timeout_s=60,
-        state=lambda: how_it_is(yard),
+        state=yard.how_it_is,
     )
-    served(yard, 8082, "tell v1\n")
+    yard.serves(8082, "tell v1\n")
 
 
 def signed(words: str) -> list[Json]:
@@ -207,7 +194,7 @@ def test_a_configuration_file_in_a_home_is_kept_and_no_link_leads_root_out(yard:
         lambda: "is a link that root does not follow" in device.journal(60),
         "the agent has met the link",
         timeout_s=60,
-        state=lambda: how_it_is(yard),
+        state=yard.how_it_is,
     )
     message = condition(yard.declare(applications=apps, config=signed("two")))["message"]
     assert f"config failed for {SIGN}: permission denied: {folder} is a link" in message
@@ -217,7 +204,7 @@ def test_a_configuration_file_in_a_home_is_kept_and_no_link_leads_root_out(yard:
         lambda: device.path(SIGN).is_file() and device.read(SIGN) == "one\n",
         "the file is there again",
         timeout_s=60,
-        state=lambda: how_it_is(yard),
+        state=yard.how_it_is,
     )
     updated(yard.declare(applications=apps))
     assert not device.path(SIGN).exists()
@@ -237,14 +224,14 @@ def test_an_agent_killed_in_between_goes_on_and_all_comes_back_after_a_reboot(ya
     )
     device.kill_agent()
     device.start_agent()
-    served(yard, 8082, "tell v2\n")
-    served(yard, 8082, "model v1\n", "/model.txt")
-    served(yard, 8081, "model v2\n", "/model.txt")
+    yard.serves(8082, "tell v2\n")
+    yard.serves(8082, "model v1\n", "/model.txt")
+    yard.serves(8081, "model v2\n", "/model.txt")
     updated(yard.settled())
     device.cut()
     device.reboot()
-    served(yard, 8082, "tell v2\n")
-    served(yard, 8081, "model v2\n", "/model.txt")
+    yard.serves(8082, "tell v2\n")
+    yard.serves(8081, "model v2\n", "/model.txt")
     device.mend()
     yard.until_healthy()
 
@@ -262,17 +249,17 @@ def test_it_is_stopped_started_and_restarted_from_the_service(yard: Yard) -> Non
         lambda: application(yard.status(), "page").get("status") == "Stopped" and not identity(),
         "page is stopped",
         timeout_s=60,
-        state=lambda: how_it_is(yard),
+        state=yard.how_it_is,
     )
     ask("start")
-    served(yard, 8082, "tell v2\n")
+    yard.serves(8082, "tell v2\n")
     before = identity()
     ask("restart")
     processes.until(
         lambda: identity() not in ("", before),
         "page is restarted",
         timeout_s=60,
-        state=lambda: how_it_is(yard),
+        state=yard.how_it_is,
     )
     updated(yard.settled())
 
@@ -308,13 +295,13 @@ def test_what_another_agent_ran_for_a_user_is_taken_over_without_a_restart(yard:
         lambda: device.read(SIGN) == "ours\n",
         "a look was taken",
         timeout_s=60,
-        state=lambda: how_it_is(yard),
+        state=yard.how_it_is,
     )
     yard.until_healthy()
     assert containers() == before
     # What changes then is made anew, with its volumes, and nothing else.
     updated(yard.declare(applications=[tell, quadlet("v1", runAs="web")], config=signed("ours")))
-    served(yard, 8082, "tell v1\n")
+    yard.serves(8082, "tell v1\n")
     assert set(before) - set(containers()) == {one for one in before if "page-web-406870" in one}
     assert device.read(f"{volume.strip()}/kept") == "by the application\n"
     # The other agent's bytes are right until somebody changes them.
@@ -325,9 +312,9 @@ def test_what_another_agent_ran_for_a_user_is_taken_over_without_a_restart(yard:
         lambda: "8099" not in device.read(path) and "another" not in device.read(path),
         "it is ours now",
         timeout_s=60,
-        state=lambda: how_it_is(yard),
+        state=yard.how_it_is,
     )
-    served(yard, 8081, "model v2\n", "/model.txt")
+    yard.serves(8081, "model v2\n", "/model.txt")
     owners = device.exec("find", f"{home}/containers", f"{home}/systemd", "!", "-user", "web").out
     assert owners == ""
     updated(yard.declare(applications=apps))
@@ -335,8 +322,8 @@ def test_what_another_agent_ran_for_a_user_is_taken_over_without_a_restart(yard:
 
 def test_for_another_user_it_is_gone_there_and_made_here(yard: Yard) -> None:
     status = updated(yard.declare(applications=[container("v3", runAs="ops"), quadlet("v2")]))
-    served(yard, 8081, "web v3\n")
-    served(yard, 8082, "tell v2\n")
+    yard.serves(8081, "web v3\n")
+    yard.serves(8082, "tell v2\n")
     assert application(status, "web")["runAs"] == "ops"
     assert running(yard, "web") == []
     assert [name.startswith("systemd-web-ops-") for name in running(yard, "ops")] == [True]

@@ -46,15 +46,6 @@ def dock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dock]:
         yield dock
 
 
-def served(dock: Dock, tag: str) -> None:
-    processes.until(
-        lambda: dock.device.http(8081) == f"web {tag}\n",
-        f"it serves {tag}",
-        timeout_s=60,
-        state=dock.yard.how_it_is,
-    )
-
-
 def test_a_wrong_secret_and_an_image_that_is_not_there_refuse_the_version(dock: Dock) -> None:
     refusals = {
         "no secret": ({"config": []}, app("v1"), "authentication failed"),
@@ -97,7 +88,7 @@ def test_a_registry_that_is_down_is_waited_for_and_a_broken_layer_goes_on_where_
     dock.wire.up()
     status = dock.yard.settled(120)
     assert condition(status)["reason"] == "Updated", condition(status)
-    served(dock, "v1")
+    dock.yard.serves(8081, "web v1\n")
     carried = dock.wire.carried - before
     print(f"a layer of {HEAVY_MIB} MiB, broken off: {carried / MIB:.1f} MiB came down the wire")
     assert HEAVY_MIB * MIB < carried < (HEAVY_MIB + EXTRA_MIB) * MIB
@@ -121,7 +112,7 @@ def test_a_disk_that_fills_up_stops_the_download_and_nothing_else(dock: Dock) ->
     print(f"{message}; at least {min(lowest)} of {STORE_MIB} MiB were free")
     assert min(lowest) > 0
     assert "no room for it" in message or "no room for" in message
-    served(dock, "v1")
+    dock.yard.serves(8081, "web v1\n")
     processes.until(
         lambda: dock.free_mib() > STORE_MIB / 2,
         "the disk is given back",
@@ -131,7 +122,7 @@ def test_a_disk_that_fills_up_stops_the_download_and_nothing_else(dock: Dock) ->
     # It is not tried again and again; a version that fits is.
     status = dock.yard.declare(120, applications=[app("v2")], config=secret())
     assert condition(status)["reason"] == "Updated"
-    served(dock, "v2")
+    dock.yard.serves(8081, "web v2\n")
 
 
 def test_a_download_is_no_faster_than_its_limit(dock: Dock) -> None:
@@ -201,4 +192,4 @@ def test_pruning_that_comes_later_knows_what_was_before_it_and_takes_nothing_els
         state=lambda: f"{here()}\n{dock.yard.how_it_is()}",
     )
     assert {"heavy:v2", "model:v1", by_hand} <= here()
-    served(dock, "v2")
+    dock.yard.serves(8081, "web v2\n")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ LABEL = "place=yard"
 
 
 class Yard:
-    """Use it as a context; the device is enrolled and has an empty specification then."""
+    """Use it as a context; the device is enrolled and has an empty specification then. What is
+    waited for in vain is told with `how_it_is`, and with what `tells_too` knows beside."""
 
     def __init__(
         self,
@@ -30,9 +31,11 @@ class Yard:
         system: str = "",
         ports: Mapping[int, int] | None = None,
         packages: rootfs.Packages = (),
+        tells_too: Callable[[Yard], str] | None = None,
     ) -> None:
         self.site = Site(folder, system=system, ports=ports, packages=packages)
         self._name = name
+        self._tells_too = tells_too
         self.uid = ""
 
     def __enter__(self) -> Yard:
@@ -116,6 +119,15 @@ class Yard:
             is_healthy, "its applications are healthy", timeout_s=timeout_s, state=self.how_it_is
         )
 
+    def serves(self, port: int, text: str, path: str = "/", timeout_s: float = 60) -> None:
+        """Waits until the device does."""
+        processes.until(
+            lambda: self.device.http(port, path) == text,
+            f"port {port} serves {text!r} at {path}",
+            timeout_s=timeout_s,
+            state=lambda: f"{self.device.http(port, path)!r}\n{self.how_it_is()}",
+        )
+
     def status(self) -> Json:
         (device,) = self.site.service.get("devices")["items"]
         found: Json = device["status"]
@@ -126,6 +138,8 @@ class Yard:
         status = self.status()
         parts = [json.dumps(status["conditions"]), json.dumps(status["applications"])]
         parts += [self.device.podman("ps", "--all").out, *lines[-40:]]
+        if self._tells_too is not None:
+            parts.append(self._tells_too(self))
         return "\n".join(parts)
 
     def _version(self) -> int:
@@ -136,6 +150,12 @@ class Yard:
 
 def condition(status: Json, kind: str = "Updating") -> Json:
     return next((c for c in status["conditions"] if c["type"] == kind), {})
+
+
+def updated(status: Json) -> Json:
+    """The same, of a device that has made true what it was told."""
+    assert condition(status)["reason"] == "Updated", condition(status)
+    return status
 
 
 def application(status: Json, name: str) -> Json:
