@@ -44,15 +44,6 @@ def dock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dock]:
         yield dock
 
 
-def served(dock: Dock, tag: str) -> None:
-    processes.until(
-        lambda: dock.device.http(8081) == f"web {tag}\n",
-        f"it serves {tag}",
-        timeout_s=60,
-        state=dock.yard.how_it_is,
-    )
-
-
 def test_without_a_secret_the_version_is_refused_and_the_users_file_is_named(dock: Dock) -> None:
     status = dock.yard.declare(applications=[app("v1", runAs="web")])
     message = condition(status)["message"]
@@ -79,7 +70,7 @@ def test_a_broken_layer_goes_on_where_it_was_and_root_has_nothing_of_it(dock: Do
     dock.wire.up()
     status = dock.yard.settled(120)
     assert condition(status)["reason"] == "Updated", condition(status)
-    served(dock, "v1")
+    dock.yard.serves(8081, "web v1\n")
     carried = dock.wire.carried - before
     print(f"a layer of {HEAVY_MIB} MiB, broken off: {carried / MIB:.1f} MiB came down the wire")
     assert HEAVY_MIB * MIB < carried < (HEAVY_MIB + EXTRA_MIB) * MIB
@@ -104,7 +95,7 @@ def test_a_home_that_fills_up_stops_the_download_and_nothing_else(dock: Dock) ->
     )
     print(f"{message}; at least {min(lowest)} of {STORE_MIB} MiB were free")
     assert min(lowest) > 0
-    served(dock, "v1")
+    dock.yard.serves(8081, "web v1\n")
     processes.until(
         lambda: dock.free_mib() > STORE_MIB / 3,
         "the disk is given back",
@@ -113,4 +104,4 @@ def test_a_home_that_fills_up_stops_the_download_and_nothing_else(dock: Dock) ->
     )
     status = dock.yard.declare(120, applications=[app("v2", runAs="web")], config=SECRET)
     assert condition(status)["reason"] == "Updated", condition(status)
-    served(dock, "v2")
+    dock.yard.serves(8081, "web v2\n")
