@@ -25,7 +25,7 @@ def place_of(kubectl: Kubectl) -> str:
 def test_an_application_is_stopped_and_the_device_waited_for(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=DEVICE)
     for wanted in ("condition=SpecValid", "jsonpath={.status.updated.status}=OutOfDate"):
-        assert "condition met" in kubectl("wait", "device/gate", f"--for={wanted}", "--timeout=20s")
+        assert "condition met" in kubectl("wait", "device/gate", f"--for={wanted}", "--timeout=40s")
     path = f"{place_of(kubectl)}/devices/gate/lifecycle"
     body = json.dumps({"application": "web", "action": "stop"})
     answer = json.loads(kubectl("create", "--raw", path, "-f", "-", stdin=body))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import queue
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.conformance.conftest import Kubectl, fleet
+from tests.fakes.waiting import PATIENCE_S
 
 
 class Lines:
@@ -26,8 +26,8 @@ class Lines:
         for line in self.process.stdout:
             self._lines.put(line.rstrip("\n"))
 
-    def next(self, timeout_s: float = 15) -> str:
-        return self._lines.get(timeout=timeout_s)
+    def next(self) -> str:
+        return self._lines.get(timeout=PATIENCE_S)
 
     def close(self) -> None:
         self.process.kill()
@@ -72,30 +72,40 @@ def test_a_watch_of_one_object_sees_its_deletion(web: Kubectl) -> None:
         lines.close()
 
 
+def waiting(web: Kubectl, what: str) -> subprocess.Popen[str]:
+    """It has found the fleet, and watches it: what is done now happens while it waits."""
+    process = web.start("wait", "fleet/web", what, "--timeout=60s", "-v=6")
+    assert process.stdout is not None
+    assert any("watch=true" in line for line in iter(process.stdout.readline, ""))
+    return process
+
+
+def ending(process: subprocess.Popen[str]) -> str:
+    with process:
+        assert process.stdout is not None
+        return process.stdout.read()
+
+
 def test_wait_ends_when_the_condition_is_there(web: Kubectl) -> None:
-    process = web.start("wait", "fleet/web", "--for=condition=Valid", "--timeout=30s")
-    time.sleep(1)
+    process = waiting(web, "--for=condition=Valid")
     condition = (
         '{"status":{"observedGeneration":1,'
         '"conditions":[{"type":"Valid","status":"True","reason":"Valid",'
         '"message":"","lastTransitionTime":"2026-11-23T10:00:00Z"}]}}'
     )
     web("patch", "fleet", "web", "--subresource=status", "--type=merge", "-p", condition)
-    out, _ = process.communicate(timeout=30)
-    assert "condition met" in out
+    assert "condition met" in ending(process)
 
 
 def test_wait_ends_at_a_value(web: Kubectl) -> None:
     path = "--for=jsonpath={.spec.template.spec.os.image}=quay.io/acme/os:1"
-    assert "condition met" in web("wait", "fleet/web", path, "--timeout=10s")
+    assert "condition met" in web("wait", "fleet/web", path, "--timeout=40s")
 
 
 def test_wait_ends_at_the_deletion(web: Kubectl) -> None:
-    process = web.start("wait", "fleet/web", "--for=delete", "--timeout=30s")
-    time.sleep(1)
+    process = waiting(web, "--for=delete")
     web("delete", "fleet", "web", "--wait=false")
-    out, _ = process.communicate(timeout=30)
-    assert "condition met" in out
+    assert "condition met" in ending(process)
 
 
 def test_a_finalizer_holds_a_deletion_until_it_is_taken_away(web: Kubectl) -> None:

@@ -97,7 +97,7 @@ def test_the_dynamic_client_does_every_verb_and_watches(api: client.ApiClient) -
         namespace="default",
         name="py-dynamic",
         resource_version=applied.metadata.resourceVersion,
-        timeout=20,
+        timeout=60,
     )
     threading.Timer(
         0.5, lambda: fleets.delete(name="py-dynamic", namespace="default")

@@ -580,7 +580,7 @@ def test_through_kubectl_and_no_secret_is_anywhere_to_be_read(
         ):
             service.kubectl("apply", "-f", "-", stdin=json.dumps(document))
     for name in ("web", "edge"):
-        service.kubectl("wait", "--for=condition=Synced", f"resourcesync/{name}", "--timeout=30s")
+        service.kubectl("wait", "--for=condition=Synced", f"resourcesync/{name}", "--timeout=60s")
         assert service.get("fleet", name)["metadata"]["owner"] == f"ResourceSync/{name}"
 
     def refused(kind: str, name: str) -> bool:
@@ -593,7 +593,7 @@ def test_through_kubectl_and_no_secret_is_anywhere_to_be_read(
         kinds = ("repository", "resourcesync")
         return all(refused(kind, name) for kind in kinds for name in ("locked", "stranger"))
 
-    processes.until(told, "both say that they are not let in", timeout_s=30)
+    processes.until(told, "both say that they are not let in", timeout_s=60)
     # Applying the same again changes nothing, though what is read back is masked.
     again = json.dumps({"apiVersion": "flightctl.io/v1beta1", "kind": "Repository",
                         "metadata": {"name": "web"}, "spec": specs["web"]})  # fmt: skip

@@ -32,7 +32,7 @@ from tests.fakes.git_worktree import ENVIRONMENT, WorkTree, git
 from tests.fakes.service import Authority
 from tests.fakes.tls_listener import Listener, answer, serving
 
-READY_S = 10.0
+READY_S = 30.0
 BODY_BYTES = 1 << 16
 
 
