@@ -108,15 +108,14 @@ class Device:
         self._keeper.start()
 
     def wait_up(self, timeout_s: float = 60) -> None:
-        deadline = time.monotonic() + timeout_s
-        if not self._is_up.wait(timeout_s):
+        if not self._is_up.wait(processes.at_most(timeout_s)):
             raise processes.Late(f"{self.name} does not start:\n{self.console()}")
         processes.until(
             lambda: (
                 self.exec("systemctl", "is-system-running").out.strip() in ("running", "degraded")
             ),
             f"{self.name} comes up",
-            timeout_s=max(1.0, deadline - time.monotonic()),
+            timeout_s=timeout_s,
             state=self.console,
         )
 
@@ -292,7 +291,7 @@ def _run(argv: Sequence[str], stdin: str, timeout_s: float) -> Ran:
     A shutdown stops all processes before it kills them, nsenter stops itself with its child, and
     then nobody would reap the child, without which the device's process 1 cannot end.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + processes.at_most(timeout_s)
     pipe = subprocess.PIPE
     with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         text: str | None = stdin

@@ -131,7 +131,7 @@ class Service:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=processes.at_most(timeout_s),
             env=self.environment(),
         )
         if done.returncode:

@@ -123,7 +123,12 @@ class StandIn:
 
     def exec(self, *argv: str, timeout_s: float = 60, check: bool = False, stdin: str = "") -> Ran:
         done = subprocess.run(
-            argv, input=stdin, capture_output=True, text=True, timeout=timeout_s, env=self._env()
+            argv,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=processes.at_most(timeout_s),
+            env=self._env(),
         )
         ran = Ran(done.returncode, done.stdout, done.stderr)
         assert not check or ran.code == 0, f"{self.name}: {' '.join(argv)}: {ran}"
