@@ -74,8 +74,10 @@ _WRONG = tuple(
         r"expected ASKED, got CAME",
         r"CAME does not match expected ASKED",
         r"manifest ASKED came as CAME",
+        r'received "CAME" when expecting "ASKED"',
         r"provided manifest digest ASKED",
-        r"(?i:digest did not match|does not match digest|mismatched digest|digest mismatch)",
+        r"(?i:digest did not match|does not match digest)",
+        r"(?i:mismatched digest|mismatch content-length)",
     )
 )
 # A digest as people compare it; all of it is in the log.

@@ -18,6 +18,8 @@ def of(words: str, reference: str = IMAGE) -> errors.Retry | errors.Reject:
     ("words", "kind", "cause"),
     [
         ("Error: toomanyrequests: x", errors.Retry, errors.UNAVAILABLE),
+        ("response status code 429: Too Many Requests", errors.Retry, errors.UNAVAILABLE),
+        ("response status code 503: Service Unavailable", errors.Retry, errors.UNAVAILABLE),
         ("received unexpected HTTP status: 502 Bad Gateway", errors.Retry, errors.UNAVAILABLE),
         ("net/http: TLS handshake timeout", errors.Retry, errors.UNAVAILABLE),
         ("Temporary failure in name resolution", errors.Retry, errors.UNAVAILABLE),
@@ -92,14 +94,22 @@ ASKED, CAME = f"sha256:{'a1' * 32}", f"sha256:{'c2' * 32}"
         (f'time="2026-11-27T01:58:31Z" level=fatal msg="Error parsing manifest for image: Manifest '
          f'does not match provided manifest digest {ASKED}"',
          "has something else in place of sha256:a1a1a1a1a1a1"),
+        (f'Error: failed to perform "FetchReference" on source: GET "https://quay.io/v2/org/web/'
+         f'manifests/{ASKED}": invalid response; digest mismatch in Docker-Content-Digest: '
+         f'received "{CAME}" when expecting "{ASKED}"',
+         "has sha256:c2c2c2c2c2c2 in place of sha256:a1a1a1a1a1a1"),
+        ('Error: failed to perform "Push" on destination: mismatched digest', "has wrong content"),
+        (f'Error: failed to perform "Fetch" on source: GET "https://quay.io/v2/org/web/blobs/{ASKED}'
+         '": mismatch Content-Length', "has wrong content"),
         ("Error: Digest did not match", "has wrong content"),
     ],
-    ids=["layer", "artifact", "config", "manifest", "mirror", "skopeo", "no-digests"],
+    ids=["layer", "artifact", "config", "manifest", "mirror", "skopeo", "helm-manifest",
+         "helm-layer", "helm-length", "no-digests"],
 )  # fmt: skip
 def test_content_that_is_not_what_its_digest_says_is_told_with_both_and_where(
     words: str, told: str
 ) -> None:
-    """podman 5.4.2 and skopeo 1.18 say it so, of a registry that tampers."""
+    """podman 5.4.2 with its skopeo and helm 3.19 say it so, of a registry that tampers."""
     found = of(words)
     assert type(found) is pullerrors.Wrong
     assert found.cause == errors.UNAVAILABLE
