@@ -81,15 +81,16 @@ def built(folder: Path, revision: int) -> str:
 
 
 @contextlib.contextmanager
-def packaged(service: Service, folder: Path) -> Iterator[Device]:
-    """A device without an agent, not booted yet, and a registry beside it."""
+def packaged(service: Service, folder: Path, packages: rootfs.Packages = ()) -> Iterator[Device]:
+    """A device without an agent, not booted yet, and a registry beside it. `packages` of Debian's
+    beside the usual ones."""
     with Registry(folder / "registry") as registry:
         registry.push("web", "v1", images.web("v1"))
         ports = {
             rootfs.REGISTRY_PORT: registry.port,
             service.agent_port: service.agent_port,
         }
-        disk = disks.Layered(rootfs.make(), has_agent=False)
+        disk = disks.Layered(rootfs.make(packages), has_agent=False)
         device = Device("packaged", disk, folder / "packaged", ports)
         device.path("/root").mkdir(parents=True)
         try:
