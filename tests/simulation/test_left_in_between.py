@@ -14,7 +14,7 @@ import pytest
 from agent import states
 from tests.fakes.seeds import IS_SOAK
 from tests.fakes.sim_bootc import SimBootc
-from tests.fakes.sim_device import Device, Json, application, document, file
+from tests.fakes.sim_device import DATA, Device, Json, application, document, file
 from tests.fakes.sim_image_device import (
     NEW,
     OLD,
@@ -24,7 +24,8 @@ from tests.fakes.sim_image_device import (
     settled_device,
     until,
 )
-from tests.fakes.sim_world import KINDS
+from tests.fakes.sim_podman import Image
+from tests.fakes.sim_world import KINDS, Crash
 
 SEED = 5
 
@@ -46,6 +47,13 @@ def left_in_the_second_system() -> tuple[Device, SimBootc]:
     until(device, states.Refused)
     assert system.booted.digest == NEW.digest
     return device, system
+
+
+def twin(base: Device, seed: int) -> Device:
+    device = Device(base.world.twin(seed), times=base.times)
+    device.known, device.originals = dict(base.known), base.originals
+    device.systems, device.goes_back_later = base.systems, True
+    return device
 
 
 def third(image: str, app: str) -> Json:
@@ -86,6 +94,28 @@ def test_a_later_version_that_is_well_leaves_nothing_to_give_back() -> None:
     assert device.mailbox.status()["summary"] == {"status": "Online"}
 
 
+def test_what_is_kept_in_mind_is_kept_until_the_commit_is_on_the_disk() -> None:
+    """The agent dies just before it, and the application is not well any more in the next life."""
+    base, _ = left_in_the_second_system()
+    whole = twin(base, 1)
+    whole.offer(third("r/os:2", "r/web:2"))
+    whole.run()
+    commit = whole.world.effects.index(f"write {DATA}/current.json") - 1
+    device = twin(base, 1)
+    device.offer(third("r/os:2", "r/web:2"))
+    device.world.crash_at = {commit: "before"}
+    with pytest.raises(Crash):
+        device.run()
+    assert device.world.effects[commit].startswith("append ")
+    for one in device.world.podman.images:
+        device.world.podman.images[one] = Image(health=one == "r/web:1")
+    assert device.world.system is not None
+    device.world.system.complaints = []
+    device.run(settle_s=600)
+    assert refused(device, 3)
+    assert_settled(device, "1")
+
+
 def test_an_old_system_that_would_not_start_at_first_is_given_back_its_files_when_it_does() -> None:
     device, system = settled_device(SEED)
     device.goes_back_later = True
@@ -113,9 +143,7 @@ def test_an_old_system_that_would_not_start_at_first_is_given_back_its_files_whe
 def test_going_back_that_was_given_up_is_made_up_for_whenever_the_agent_dies(sample: int) -> None:
     base, _ = left_in_the_second_system()
     rng = random.Random(sample)
-    device = Device(base.world.twin(sample), times=base.times)
-    device.known, device.originals = dict(base.known), base.originals
-    device.goes_back_later = True
+    device = twin(base, sample)
     system = device.world.system
     assert system is not None
     image, is_good = rng.choice(["r/os:2", "r/os:3"]), rng.random() < 0.3
