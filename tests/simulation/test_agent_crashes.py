@@ -135,6 +135,23 @@ def test_two_crashes_anywhere_end_whole(capsys: pytest.CaptureFixture[str]) -> N
         print(f"\n[simulated] two crashes: {SAMPLES} samples, SIM_SEED={SEED}, all whole")
 
 
+def test_after_a_power_cut_all_runs_again_wherever_the_next_life_dies() -> None:
+    """podman calls what the power has ended a success, and so would an agent that takes what it
+    meant to start for started."""
+    base = settled_device()
+    base.world.power_cut()
+
+    whole = again(base, V1, SEED)
+    whole.run()
+    assert "podman start" in whole.world.effects
+    for k in range(len(whole.world.effects)):
+        for kind in KINDS:
+            device = again(base, V1, SEED * 1000 + k)
+            device.world.crash_at = {k: kind}
+            device.run_through_crashes(power=False)
+            assert device.picture(running=True) == device.expected("1", running=True), (k, kind)
+
+
 def test_the_first_specification_ever_may_be_cut_off_too() -> None:
     def fresh(seed: int) -> Device:
         where = SimWorld(seed)

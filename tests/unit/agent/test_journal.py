@@ -76,6 +76,15 @@ def test_rot_in_the_middle_loses_one_line_and_keeps_the_evidence() -> None:
     assert where.nodes[f"{PATH}.damaged"].data == damaged
 
 
+def test_the_evidence_of_rot_is_on_the_disk_before_the_journal_is_made_anew() -> None:
+    damaged = b"".join(journal.line(one) for one in STORY).replace(b'"at":"today"', b'"at":"todax"')
+    where = SimWorld()
+    where.mkdir("/j")
+    where.nodes[PATH] = Node("file", damaged, 0o600)
+    journal.Journal(where, PATH).load()
+    assert where.effects[1:] == [f"write {PATH}.damaged", f"write {PATH}"]
+
+
 @pytest.mark.parametrize(
     "record",
     [
