@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
@@ -31,6 +30,7 @@ from tests.contract.data.inputs.row import EMPTY, NOTHING, PLAIN, STATUS, Ask, B
 from tests.fakes import bare_http, inputs_rig, sql
 from tests.fakes.bare_http import Answer
 from tests.fakes.inputs_rig import Rig
+from tests.fakes.waiting import until_so
 
 THEMES = {
     "tokens": tokens.ROWS,
@@ -44,7 +44,6 @@ THEMES = {
     "sizes": sizes.ROWS,
 }
 ASKED_OF_US = 300
-REVOKED_WITHIN_S = 10.0
 # The other store gets a tenth, and all that it could stumble over: the rest is one code.
 EVERY_TENTH = 10
 STUMBLED_OVER = ("nul", "utf-8", "surrogate", "forged", "too-many", "too-long", "version")
@@ -64,9 +63,7 @@ def rig(
 ) -> Iterator[Rig]:
     folder = tmp_path_factory.mktemp("inputs")
     with inputs_rig.running(folder, new_database(request.param)) as running:
-        deadline = time.monotonic() + REVOKED_WITHIN_S
-        while wrong_with(running, certificates.REVOKED) and time.monotonic() < deadline:
-            time.sleep(0.1)
+        until_so(lambda: not wrong_with(running, certificates.REVOKED))
         yield running
 
 

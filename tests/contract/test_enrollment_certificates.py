@@ -24,9 +24,9 @@ from apiserver.pki.extensions import identity_of
 from apiserver.pki.revocations import Revocations
 from resources.registry import CERTIFICATE_REVOCATION
 from tests.contract.test_authorization import ANYBODY, ROUTES
-from tests.fakes.agent_client import Agent, Connection
+from tests.fakes.agent_client import Agent, Answer, Connection
 from tests.fakes.agent_service import PERSON, AgentService, serving
-from tests.fakes.waiting import PATIENCE_S
+from tests.fakes.waiting import PATIENCE_S, until
 
 OPEN = {"POST /enrollmentrequests", "GET /enrollmentrequests/{name}"}
 PREFIX = "/api/v1"
@@ -124,14 +124,17 @@ async def test_it_opens_no_route_of_users(service: AgentService) -> None:
 
 
 async def test_an_expired_one_is_refused_with_the_reason(service: AgentService) -> None:
-    shared = service.connection(lifetime=timedelta(seconds=1.5))
+    agent = service.agent()
+    shared = service.connection(lifetime=timedelta(seconds=5))
     async with shared as factory:
-        agent = service.agent()
         assert (await agent.enrol(factory)).code == 201
-        await asyncio.sleep(1.6)
-        # A connection that is older than that.
-        answer = await agent.enrol(factory)
-        assert answer.code == 401
+
+        async def refused() -> Answer | None:
+            answer = await agent.enrol(factory)
+            return answer if answer.code == 401 else None
+
+        # On a connection that is older than that.
+        answer = await until(refused)
         assert "the client certificate has expired" in answer.json["message"]
     async with elsewhere(shared) as factory:
         answer = await agent.enrol(factory)

@@ -31,7 +31,8 @@ from tests.fakes.issuer import Issuer
 
 Json = dict[str, Any]
 
-LIFE_S = 5
+# Enough to come with it before it ends.
+LIFE_S = 8
 # Where nothing ended it, for a machine that has other things to do.
 PATIENCE_S = 60.0
 FLEETS = "/apis/flightctl.io/v1beta1/namespaces/default/fleets"
