@@ -28,7 +28,7 @@ from tests.fakes import balancer
 
 # Others may need the machine too.
 READY_S = 60.0
-STOP_S = 12.0
+STOP_S = 45.0
 ANSWER_S = 30.0
 
 

@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 from tests.fakes.git_worktree import ENVIRONMENT, WorkTree, git
 from tests.fakes.service import Authority
 from tests.fakes.tls_listener import Listener, answer, serving
+from tests.fakes.waiting import PATIENCE_S
 
 READY_S = 30.0
 BODY_BYTES = 1 << 16
@@ -212,7 +213,7 @@ def _ssh(server: GitServer) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(PATIENCE_S)
 
 
 _CONFIG = """\

@@ -59,7 +59,7 @@ class RealAgent:
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(10)
+            self.process.wait(PATIENCE_S)
 
     @property
     def _log(self) -> Path:

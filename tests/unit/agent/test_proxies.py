@@ -13,7 +13,7 @@ import pytest
 
 from agent import transport
 from tests.fakes import service as services
-from tests.fakes.waiting import until_so
+from tests.fakes.waiting import PATIENCE_S, until_so
 
 DEVICE = "device:one"
 needs_tinyproxy = pytest.mark.skipif(
@@ -118,7 +118,6 @@ def _is_open(port: int) -> bool:
 
 def asks_curl_the_proxy(host: str, no_proxy: str) -> bool:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(3)
         port = listener.getsockname()[1]
         with subprocess.Popen(
             ["curl", "-s", "--connect-timeout", "0.3", "-m", "2", f"https://{host}:7443/"],
@@ -126,10 +125,13 @@ def asks_curl_the_proxy(host: str, no_proxy: str) -> bool:
             stdout=subprocess.DEVNULL,
         ) as child:
             listener.settimeout(0.05)
-            while child.poll() is None:
+            has_ended = False
+            # Once more after its end: it may have called in between.
+            while not has_ended:
+                has_ended = child.poll() is not None
                 with contextlib.suppress(TimeoutError):
                     listener.accept()[0].close()
-                    child.wait(5)
+                    child.wait(PATIENCE_S)
                     return True
         return False
 

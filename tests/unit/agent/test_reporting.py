@@ -14,6 +14,7 @@ import pytest
 from agent import collectors, identity, monitors, pace, reporting, sources, world
 from tests.fakes import agent_rig
 from tests.fakes.clocked_world import START
+from tests.fakes.waiting import PATIENCE_S
 
 Json = dict[str, Any]
 CONTRACT_REQUIRED = {
@@ -430,6 +431,6 @@ def test_facts_may_be_asked_for_by_two_threads(subject: Subject) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(PATIENCE_S)
     assert len(results) == 4
     assert all(set(r) >= CONTRACT_REQUIRED for r in results)

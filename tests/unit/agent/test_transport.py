@@ -346,7 +346,7 @@ class ConnectProxy:
                 back = threading.Thread(target=self._copy, args=(upstream, client))
                 back.start()
                 self._copy(client, upstream)
-                back.join(5)
+                back.join(PATIENCE_S)
 
     @staticmethod
     def _copy(source: socket.socket, sink: socket.socket) -> None:
@@ -356,7 +356,7 @@ class ConnectProxy:
             sink.shutdown(socket.SHUT_WR)
 
     def join(self) -> None:
-        self._thread.join(5)
+        self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
 
 
