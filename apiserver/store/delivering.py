@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, literal_column, select, update
 
 from apiserver.store import devices
-from apiserver.store.prepared import Prepared
+from apiserver.store.prepared import Prepared, among, texts
 from apiserver.store.tables import DEVICE
 from resources import overrides, pause
 from resources.kind import Json, Kind
@@ -63,11 +63,14 @@ _DELIVERY = select(
     DEVICE.c.connected,
     DEVICE.c.pause,
 )
-# By equality: of a list of names PostgreSQL would keep a plan that was made while there were few
-# devices, and read all of a namespace.
 _OF_ONE = Prepared(
     _DELIVERY.where(
         DEVICE.c.namespace == bindparam("namespace"), DEVICE.c.name == bindparam("name")
+    )
+)
+_OF_MANY = Prepared(
+    lambda dialect: _DELIVERY.where(
+        DEVICE.c.namespace == bindparam("namespace"), among(dialect, DEVICE.c.name, "names")
     )
 )
 
@@ -93,7 +96,7 @@ def delivery(snapshot: Snapshot, namespace: str, name: str) -> Delivery | None:
 def deliveries(
     snapshot: Snapshot, names: Iterable[tuple[str, str]]
 ) -> dict[tuple[str, str], Delivery]:
-    """Deliveries of many devices, one statement for each 500 of a namespace."""
+    """Deliveries of many devices, one statement for each namespace."""
     by_namespace: dict[str, list[str]] = {}
     for namespace, name in names:
         by_namespace.setdefault(namespace, []).append(name)
@@ -103,11 +106,9 @@ def deliveries(
             one = delivery(snapshot, namespace, wanted[0])
             found |= {} if one is None else {(namespace, one.name): one}
             continue
-        for start in range(0, len(wanted), 500):
-            part = wanted[start : start + 500]
-            query = _DELIVERY.where(DEVICE.c.namespace == namespace, DEVICE.c.name.in_(part))
-            for row in snapshot.connection.execute(query).mappings():
-                found[namespace, row["name"]] = _delivery(row)
+        values = {"namespace": namespace, "names": texts(snapshot.connection, wanted)}
+        for row in _OF_MANY.rows(snapshot.connection, values):
+            found[namespace, row["name"]] = _delivery(row)
     return found
 
 

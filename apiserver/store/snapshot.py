@@ -13,7 +13,17 @@ from functools import cached_property
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Text, cast, func, insert, literal_column, select, update
+from sqlalchemy import (
+    Connection,
+    Text,
+    bindparam,
+    cast,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
 from apiserver.store import (
     auditlog,
@@ -56,6 +66,11 @@ def _committing(dialect: str) -> Any:
 _NEW_VERSIONS = Prepared(_committing, ("version", "audit_version"))
 _NEW_AUDIT_VERSION = Prepared(update(META), ("audit_version",))
 _LOG = Prepared(insert(CHANGE))
+_CHANGED_NAMES = Prepared(
+    select(CHANGE.c.namespace, CHANGE.c.name)
+    .where(CHANGE.c.kind == bindparam("kind"), CHANGE.c.resource_version > bindparam("after"))
+    .distinct()
+)
 
 
 def _adding(dialect: str) -> Any:
@@ -199,13 +214,9 @@ class Snapshot:
 
     def changed_names(self, kind: Kind, after: int) -> Sequence[tuple[str, str]]:
         """(namespace, name) of what changed above `after`."""
-        query = (
-            select(CHANGE.c.namespace, CHANGE.c.name)
-            .where(CHANGE.c.kind == kind.kind, CHANGE.c.resource_version > after)
-            .distinct()
-        )
-        rows: Sequence[Any] = self.connection.execute(query).all()
-        return rows
+        values = {"kind": kind.kind, "after": after}
+        rows = _CHANGED_NAMES.rows(self.connection, values)
+        return [(row["namespace"], row["name"]) for row in rows]
 
     def counters(self, namespace: str, fleet: str | None = None) -> dict[str, dict[str, int]]:
         """dimension → state → number of devices, of a namespace or of one fleet in it."""
