@@ -65,7 +65,7 @@ async def bind(store: Store, namespace: str, fleet: str, request: Json) -> Json:
     if request.get("mark"):
         return await _mark(store, namespace, fleet, str(request.get("rollout") or ""))
     work = await store.read(lambda s: _work(s, namespace, fleet, request))
-    with store.hub.bulk():
+    with store.hub.bulks.under_way():
         if work.resolver is not None:
             return await _bind_each(store, work, work.resolver, limit)
         return await _bind_alike(store, work, limit)

@@ -76,7 +76,7 @@ def create_agent_app(
     serving = Serving(
         operations, deliveries, presence, revocations, hold_s=settings.hold_s, now=now
     )
-    reporting = Reporting(store, presence)
+    reporting = Reporting(store, presence, deliveries.tellings)
     enrolling = Enrolling(operations, issuing.authority, makers)
     challenging = Challenging(Attesting(operations, makers), peers, shares, settings, refusals)
     certificates = Certificates(operations, issuing, deliveries, presence)

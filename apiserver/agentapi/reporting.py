@@ -16,12 +16,15 @@ from apiserver.agentapi.presence import Presence
 from apiserver.store import Store, Transaction, devices, reports
 from apiserver.store.gathering import Gathering
 from apiserver.store.reports import Report
+from apiserver.store.settling import Settling
 from apiserver.wire import patch
 from resources.kind import Json
 
 # A set takes some 50 ms, which others wait for; all that may wait is written in some five seconds.
 CHUNK = 256
 WAITING_MAX = 16_384
+# While thousands are told: agents wait for an answer longer than that.
+HEARD_AFTER_S = 2.0
 _PATCH_VERBS: Final = frozenset({"add", "replace", "remove", "test"})
 _PATCH_MEMBERS: Final = frozenset({"op", "path", "value"})
 # Parts of a status that the service concludes; a patch sees them, and what it leaves alone is not
@@ -31,15 +34,17 @@ _OWN_CONDITIONS: Final = frozenset({"SpecValid", "MultipleOwners"})
 
 
 class Reporting:
-    def __init__(self, store: Store, presence: Presence) -> None:
+    def __init__(self, store: Store, presence: Presence, tellings: Settling) -> None:
         self._store = store
         self._presence = presence
+        self._tellings = tellings
         self._reports = Gathering(self._put_all, chunk=CHUNK, limit=WAITING_MAX)
 
     async def write_reports(self) -> None:
         await self._reports.run()
 
     async def put(self, request: web.Request, peer: Peer) -> web.StreamResponse:
+        await self._tellings.settled(HEARD_AFTER_S)
         body = await bodies.read_object(request)
         if bodies.object_at(body, "metadata").get("name") != peer.device:
             raise errors.BadRequest("metadata.name and the name in the path differ")

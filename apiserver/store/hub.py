@@ -11,9 +11,10 @@ question to the database. Of the commits of others it knows nothing, and anythin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from apiserver.store.settling import Settling
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,9 @@ class Hub:
         self._kinds: dict[str, int] = {}
         self._waiting: set[asyncio.Future[None]] = set()
         self._closed = False
-        self._bulks = 0
-        self._settled = asyncio.Event()
-        self._settled.set()
+        # Commits that make one change together: who tells thousands of it tells them better of the
+        # whole.
+        self.bulks = Settling()
 
     @property
     def closed(self) -> bool:
@@ -74,25 +75,6 @@ class Hub:
     def may_have_moved(self, kind: str, after: int) -> bool:
         """Whether the log may have something of that kind above `after`, up to `version`."""
         return max(self._anything, self._kinds.get(kind, 0)) > after
-
-    @contextmanager
-    def bulk(self) -> Iterator[None]:
-        """Around commits that make one change together: who tells thousands of it tells them better
-        of the whole (`settled`)."""
-        self._bulks += 1
-        self._settled.clear()
-        try:
-            yield
-        finally:
-            self._bulks -= 1
-            if not self._bulks:
-                self._settled.set()
-
-    async def settled(self, timeout_s: float) -> None:
-        """As soon as no bulk goes on, at the latest after `timeout_s`."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._settled.wait()
 
     def close(self) -> None:
         """Ends every wait: the process drains."""

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from apiserver import bindings
-from apiserver.agentapi.deliveries import GONE, Deliveries, Found, Key
+from apiserver.agentapi.deliveries import GONE, TELL_CHUNK, WAKES, Deliveries, Found, Key
 from apiserver.agentapi.settings import AgentApiSettings
 from apiserver.auth.identity import Caller
 from apiserver.errors import NotFound
 from apiserver.operations import Operations
 from apiserver.store import Snapshot, Store, StoreBusy, Transaction, delivering, devices
+from bench.fleet import Service
 from resources import registry
 from tests.fakes.waiting import PATIENCE_S
 
 DEVICE = registry.by_kind("Device")
 CALLER = Caller(name="test", role="admin")
+MANY = 1_100
 FAST = AgentApiSettings(coalesce_s=0.001, retry_s=0.01)
 
 
@@ -283,3 +286,25 @@ async def test_random_changes_are_never_lost(house: House) -> None:
         for round_ in range(10):
             for key in keys:
                 await house.change(key, str(round_))
+
+
+async def test_thousands_are_told_a_few_a_turn_and_meanwhile_say_that_it_goes_on(
+    house: House,
+) -> None:
+    fleet = await Service.over(house.operations)
+    await fleet.fill(MANY)
+    await house.caught_up()
+    polls = [house.deliveries.enter(("default", f"d{n:06}"), "0") for n in range(MANY)]
+    told = [0]
+    await fleet.change("new")
+    async with asyncio.timeout(30):
+        while told[-1] < MANY:
+            told.append(sum(poll.news.done() for poll in polls))
+            if 0 < told[-1] < MANY:
+                # Who reports now is heard when all of them have been told.
+                assert house.deliveries.tellings.is_under_way
+            await asyncio.sleep(0)
+    turns = [later - earlier for earlier, later in pairwise(told)]
+    assert max(turns) <= WAKES * TELL_CHUNK
+    await house.deliveries.tellings.settled(60)
+    assert all(isinstance(poll.news.result(), Found) for poll in polls)

@@ -13,7 +13,7 @@ from sqlalchemy import insert
 
 from apiserver.store import Store, StoreBusy, StoreFull, Transaction
 from apiserver.store.gathering import Gathering
-from apiserver.store.hub import Hub
+from apiserver.store.settling import Settling
 from apiserver.store.tables import LEASE
 
 
@@ -105,13 +105,13 @@ async def test_more_than_may_wait_are_told_to_come_back(house: House) -> None:
     assert [type(answer) for answer in answers] == [str] * 25 + [StoreBusy] * 5
 
 
-async def test_whoever_tells_thousands_waits_for_the_last_of_a_bulk_and_not_for_ever() -> None:
-    hub = Hub(1)
-    await hub.settled(60)
-    with hub.bulk():
-        with hub.bulk():
-            await hub.settled(0.001)
-        waiting = asyncio.create_task(hub.settled(60))
+async def test_whoever_waits_for_what_goes_on_waits_for_the_last_of_it_and_not_for_ever() -> None:
+    tellings = Settling()
+    await tellings.settled(60)
+    with tellings.under_way():
+        with tellings.under_way():
+            await tellings.settled(0.001)
+        waiting = asyncio.create_task(tellings.settled(60))
         await asyncio.sleep(0)
         assert not waiting.done()
     await waiting
