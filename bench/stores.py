@@ -20,7 +20,8 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -113,6 +114,27 @@ def memory_mb(cluster: postgres.Cluster) -> float:
         return sum(int(text.partition("\nPss:")[2].split()[0]) for text in rollups) / 1024
 
     return _of_those_that_live(measured)
+
+
+def together_mb(pids: Iterable[int]) -> float:
+    """Of several processes: what is each one's alone, and of each file that several have mapped the
+    most that one of them has. Their resident memory added up counts Python's libraries twice; their
+    proportional one leaves parts of them to whatever else runs here."""
+    total_kb, shared_kb = 0, Counter[str]()
+    for pid in pids:
+        own: Counter[str] = Counter()
+        name = ""
+        for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+            words = line.split()
+            if not words[0].endswith(":"):
+                name = " ".join(words[5:])
+            elif words[0].startswith("Private_"):
+                total_kb += int(words[1])
+            elif words[0] in ("Shared_Clean:", "Shared_Dirty:"):
+                own[name] += int(words[1])
+        # The larger of both, file by file.
+        shared_kb |= own
+    return (total_kb + shared_kb.total()) / 1024
 
 
 def _of_those_that_live(measured: Callable[[], float]) -> float:
