@@ -6,8 +6,8 @@ which opens another when it needs one.
 
 A device that enrols makes the loop wait for one of these threads a dozen times, so handing over is
 done here and not by an executor of the standard library: its futures have a lock and a list of
-callbacks each, and another future of asyncio's around them, which took twice as long (22 µs of
-processor time where this takes 9).
+callbacks each, and another future of asyncio's around them. A read of nothing takes 9 µs of
+processor time where twenty come at a time, and 16 alone; it took 30 and 47.
 """
 
 from __future__ import annotations
