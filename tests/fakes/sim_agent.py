@@ -242,6 +242,7 @@ class SimAgent(Device):
         system = self.world.system
         if system is not None and status["os"]["imageDigest"]:
             assert status["os"]["imageDigest"] == system.booted.digest, status["os"]
+        self.check_committed(version)
         if self.is_tampered or updating.get("reason") not in ("Updated", "Error"):
             return
         self.check_whole(version, updating, status["summary"])

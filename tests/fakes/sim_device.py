@@ -8,6 +8,7 @@ status claims is true.
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 from agent import loop, podman, settings, specs, states, world
@@ -127,6 +128,14 @@ class Device:
 
     # What is claimed, and what is.
 
+    def check_committed(self, version: str) -> None:
+        """Before the commit is on the disk nobody may be told of it."""
+        node = self.world.nodes.get(f"{DATA}/current.json")
+        if version in ("", specs.NOTHING) or node is None or self.is_tampered:
+            return
+        committed = specs.target_of(json.loads(node.data)).version
+        assert specs.number(version) <= specs.number(committed), "told, not committed"
+
     def condition(self) -> Json:
         found = self.mailbox.status().get("conditions", [])
         return next((c for c in found if c["type"] == "Updating"), {})
@@ -137,6 +146,7 @@ class Device:
     def _check_claims(self) -> None:
         """An update that is over, well or not, has left the device whole on what it names."""
         condition = self.condition()
+        self.check_committed(self.version())
         if self.is_tampered:
             return
         claim = (condition.get("reason", ""), self.version())

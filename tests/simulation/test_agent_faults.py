@@ -192,6 +192,23 @@ def test_an_update_with_which_the_network_went_for_a_while_is_tried_once_more(
         assert "no longer reaches the service" in refused(device, 2)
 
 
+def test_a_commit_that_the_disk_does_not_take_is_not_told() -> None:
+    device = device_on()
+    device.offer(spec(2))
+    agent = device.start()
+    while not isinstance(agent.state, states.Verifying):
+        device._poll()
+        device.world.sleep(agent.run_once())
+    device.world.full = True
+    for _ in range(20):
+        device.world.sleep(agent.run_once())
+        device._check_claims()
+    assert device.version() == "1"
+    device.world.full = False
+    device.run()
+    assert device.version() == "2"
+
+
 def test_a_service_that_was_away_before_is_no_judge_of_an_update() -> None:
     device = device_on()
     device.reachable = lambda: False
