@@ -59,6 +59,32 @@ class Dock:
         shown = self.device.exec("df", "--output=avail", "--block-size=1M", self.store).out
         return int(shown.split()[-1])
 
+    def stopped_for_room(self, wanted: Json, config: list[Json]) -> str:
+        """Orders what is more than the store has room for. What is said of it once it was stopped;
+        the store was never full."""
+        lowest = [self.free_mib()]
+        self.yard.order(applications=[wanted], config=config)
+
+        def has_stopped() -> str:
+            lowest.append(self.free_mib())
+            message = str(condition(self.yard.status()).get("message", ""))
+            return message if "no space left" in message or "filled the disk" in message else ""
+
+        message = processes.until(
+            has_stopped, "it stops", timeout_s=90, every_s=0.05, state=self.yard.how_it_is
+        )
+        print(f"{message}; at least {min(lowest)} MiB were free")
+        assert min(lowest) > 0
+        return message
+
+    def has_room_again(self, mib: float) -> None:
+        processes.until(
+            lambda: self.free_mib() > mib,
+            "the disk is given back",
+            timeout_s=30,
+            state=self.yard.how_it_is,
+        )
+
 
 @contextmanager
 def docked(

@@ -98,27 +98,10 @@ def test_a_registry_that_is_down_is_waited_for_and_a_broken_layer_goes_on_where_
 
 
 def test_a_disk_that_fills_up_stops_the_download_and_nothing_else(dock: Dock) -> None:
-    lowest = [dock.free_mib()]
-    dock.yard.order(applications=[app("swells")], config=secret())
-
-    def has_stopped() -> str:
-        lowest.append(dock.free_mib())
-        message = str(condition(dock.yard.status()).get("message", ""))
-        return message if "no space left" in message or "filled the disk" in message else ""
-
-    message = processes.until(
-        has_stopped, "it stops", timeout_s=60, every_s=0.05, state=dock.yard.how_it_is
-    )
-    print(f"{message}; at least {min(lowest)} of {STORE_MIB} MiB were free")
-    assert min(lowest) > 0
+    message = dock.stopped_for_room(app("swells"), secret())
     assert "no room for it" in message or "no room for" in message
     dock.yard.serves(8081, "web v1\n")
-    processes.until(
-        lambda: dock.free_mib() > STORE_MIB / 2,
-        "the disk is given back",
-        timeout_s=30,
-        state=dock.yard.how_it_is,
-    )
+    dock.has_room_again(STORE_MIB / 2)
     # It is not tried again and again; a version that fits is.
     status = dock.yard.declare(120, applications=[app("v2")], config=secret())
     assert condition(status)["reason"] == "Updated"

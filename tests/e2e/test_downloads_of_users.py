@@ -82,26 +82,9 @@ def test_a_broken_layer_goes_on_where_it_was_and_root_has_nothing_of_it(dock: Do
 
 
 def test_a_home_that_fills_up_stops_the_download_and_nothing_else(dock: Dock) -> None:
-    lowest = [dock.free_mib()]
-    dock.yard.order(applications=[app("swells", runAs="web")], config=SECRET)
-
-    def has_stopped() -> str:
-        lowest.append(dock.free_mib())
-        message = str(condition(dock.yard.status()).get("message", ""))
-        return message if "no space left" in message or "filled the disk" in message else ""
-
-    message = processes.until(
-        has_stopped, "it stops", timeout_s=90, every_s=0.05, state=dock.yard.how_it_is
-    )
-    print(f"{message}; at least {min(lowest)} of {STORE_MIB} MiB were free")
-    assert min(lowest) > 0
+    dock.stopped_for_room(app("swells", runAs="web"), SECRET)
     dock.yard.serves(8081, "web v1\n")
-    processes.until(
-        lambda: dock.free_mib() > STORE_MIB / 3,
-        "the disk is given back",
-        timeout_s=30,
-        state=dock.yard.how_it_is,
-    )
+    dock.has_room_again(STORE_MIB / 3)
     status = dock.yard.declare(120, applications=[app("v2", runAs="web")], config=SECRET)
     assert condition(status)["reason"] == "Updated", condition(status)
     dock.yard.serves(8081, "web v2\n")
