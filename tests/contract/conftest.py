@@ -1,17 +1,32 @@
-"""Servers that configuration comes from, of the real kind, for the tests of what is made of it."""
+"""The agent side of the service, listening; and servers that configuration comes from, of the real
+kind, for the tests of what is made of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fakes import file_server, git_server, host_cluster
+from tests.fakes import agent_service, file_server, git_server, host_cluster
+from tests.fakes.agent_service import AgentService
 from tests.fakes.file_server import FileServer
 from tests.fakes.git_server import GitServer
 from tests.fakes.host_cluster import Cluster
 from tests.fakes.sources_rig import PASSWORD
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[AgentService]:
+    async with agent_service.serving(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def anywhere(tmp_path: Path, database_url: str) -> AsyncIterator[AgentService]:
+    """On both stores."""
+    async with agent_service.serving(tmp_path, database=database_url) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

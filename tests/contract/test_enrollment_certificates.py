@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,19 +29,6 @@ from tests.fakes.waiting import PATIENCE_S, until
 
 OPEN = {"POST /enrollmentrequests", "GET /enrollmentrequests/{name}"}
 PREFIX = "/api/v1"
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[AgentService]:
-    async with serving(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def anywhere(tmp_path: Path, database_url: str) -> AsyncIterator[AgentService]:
-    """On both stores."""
-    async with serving(tmp_path, database=database_url) as running:
-        yield running
 
 
 async def test_twenty_devices_enrol_at_once_with_one_certificate(anywhere: AgentService) -> None:

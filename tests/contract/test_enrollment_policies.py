@@ -21,7 +21,7 @@ from apiserver.store import Store
 from resources import conditions
 from resources.registry import CERTIFICATE_REVOCATION, DEVICE, ENROLLMENT_POLICY, ENROLLMENT_REQUEST
 from tests.fakes.agent_client import Agent, device_status
-from tests.fakes.agent_service import PERSON, AgentService, serving
+from tests.fakes.agent_service import PERSON, AgentService
 from tests.fakes.waiting import until
 
 Json = dict[str, Any]
@@ -30,19 +30,6 @@ Json = dict[str, Any]
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admitting, "GAP_S", 0.02)
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[AgentService]:
-    async with serving(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def anywhere(tmp_path: Path, database_url: str) -> AsyncIterator[AgentService]:
-    """On both stores."""
-    async with serving(tmp_path, database=database_url) as running:
-        yield running
 
 
 @asynccontextmanager

@@ -27,7 +27,7 @@ from apiserver.store import KeyFile
 from tests.fakes import balancer
 
 # Others may need the machine too.
-READY_S = 60.0
+READY_S = 120.0
 STOP_S = 45.0
 ANSWER_S = 30.0
 
