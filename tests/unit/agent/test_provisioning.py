@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from datetime import timedelta
 from pathlib import Path
@@ -231,6 +233,28 @@ def test_files_that_are_named_no_more_are_removed_by_the_next_life_too(subject: 
     subject.step()
     assert subject.text(CRT) == subject.text(KEY) == ""
     assert "otel" not in subject.text("/var/lib/flightctl/homeport/provisions.json")
+
+
+def test_a_key_whose_certificate_did_not_get_onto_the_disk_is_not_forgotten(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record comes first: nobody else would ever remove what is written after it."""
+    write = subject.rig.world.write
+
+    def full(path: str, *of: Any, **how: Any) -> None:
+        if path == CRT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        write(path, *of, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subject.rig.world, "write", full)
+        subject.step()
+    assert subject.text(KEY)
+    assert not subject.text(CRT)
+    subject.again()
+    subject.want()
+    subject.step()
+    assert not subject.text(KEY)
 
 
 def test_a_file_that_cannot_be_read_takes_nothing_back(subject: Subject) -> None:
