@@ -25,6 +25,8 @@ NAME = "registry.yard"
 HOST = f"{NAME}:{PORT}"
 AUTH_FILE = "/root/.config/containers/auth.json"
 DOWNLOADS = "/var/lib/flightctl/homeport/downloads"
+# Whether there are any; the command itself does not look like one.
+DOWNLOADERS = "grep -ls 'agent[.]downloading' /proc/[0-9]*/cmdline"
 
 
 class Dock:
@@ -54,6 +56,24 @@ class Dock:
         """Bytes of layers that are kept to go on with."""
         shown = self.device.exec("sh", "-c", f"cat {folder}/blobs/* | wc -c")
         return int(shown.out.strip() or 0)
+
+    def broken(self, folder: str = DOWNLOADS) -> tuple[int, int]:
+        """Once the wire has broken, and the agent is killed: (bytes that are kept, bytes that came
+        down). How many are lost on the way depends on the machine; what is kept must not come
+        again."""
+        state = self.yard.how_it_is
+        processes.until(lambda: self.wire.breaks == 1, "it breaks", timeout_s=90, state=state)
+        processes.until(
+            lambda: self.has_begun(folder), "something is kept", timeout_s=60, state=state
+        )
+        self.device.kill_agent()
+        processes.until(
+            lambda: self.device.exec("sh", "-c", DOWNLOADERS).code,
+            "the download ends with the agent",
+            timeout_s=60,
+            state=state,
+        )
+        return self.has_begun(folder), self.wire.carried
 
     def free_mib(self) -> int:
         shown = self.device.exec("df", "--output=avail", "--block-size=1M", self.store).out
