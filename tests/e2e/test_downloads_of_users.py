@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e import devices, lockedregistry, processes
+from tests.e2e import devices, lockedregistry
 from tests.e2e.docks import HOST, MIB, Dock, app, docked, push_heavy, secret
 from tests.e2e.test_applications_of_users import PACKAGES, as_user
 from tests.e2e.yard import condition
