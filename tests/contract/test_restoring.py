@@ -18,9 +18,9 @@ from apiserver.operations import ListOptions, WatchOptions, WriteOptions
 from apiserver.store import recount
 from resources import registry
 from tests.fakes import backups
-from tests.fakes.agent_client import Agent, Connection, device_status, version_of
+from tests.fakes.agent_client import Agent, Answer, Connection, device_status, version_of
 from tests.fakes.agent_service import DEVICE, HELD, PERSON, AgentService, serving
-from tests.fakes.waiting import PATIENCE_S
+from tests.fakes.waiting import PATIENCE_S, until
 
 Json = dict[str, Any]
 FLEET, TEMPLATE_VERSION, ROLLOUT, BACKLOG = (
@@ -161,9 +161,14 @@ async def test_who_is_resumed_while_it_asks_is_told_at_once(
         async with await service.admitted(agent) as managed:
             await agent.poll(managed, "7")
             await agent.report(managed, device_status("7"))
-            waiting = asyncio.create_task(agent.poll(managed, "7"))
-            await asyncio.sleep(0.1)
-            assert not waiting.done()
+
+            async def held() -> asyncio.Task[Answer] | None:
+                """A poll that waits. One may be told yet what was so before the report."""
+                poll = asyncio.create_task(agent.poll(managed, "7"))
+                await asyncio.sleep(0.3)
+                return None if poll.done() else poll
+
+            waiting = await until(held)
             body = {"fieldSelector": f"metadata.name={agent.name}"}
             await resuming.resume(service.operations, PERSON, "default", body)
             async with asyncio.timeout(PATIENCE_S):
