@@ -134,7 +134,6 @@ def test_applications_that_are_cut_off_anywhere_end_whole(
     cut_off_anywhere(base, SECOND[kind_of_update], kind_of_update, power, capsys)
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("kind_of_update", ["good", "bad"])
 @pytest.mark.parametrize("power", [False, True], ids=["killed", "power-cut"])
 def test_applications_of_users_that_are_cut_off_anywhere_end_whole(
