@@ -334,17 +334,26 @@ class LinuxWorld:
         return True
 
     def _make_folder(self, place: walking.Place, mode: int) -> None:
+        """There at once with its mode and its owner, whatever whoever started us masks. In a folder
+        that is a user's it is theirs: they could not put anything into one of root's."""
+        temporary = _temporary(place.name)
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(temporary, dir_fd=place.folder)
+        os.mkdir(temporary, 0o700, dir_fd=place.folder)
+        handle = os.open(temporary, _OPEN_FOLDER, dir_fd=place.folder)
         try:
-            os.mkdir(place.name, mode, dir_fd=place.folder)
-        except FileExistsError:
-            handle = os.open(place.name, _OPEN_FOLDER, dir_fd=place.folder)
-            os.close(handle)
-            return
-        handle = os.open(place.name, _OPEN_FOLDER, dir_fd=place.folder)
-        try:
-            # What whoever started us masks; not of a folder that was put here in its place.
-            if os.fstat(handle).st_uid == os.geteuid():
+            # Not of a folder with something of root's in it that was put here in its place.
+            if os.fstat(handle).st_uid == os.geteuid() and not os.listdir(handle):  # noqa: PTH208
+                if place.others:
+                    owner = os.fstat(place.folder)
+                    self._chown(handle, owner.st_uid, owner.st_gid)
                 os.fchmod(handle, mode)
+            # Over one that came meanwhile, if it is empty.
+            os.replace(temporary, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.rmdir(temporary, dir_fd=place.folder)
+            raise
         finally:
             os.close(handle)
         _sync_folder(place.folder)

@@ -40,7 +40,6 @@ def dock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dock]:
         push_heavy(registry, "swells", [bytes(MIB)] * (STORE_MIB + 100))
         dock.device.exec("useradd", "--create-home", "web", check=True)
         dock.device.write("/var/lib/systemd/linger/web", "")
-        as_user(dock.yard, "web", "mkdir", "-p", ".config/containers")
         yield dock
 
 

@@ -157,7 +157,7 @@ SYNCED = {
     "w.symlink('/link', 'there')": ["rename", "fsync directory"],
     "w.remove('/there')": ["fsync directory"],
     "w.shred('/there')": ["fsync file", "fsync directory"],
-    "w.mkdir('/folder/below')": ["fsync directory", "fsync directory"],
+    "w.mkdir('/folder/below')": ["rename", "fsync directory", "rename", "fsync directory"],
 }
 
 

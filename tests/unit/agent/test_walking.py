@@ -127,6 +127,40 @@ def test_a_users_folder_is_the_users(where: LinuxWorld) -> None:
         reached(where, f"{HOME}/link/a")
 
 
+@pytest.mark.skipif(ME != 0, reason="changes owners")
+def test_folders_made_in_a_users_folder_are_theirs_and_others_are_roots(where: LinuxWorld) -> None:
+    os.chown(where.path(HOME), 1001, 1002)
+    where.mkdir(f"{HOME}/.config/containers", mode=0o755)
+    where.mkdir("/etc/a/b", mode=0o750)
+    made = {path: where.stat(path) for path in (f"{HOME}/.config/containers", "/etc/a/b")}
+    assert [(f.uid, f.gid, f.mode) for f in made.values() if f] == [
+        (1001, 1002, 0o755),
+        (0, 0, 0o750),
+    ]
+
+
+@pytest.mark.skipif(ME != 0, reason="changes owners")
+def test_nothing_of_roots_becomes_theirs_who_put_it_in_place_of_a_new_folder(
+    where: LinuxWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = where.path(HOME)
+    os.chown(home, 1001, 1001)
+    (home / "roots").mkdir(0o700)
+    (home / "roots/secret").write_bytes(SECRET)
+    make = os.mkdir
+
+    def exchanged(name: str, mode: int, *, dir_fd: int) -> None:
+        make(name, mode, dir_fd=dir_fd)
+        (home / name).rename(home / "aside")
+        (home / "roots").rename(home / name)
+
+    monkeypatch.setattr(os, "mkdir", exchanged)
+    where.mkdir(f"{HOME}/.config")
+    found = where.stat(f"{HOME}/.config")
+    assert found is not None
+    assert (found.uid, found.mode) == (0, 0o700)
+
+
 def test_who_is_not_root_goes_where_links_lead(tmp_path: Path) -> None:
     shared(tmp_path / "home/app")
     (tmp_path / "etc").mkdir()
