@@ -52,7 +52,7 @@ async def act(
     BadRequest, and NotFound for an application that is in no specification."""
     wish = _Wish(caller, kind, namespace, name, *_asked(kind, body))
     on = _on_device if kind is DEVICE else _on_fleet
-    written = await operations.store.write(lambda tx: on(operations, tx, wish), dry_run=dry_run)
+    written = await operations.store.write(lambda tx: on(tx, wish), dry_run=dry_run)
     if kind is FLEET and not dry_run:
         await hand_down(operations.store, namespace, name)
     return written
@@ -71,7 +71,7 @@ def _asked(kind: Kind, body: Json) -> tuple[str, str]:
     return application, action
 
 
-def _on_device(operations: Operations, tx: Transaction, wish: _Wish) -> Json:
+def _on_device(tx: Transaction, wish: _Wish) -> Json:
     row = devices.row_by_name(tx.connection, wish.namespace, wish.name)
     old = tx.get(DEVICE, wish.namespace, wish.name)
     if row is None or old is None:
@@ -88,11 +88,11 @@ def _on_device(operations: Operations, tx: Transaction, wish: _Wish) -> Json:
     columns = overriding.columns(row, overrides=overriding.text_of(wishes))
     saved = devices.save(tx, row, columns)
     stored = devices.document_of(DEVICE, saved, old["spec"])
-    _tell(operations, tx, wish, stored)
+    _tell(tx, wish, stored)
     return stored
 
 
-def _on_fleet(operations: Operations, tx: Transaction, wish: _Wish) -> Json:
+def _on_fleet(tx: Transaction, wish: _Wish) -> Json:
     old = tx.get(FLEET, wish.namespace, wish.name)
     if old is None:
         raise errors.not_found(FLEET, wish.name)
@@ -105,7 +105,7 @@ def _on_fleet(operations: Operations, tx: Transaction, wish: _Wish) -> Json:
     annotations = {**(metadata.get("annotations") or {}), devices.FLEETS_OVERRIDES: text}
     new = old | {"metadata": metadata | {"annotations": annotations}}
     stored = tx.update(FLEET, old, new)
-    _tell(operations, tx, wish, stored)
+    _tell(tx, wish, stored)
     return stored
 
 
@@ -137,7 +137,8 @@ def _now_ns(tx: Transaction) -> int:
     return int(tx.now.timestamp() * 1_000_000_000)
 
 
-def _tell(operations: Operations, tx: Transaction, wish: _Wish, stored: Json) -> None:
+def _tell(tx: Transaction, wish: _Wish, stored: Json) -> None:
     note(tx, Act(wish.caller, "update", wish.kind, wish.namespace, wish.name, SUBRESOURCE), stored)
     message = f"Application {wish.application} was {_DONE[wish.action]} by {wish.caller.name}."
-    telling.tell(operations, tx, wish.caller, stored, REASON, message)
+    details = {"detailType": REASON, "appName": wish.application, "action": wish.action}
+    telling.tell(tx, stored, REASON, message, details)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from contextlib import suppress
 from uuid import UUID
 
 from apiserver import attesting, bindings, errors, returning, showing
@@ -25,11 +24,12 @@ from apiserver.pki.issuing import Issuing
 from apiserver.pki.requests import Refused, SigningRequest
 from apiserver.pki.signers import Grant
 from apiserver.pki.tpmroots import Roots
-from apiserver.store import Snapshot, Transaction
+from apiserver.store import Snapshot, Transaction, newsworthy
 from apiserver.storing import organization_of
 from resources import conditions, enrollment, registry
 from resources.errors import Invalid
 from resources.kind import Json
+from resources.news import News
 
 # Called in the transaction of an approval with the request as it is there; raises if it is not to
 # be, and writes what must be true together with it.
@@ -144,7 +144,9 @@ async def approve_enrollment(
             stored = operations.update_in(tx, caller, ENROLLMENT_REQUEST, current, ready)
             note(tx, act, stored, reason=APPROVED if certificate is None else ISSUED)
             said = f"Approved by {given['approvedBy']}."
-            telling.tell(operations, tx, caller, stored, "EnrollmentRequestApproved", said)
+            tx.announce(
+                newsworthy.about(stored), [News("EnrollmentRequestApproved", said, same_by="none")]
+            )
             return given
 
         return await operations.store.write(approve)
@@ -167,10 +169,10 @@ async def _tell_failed(operations: Operations, caller: Caller, request: Json, wh
     reason, message = "EnrollmentRequestApprovalFailed", f"{caller.name or 'unknown'}: {why}"
 
     def tell(tx: Transaction) -> None:
-        telling.tell(operations, tx, caller, request, reason, message, is_warning=True)
+        if tx.has_namespace(request["metadata"]["namespace"]):
+            telling.tell(tx, request, reason, message)
 
-    with suppress(errors.NotFound):  # its namespace is gone, and with it all who could read this
-        await operations.store.write(tell)
+    await operations.store.write(tell)
 
 
 def _still_the_one(tx: Transaction, request: Json) -> Json:

@@ -57,6 +57,7 @@ def insert_device(tx: Transaction, document: Json) -> dict[str, Any]:
         "owner": None,
         "fleet": "",
         "candidates": None,
+        "several_at": None,
         "inputs_version": 1,
         "template_version": None,
         "rollout": None,
@@ -106,7 +107,7 @@ def _born_owned(tx: Transaction, row: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     fleets = sets.fleets_of(tx, row["namespace"], row["labels"])
     if len(fleets) > 1:
-        return {"candidates": ",".join(fleet for fleet, _ in fleets)}
+        return {"candidates": ",".join(fleet for fleet, _ in fleets), "several_at": tx.now_s}
     if not fleets:
         return {}
     fleet, wishes = fleets[0]

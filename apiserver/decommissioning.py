@@ -60,7 +60,7 @@ async def decommission(
         assert stored is not None, "written just above"
         note(tx, Act(caller, "update", DEVICE, namespace, name, "decommission"), stored)
         message = f"Decommissioned by {caller.name}."
-        telling.tell(operations, tx, caller, stored, REASON, message)
+        telling.tell(tx, stored, REASON, message)
         return stored
 
     return await operations.store.write(dismiss, dry_run=dry_run)

@@ -150,7 +150,7 @@ def _last(event: Json) -> str:
 
 async def _forget(operations: Operations, kind: Kind, namespace: str, name: str) -> int:
     try:
-        await operations.delete(_CALLER, kind, namespace, name)
+        await operations.delete(_CALLER, kind, namespace, name, is_told=False)
     except NotFound:
         return 0
     return 1

@@ -248,7 +248,10 @@ class Operations:
         preconditions: Json | None = None,
         propagation: str | None = None,
         dry_run: bool = False,
+        is_told: bool = True,
     ) -> Deleted:
+        """`is_told`: as an event, which what the service forgets by itself is not."""
+
         def apply(tx: Transaction) -> Deleted:
             old = tx.get(kind, namespace, name)
             if old is None:
@@ -260,7 +263,7 @@ class Operations:
                     )
             keeping.guard_deletion(tx, caller, kind, old)
             enrolled.guard_deletion(tx, kind, old)
-            return self._storing.delete(tx, kind, old, propagation)
+            return self._storing.delete(tx, kind, old, propagation, is_told=is_told)
 
         act = Act(caller, "delete", kind, namespace, name)
         deleted = await self.store.write(noted(act, apply), dry_run=dry_run)

@@ -4,6 +4,8 @@ Bounded twice: who is not known may have a few told in a minute, and counts for 
 that no stranger fills the audit and pushes out what others did; and what waits is a thousand at
 most. What is left out is counted in the log. A kill loses what came in the last second.
 
+What the service itself failed at is told as an event too, of the object that it was about.
+
 Controllers read the credentials of a Repository each time that they go there; told is that they do,
 once in an hour and for each version of it.
 """
@@ -12,20 +14,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import structlog
 
 from apiserver.auditing import entry
 from apiserver.auth.identity import Caller
-from apiserver.store import Store
+from apiserver.store import Store, Transaction
 from apiserver.store.auditlog import Entry
-from resources.kind import Json
+from apiserver.store.newsworthy import About
+from resources import objectnews, registry
+from resources.kind import Json, Kind
+from resources.news import News
 
 WAITING_MAX = 1_000
+FAILED_MAX = 100
 STRANGERS_A_MINUTE = 60
 EVERY_S = 1.0
+FAILURE = 500
+FAILED = "The service failed at it; its log has more."
 READ_AGAIN_S = 3_600.0
 READERS_MAX = 10_000
 
@@ -39,6 +47,7 @@ class Refusals:
     store: Store
     monotonic: Callable[[], float] = time.monotonic
     _waiting: list[Entry] = field(default_factory=list)
+    _failed: list[_Failure] = field(default_factory=list)
     _left_out: int = 0
     _strangers: int = 0
     _minute: int = -1
@@ -50,6 +59,8 @@ class Refusals:
             self._left_out += 1
             return
         self._waiting.append(entry(caller, verb, about, code, reason))
+        if code == FAILURE and len(self._failed) < FAILED_MAX:
+            self._failed.extend(_told(verb, about))
 
     def tell_read(self, caller: Caller, about: Json) -> None:
         """`about` is an object whose secrets were answered."""
@@ -88,6 +99,45 @@ class Refusals:
             self._left_out = 0
         if not self._waiting:
             return
-        entries = tuple(self._waiting)
-        await self.store.write(lambda tx: tx.audit(entries))
+        entries, failed = tuple(self._waiting), tuple(self._failed)
+
+        def write(tx: Transaction) -> None:
+            tx.audit(entries)
+            for each in failed:
+                each.announce(tx)
+
+        await self.store.write(write)
         del self._waiting[: len(entries)]
+        del self._failed[: len(failed)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What the service itself failed at. Of what was to be made the name may not be known."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    reason: str
+
+    def announce(self, tx: Transaction) -> None:
+        if not tx.has_namespace(self.namespace):
+            return
+        stored = tx.get(self.kind, self.namespace, self.name) if self.name else None
+        metadata = (stored or {}).get("metadata") or {}
+        about = About(
+            self.kind.api_version,
+            self.kind.kind,
+            self.namespace,
+            self.name,
+            metadata.get("uid", ""),
+            metadata.get("resourceVersion", ""),
+        )
+        tx.announce(about, [News(self.reason, FAILED)])
+
+
+def _told(verb: str, about: Json) -> Iterator[_Failure]:
+    reason = objectnews.failed(about["kind"], verb, about["subresource"])
+    if reason is not None:
+        kind = registry.by_kind(about["kind"])
+        yield _Failure(kind, about["namespace"], about["name"], reason)

@@ -44,7 +44,7 @@ async def keep_sealed(operations: Operations) -> None:
     """Runs until it is cancelled."""
 
     def told(tx: Transaction, reason: str, message: str) -> None:
-        telling.tell(operations, tx, _CALLER, telling.system("encryption"), reason, message)
+        telling.tell(tx, telling.system("encryption"), reason, message)
 
     while True:
         is_done = False

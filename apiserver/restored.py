@@ -78,7 +78,7 @@ async def declare(operations: Operations) -> int:
     def restored(tx: Transaction) -> int:
         awaited = restoring.mark(tx)
         message = f"The database was restored from a backup; {_awaited(awaited)}."
-        telling.tell(operations, tx, _CALLER, telling.system("database"), REASON, message)
+        telling.tell(tx, telling.system("database"), REASON, message)
         return awaited
 
     return await operations.store.write(restored)

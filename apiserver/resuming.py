@@ -15,7 +15,7 @@ from apiserver.auditing import Act, note
 from apiserver.auth.identity import Caller
 from apiserver.builtins import telling
 from apiserver.operations import Operations
-from apiserver.store import Transaction, devices, overriding, sets
+from apiserver.store import Transaction, devices, newsworthy, overriding, sets
 from resources import pause, selectors
 from resources.errors import Invalid
 from resources.kind import Json
@@ -23,8 +23,6 @@ from resources.registry import DEVICE
 from resources.selectors import FieldSelector, LabelSelector, Requirement
 
 REASON = "DeviceConflictResolved"
-# Devices of one call that an event is told of: a fleet of thousands is no news a thousand times.
-TOLD = 100
 _PAUSED = Requirement("status.summary.status", "=", ("ConflictPaused",))
 _MEMBERS = ("labelSelector", "fieldSelector")
 _HEAD = ("apiVersion", "kind", "metadata")
@@ -46,7 +44,7 @@ async def resume(
     wanted = _Wanted(caller, namespace, *_selectors(body))
     total, after = 0, ""
     while True:
-        step = partial(_resume_some, operations, wanted=wanted, after=after, told=total)
+        step = partial(_resume_some, wanted=wanted, after=after, told=total)
         number, after = await operations.store.write(step, dry_run=dry_run)
         total += number
         if number < sets.CHUNK:
@@ -69,9 +67,7 @@ def _selectors(body: Json) -> tuple[LabelSelector, FieldSelector]:
     return labels, FieldSelector((*fields, _PAUSED))
 
 
-def _resume_some(
-    operations: Operations, tx: Transaction, *, wanted: _Wanted, after: str, told: int
-) -> tuple[int, str]:
+def _resume_some(tx: Transaction, *, wanted: _Wanted, after: str, told: int) -> tuple[int, str]:
     """How many there were, and the last one's name."""
     rows = devices.page(
         tx.connection,
@@ -91,9 +87,9 @@ def _resume_some(
         name = document["metadata"]["name"]
         act = Act(wanted.caller, "update", DEVICE, wanted.namespace, name, "resume")
         note(tx, act, document)
-        if told + number < TOLD:
+        if told + number < newsworthy.TOLD_OF_EACH_MAX:
             message = f"Resumed by {wanted.caller.name}."
-            telling.tell(operations, tx, wanted.caller, document, REASON, message)
+            telling.tell(tx, document, REASON, message)
     return len(rows), rows[-1]["name"] if rows else after
 
 

@@ -310,9 +310,7 @@ class Signing:
             reason = waiting.ISSUED if is_issued else waiting.FAILED
             act = Act(_CALLER, "update", each.kind, each.namespace, each.name, "approval")
             note(tx, act, stored, reason=auditing.ISSUED if is_issued else auditing.FAILED)
-            telling.tell(
-                self._operations, tx, _CALLER, stored, reason, message, is_warning=not is_issued
-            )
+            telling.tell(tx, stored, reason, message)
             return True
 
         if await self._store.write(settle):

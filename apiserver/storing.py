@@ -28,7 +28,7 @@ from apiserver import (
 from apiserver.auth.identity import Caller
 from apiserver.store import Snapshot, Transaction, devices, newsworthy, objects
 from apiserver.verbs import OWN_WRITE, Deleted, WriteOptions
-from resources import registry, rolloutnews
+from resources import objectnews, ownernews, registry, rolloutnews
 from resources.kind import Json, Kind
 
 # Their maker knows the status at once: the frozen template, the first phase.
@@ -36,6 +36,8 @@ BORN_WITH_STATUS = ("TemplateVersion", "Rollout")
 DEFAULT_NAMESPACE = "default"
 # Objects that a namespace may hold when it is deleted: what one transaction can take away in time.
 EMPTIED_MAX = 1000
+# Events that it may hold, which go as a set.
+FORGOTTEN_MAX = 20_000
 
 
 class Storing:
@@ -74,13 +76,18 @@ class Storing:
             # Only an approval brings a status along; people's was dropped on the way in.
             if caller.role in ("controller", "approval") and document.get("status"):
                 ready["status"] = document["status"]
-            return tx.device_of(kind, bindings.insert_device(tx, ready))
+            row = bindings.insert_device(tx, ready)
+            told = ownernews.several(newsworthy.claims(row["owner"], row["candidates"]))
+            about = newsworthy.about_device(row, row["resource_version"])
+            tx.announce(about, (*objectnews.created(kind), *told))
+            return tx.device_of(kind, row)
         # An EnrollmentRequest's is the agent API's; people's was dropped on the way in.
         if kind.kind in (*BORN_WITH_STATUS, "EnrollmentRequest") and "status" in document:
             ready["status"] = document["status"]
         if kind.kind == "Organization":
             return self.pair(tx, name, str(uuid4()), ready)
         stored = tx.insert(kind, ready)
+        tx.announce(newsworthy.about(stored), objectnews.created(kind))
         if kind.kind == "Fleet":
             bindings.fleet_changed(tx, namespace, name)
         if kind.kind == "TemplateVersion":
@@ -102,8 +109,11 @@ class Storing:
         if kind.kind == "Device":
             row = devices.row_by_name(tx.connection, metadata["namespace"], metadata["name"])
             assert row is not None, "read in this transaction"
-            return tx.device_of(kind, bindings.update_device(tx, row, old, new))
+            stored = tx.device_of(kind, bindings.update_device(tx, row, old, new))
+            tx.announce(newsworthy.about(stored), objectnews.updated(kind, old, new))
+            return stored
         stored = tx.update(kind, old, new)
+        tx.announce(newsworthy.about(stored), objectnews.updated(kind, old, stored))
         if kind.kind == "Fleet" and objects.match_labels(old) != objects.match_labels(new):
             bindings.fleet_changed(tx, metadata["namespace"], metadata["name"])
         if kind.kind == "Rollout":
@@ -119,8 +129,11 @@ class Storing:
         old: Json,
         propagation: str | None,
         above: frozenset[str] = frozenset(),
+        *,
+        is_told: bool = True,
     ) -> Deleted:
-        """`above`: uids of objects whose deletion brought this one about."""
+        """`above`: uids of objects whose deletion brought this one about. `is_told`: as an event,
+        once it is gone."""
         metadata = old["metadata"]
         uid = metadata["uid"]
         family = self._family(tx, above)
@@ -133,7 +146,7 @@ class Storing:
             waits = family.is_blocked(uid)
         finalizers = collecting.finalizers(metadata, waits=waits)
         if not finalizers:
-            return Deleted(self._remove(tx, kind, old, above), gone=True)
+            return Deleted(self._remove(tx, kind, old, above, is_told=is_told), gone=True)
         marked = collecting.marked(old, finalizers, tx.timestamp)
         if marked == old:
             return Deleted(old, gone=False)
@@ -141,7 +154,13 @@ class Storing:
         return Deleted(self.update(tx, caller, kind, old, marked), gone=False)
 
     def _remove(
-        self, tx: Transaction, kind: Kind, document: Json, above: frozenset[str] = frozenset()
+        self,
+        tx: Transaction,
+        kind: Kind,
+        document: Json,
+        above: frozenset[str] = frozenset(),
+        *,
+        is_told: bool = True,
     ) -> Json:
         metadata = document["metadata"]
         namespace = metadata.get("namespace", "")
@@ -150,6 +169,8 @@ class Storing:
         if kind.kind == "Organization":
             self._empty(tx, kind, metadata["name"])
         last = tx.delete(kind, document)
+        if is_told:
+            tx.announce(newsworthy.about(last), objectnews.deleted(kind))
         keeping.release(tx, kind, document)
         if kind.kind == "Fleet":
             bindings.fleet_changed(tx, namespace, metadata["name"])
@@ -168,10 +189,16 @@ class Storing:
         """What is in a namespace goes with it, in the same transaction; so it may not be too much
         for one, and nothing in it may have to wait. Raises Conflict."""
         kinds = [k for k in self._kinds.values() if k.namespaced]
-        total = sum(tx.count(each, namespace) for each in kinds)
-        if total > EMPTIED_MAX:
+        held = {each.kind: tx.count(each, namespace) for each in kinds}
+        told = held.pop(objects.EVENTS, 0)
+        if sum(held.values()) > EMPTIED_MAX:
+            total = sum(held.values())
             why = f"it holds {total} objects; delete its devices first, then the namespace"
             raise errors.conflict(kind, namespace, why)
+        if told > FORGOTTEN_MAX:
+            why = f"it holds {told} events of the last week; try again when those are forgotten"
+            raise errors.conflict(kind, namespace, why)
+        self._forget_told(tx, namespace)
         for each in kinds:
             for document in tx.list(each, namespace):
                 if document["metadata"].get("finalizers"):
@@ -181,6 +208,14 @@ class Storing:
                 # An owner that went before may have taken it along.
                 if tx.get(each, namespace, document["metadata"]["name"]) is not None:
                     self._remove(tx, each, document)
+
+    def _forget_told(self, tx: Transaction, namespace: str) -> None:
+        """The events of a namespace, but for those that somebody wants to see gone himself."""
+        events = self._kinds.get(objects.EVENTS)
+        found = tx.list(events, namespace) if events is not None else ()
+        free = [each for each in found if not each["metadata"].get("finalizers")]
+        if events is not None and free:
+            tx.delete_all(events, free)
 
     def _family(self, tx: Transaction, above: frozenset[str] = frozenset()) -> collecting.Family:
         return collecting.Family(tx, self._kinds, partial(self.delete, tx), above)
@@ -237,7 +272,4 @@ def _tell_of_rollout(tx: Transaction, old: Json | None, new: Json) -> None:
     namespace, kind = new["metadata"]["namespace"], registry.by_kind("Fleet")
     fleet = tx.get(kind, namespace, new["spec"]["target"]["fleet"]) if news else None
     if fleet is not None:
-        metadata = fleet["metadata"]
-        version = metadata["resourceVersion"]
-        about = newsworthy.About(kind, namespace, metadata["name"], metadata["uid"], version)
-        tx.announce(about, news)
+        tx.announce(newsworthy.about(fleet), news)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from apiserver import bindings
+from apiserver.app import create_operations
 from apiserver.auth.identity import Caller
 from apiserver.operations import ListOptions, Operations, Page, WriteOptions
 from apiserver.store import Store, Transaction, reports
@@ -31,7 +32,7 @@ class Service:
 
     @classmethod
     async def start(cls, directory: Path) -> Service:
-        operations = Operations(await Store.open(data_dir=directory))
+        operations = create_operations(await Store.open(data_dir=directory))
         await operations.prepare()
         return await cls.over(operations)
 

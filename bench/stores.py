@@ -33,7 +33,7 @@ import orjson
 import uvloop
 from sqlalchemy import Connection, text
 
-from apiserver.operations import Operations
+from apiserver.app import create_operations
 from apiserver.store import Store, Transaction, recount
 from apiserver.store.tables import DEVICE, DEVICE_LABEL
 from bench import watchers, wire
@@ -147,7 +147,7 @@ def _of_those_that_live(measured: Callable[[], float]) -> float:
 async def fill(url: str, data: Path, devices: int, near: int = BOUND_MAX) -> None:
     """A store with a fleet that selects the first `near` devices, and so many devices."""
     store = await Store.open(url, data_dir=data)
-    operations = Operations(store)
+    operations = create_operations(store)
     await operations.prepare()
     service = await Service.over(operations)
     real = min(REAL, devices)

@@ -15,37 +15,23 @@ from resources import event
 Json = dict[str, Any]
 
 COMPONENT = "homeport-controllers"
-# Whom nobody has to look at; all others are warnings.
-NORMAL = frozenset(
-    {
-        "RepositoryAccessible",
-        # The reference says so.
-        "RepositoryInaccessible",
-        "FleetValid",
-        "DependencyChangeDetected",
-        "ResourceSyncCommitDetected",
-        "ResourceSyncAccessible",
-        "ResourceSyncParsed",
-        "ResourceSyncSynced",
-    }
-)
-
 log = structlog.get_logger()
 
 
-async def tell(client: Client, about: Json, reason: str, message: str, *, now: str) -> None:
+async def tell(
+    client: Client, about: Json, reason: str, message: str, details: Json | None = None, *, now: str
+) -> None:
     """Write one event about an object."""
     metadata = about["metadata"]
+    of = {key: about[key] for key in ("apiVersion", "kind")} | {
+        key: metadata[key] for key in ("namespace", "name", "uid", "resourceVersion")
+    }
+    named = {"generateName": f"{metadata['name'][:50]}.", "namespace": metadata["namespace"]}
     document = {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {
-            "generateName": f"{metadata['name'][:50]}.",
-            "namespace": metadata["namespace"],
-        },
-    } | event.told(
-        about, reason, message, is_warning=reason not in NORMAL, component=COMPONENT, at=now
-    )
+        "metadata": named | event.noted(details),
+    } | event.told(of, reason, message, component=COMPONENT, at=now)
     try:
         await client.post_event(metadata["namespace"], document)
     except (ApiError, Unreachable) as problem:

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from resources.news import News
+
 UNKNOWN: Final = "Unknown"
 _MONITORED: Final = (("cpu", "CPU"), ("memory", "Memory"), ("disk", "Disk"))
 # What a monitor says → how it is told; the rest is not.
@@ -21,25 +23,6 @@ _UPDATED: Final = {
     "OutOfDate": "DeviceContentOutOfDate",
     "Updating": "DeviceContentUpdating",
 }
-NORMAL: Final = frozenset(
-    {
-        *("DeviceCPUNormal", "DeviceMemoryNormal", "DeviceDiskNormal"),
-        *("DeviceApplicationHealthy", "DeviceConnected", "DeviceIsRebooting"),
-        *(*_UPDATED.values(), "DeviceOSImageChanged", "DeviceSpecValid"),
-        *("FleetRolloutCreated", "FleetRolloutStarted", "FleetRolloutCompleted"),
-        *("FleetRolloutBatchDispatched", "FleetRolloutBatchCompleted"),
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    reason: str
-    message: str
-
-    @property
-    def is_warning(self) -> bool:
-        return self.reason not in NORMAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +45,7 @@ def of(old: State, new: State) -> list[News]:
     if new.summary[0] == UNKNOWN:
         if old.summary[0] == UNKNOWN:
             return list(_of_specification(old, new))
-        return [News("DeviceDisconnected", new.summary[1]), *_of_specification(old, new)]
+        return [_said("DeviceDisconnected", new.summary[1]), *_of_specification(old, new)]
     return [
         *_of_summary(old, new),
         *_of_update(old, new),
@@ -73,24 +56,29 @@ def of(old: State, new: State) -> list[News]:
     ]
 
 
+def _said(reason: str, message: str) -> News:
+    """The device chooses the words, and how often."""
+    return News(reason, message, same_by="reason")
+
+
 def _of_summary(old: State, new: State) -> Iterator[News]:
     (was, _), (is_, info) = old.summary, new.summary
     if was == is_:
         return
     if is_ == "Rebooting":
-        yield News("DeviceIsRebooting", info or "The device is rebooting.")
+        yield _said("DeviceIsRebooting", info or "The device is rebooting.")
     elif is_ == "Online" or (was == UNKNOWN and is_ in ("Degraded", "Error")):
         # The reference says nothing of who comes back with a problem, and so never calls off the
         # alarm that it was gone.
-        yield News("DeviceConnected", info)
+        yield _said("DeviceConnected", info)
 
 
 def _of_update(old: State, new: State) -> Iterator[News]:
     (was, _), (is_, info) = old.updated, new.updated
     if new.failure and new.failure != old.failure and is_ == "OutOfDate":
-        yield News("DeviceUpdateFailed", new.failure)
+        yield _said("DeviceUpdateFailed", new.failure)
     elif was != is_ and is_ in _UPDATED and not (was == UNKNOWN and is_ == "UpToDate"):
-        yield News(_UPDATED[is_], info)
+        yield _said(_UPDATED[is_], info)
 
 
 def _of_applications(old: State, new: State) -> Iterator[News]:
@@ -98,10 +86,10 @@ def _of_applications(old: State, new: State) -> Iterator[News]:
     if was == is_ or is_ not in _APPLICATIONS:
         return
     if was != UNKNOWN or is_ != "Healthy" or old.summary[0] != UNKNOWN:
-        yield News(f"DeviceApplication{is_}", new.applications[1] or f"Applications: {is_}.")
+        yield _said(f"DeviceApplication{is_}", new.applications[1] or f"Applications: {is_}.")
     elif new.applications[0] == is_:
         # An alarm that it left behind is called off; who has no applications never raised one.
-        yield News("DeviceApplicationHealthy", new.applications[1] or "All applications run.")
+        yield _said("DeviceApplicationHealthy", new.applications[1] or "All applications run.")
 
 
 def _healthy(applications: str) -> str:
@@ -115,22 +103,22 @@ def _of_monitors(old: State, new: State) -> Iterator[News]:
         if was == is_ or not isinstance(is_, str) or is_ not in _LEVELS:
             continue
         if is_ != "Healthy":
-            yield News(f"Device{word}{is_}", f"{word}: {is_.lower()}.")
+            yield _said(f"Device{word}{is_}", f"{word}: {is_.lower()}.")
         elif was in _LEVELS:
-            yield News(f"Device{word}Normal", f"{word}: back to normal.")
+            yield _said(f"Device{word}Normal", f"{word}: back to normal.")
 
 
 def _of_image(old: State, new: State) -> Iterator[News]:
     if old.image and new.image and old.image != new.image:
-        yield News("DeviceOSImageChanged", f"The device runs {new.image}; it ran {old.image}.")
+        yield _said("DeviceOSImageChanged", f"The device runs {new.image}; it ran {old.image}.")
 
 
 def _of_specification(old: State, new: State) -> Iterator[News]:
     (was, _), (is_, info) = old.spec_valid, new.spec_valid
     if is_ == "False" and (was != is_):
-        yield News("DeviceSpecInvalid", info or "The specification cannot be rendered.")
+        yield _said("DeviceSpecInvalid", info or "The specification cannot be rendered.")
     elif is_ == "True" and was == "False":
-        yield News("DeviceSpecValid", "The specification can be rendered.")
+        yield _said("DeviceSpecValid", "The specification can be rendered.")
 
 
 def said_by(status: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
+from resources import digest
 from resources.kind import Json
 from resources.meta import ATOMIC, OPEN, Document, Int64, Model
 
@@ -37,7 +38,26 @@ Reason = Literal[
     "ApplicationLifecycleChanged",
 ]  # fmt: skip
 REASONS: tuple[str, ...] = get_args(Reason)
+# That somebody should look at; the reference has RepositoryInaccessible among the others.
+WARNINGS: frozenset[str] = frozenset(
+    {
+        *("ResourceCreationFailed", "ResourceUpdateFailed", "ResourceDeletionFailed"),
+        *("DeviceDecommissionFailed", "DeviceDisconnected", "DeviceConflictPaused"),
+        *("DeviceCPUCritical", "DeviceMemoryCritical", "DeviceDiskCritical"),
+        *("DeviceCPUWarning", "DeviceMemoryWarning", "DeviceDiskWarning"),
+        *("DeviceApplicationError", "DeviceApplicationDegraded", "DeviceUpdateFailed"),
+        *("DeviceVulnerabilityCVECritical", "DeviceVulnerabilityCVEWarning"),
+        *("DeviceMultipleOwnersDetected", "DeviceSpecInvalid", "EnrollmentRequestApprovalFailed"),
+        *("InternalTaskFailed", "InternalTaskPermanentlyFailed"),
+        *("FleetInvalid", "FleetRolloutFailed", "DependencySyncProbeFailed"),
+        *("ResourceSyncInaccessible", "ResourceSyncParsingFailed", "ResourceSyncSyncFailed"),
+        # Ours: of a request for which a signer outside is asked.
+        "SigningFailed",
+    }
+)
 MESSAGE_MAX = 1024
+# Where an event of core/v1, which has no field for them, carries its `details`, as JSON.
+DETAILS = "homeport.dev/details"
 
 _TEMPLATE_VERSION = Field(description="Template version that is rolled out.")
 _BATCH = Field(description="Batch of the rollout.")
@@ -204,23 +224,21 @@ class Event(Document):
     details: Details | None = Field(None, description="Facts that go with the reason.")
 
 
-def told(
-    about: Json, reason: str, message: str, *, is_warning: bool, component: str, at: str
-) -> Json:
-    """What a core/v1 Event says of something that happened to an object once; all but its name."""
-    metadata = about["metadata"]
+def noted(details: Json | None) -> Json:
+    """Metadata of a core/v1 Event with these details."""
+    if details is None:
+        return {}
+    return {"annotations": {DETAILS: digest.canonical(details).decode()}}
+
+
+def told(about: Json, reason: str, message: str, *, component: str, at: str) -> Json:
+    """What a core/v1 Event says of something that happened to an object once; all but its metadata.
+    `about` is an ObjectReference."""
     return {
-        "involvedObject": {
-            "apiVersion": about["apiVersion"],
-            "kind": about["kind"],
-            "namespace": metadata["namespace"],
-            "name": metadata["name"],
-            "uid": metadata["uid"],
-            "resourceVersion": metadata["resourceVersion"],
-        },
+        "involvedObject": about,
         "reason": reason,
         "message": message[:MESSAGE_MAX],
-        "type": "Warning" if is_warning else "Normal",
+        "type": "Warning" if reason in WARNINGS else "Normal",
         "source": {"component": component},
         "firstTimestamp": at,
         "lastTimestamp": at,

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from resources import conditions, rollout_plan
-from resources.devicenews import News
 from resources.kind import Json
+from resources.news import News
 
 _STOPPED = ("Suspended", "Failed", "Aborted")
 
@@ -29,7 +29,9 @@ def _of_beginning(old: Json | None, new: Json) -> Iterator[News]:
     instead = f", instead of {reverts}" if reverts else ""
     yield News("FleetRolloutCreated", f"{name} brings {version}{instead}.")
     how = "to all devices at once" if number == 1 else f"in {number} batches"
-    yield News("FleetRolloutStarted", f"{version} is rolled out {how}.")
+    strategy = {"rolloutStrategy": "None" if number == 1 else "Batched"}
+    said = f"{version} is rolled out {how}."
+    yield _news("FleetRolloutStarted", said, new, strategy)
 
 
 def _of_batches(old: Json | None, new: Json) -> Iterator[News]:
@@ -43,9 +45,12 @@ def _of_batches(old: Json | None, new: Json) -> Iterator[News]:
             continue
         name = rollout_plan.name_of(number, sequence, capital=True)
         if phase == "Active":
-            yield News("FleetRolloutBatchDispatched", f"{name} of {_version(new)} has begun.")
+            said = f"{name} of {_version(new)} has begun."
+            yield _news("FleetRolloutBatchDispatched", said, new, {"batch": str(number)})
         elif phase == "Completed":
-            yield News("FleetRolloutBatchCompleted", f"{name}: {_reached(record, new)}.")
+            said = f"{name}: {_reached(record, new)}."
+            report = {"batch": str(number)} | _report(record)
+            yield _news("FleetRolloutBatchCompleted", said, new, report)
 
 
 def _of_phase(old: Json | None, new: Json) -> Iterator[News]:
@@ -53,10 +58,31 @@ def _of_phase(old: Json | None, new: Json) -> Iterator[News]:
     if phase == _status(old).get("phase"):
         return
     if phase == "Completed":
-        yield News("FleetRolloutCompleted", f"{_reached(_status(new), new)}.")
+        yield _news("FleetRolloutCompleted", f"{_reached(_status(new), new)}.", new)
     elif phase in _STOPPED:
         found = conditions.get(_status(new).get("conditions"), "Progressing") or {}
-        yield News("FleetRolloutFailed", f"{phase}: {found.get('message') or _version(new)}")
+        said = f"{phase}: {found.get('message') or _version(new)}"
+        yield _news("FleetRolloutFailed", said, new)
+
+
+def _news(reason: str, message: str, rollout: Json, more: Json | None = None) -> News:
+    # flightctl names a version within its fleet.
+    version = _version(rollout).rpartition(".")[2]
+    details = {"detailType": reason, "templateVersion": version}
+    return News(reason, message, details | (more or {}))
+
+
+def _report(record: Json) -> Json:
+    """What became of a batch. Of no devices all have succeeded."""
+    counts: dict[str, int] = record.get("counts") or {}
+    total, done = counts.get("selected", 0), counts.get("done", 0)
+    return {
+        "successPercentage": done * 100 // total if total else 100,
+        "total": total,
+        "successful": done,
+        "failed": counts.get("failed", 0),
+        "timedOut": counts.get("timedOut", 0),
+    }
 
 
 def _reached(counted: Json, rollout: Json) -> str:

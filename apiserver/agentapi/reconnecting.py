@@ -58,7 +58,7 @@ def _settle(
         )
         stored = tx.get(DEVICE, namespace, name)
         assert stored is not None, "written just above"
-        telling.tell(operations, tx, _CALLER, stored, REASON, message, is_warning=True)
+        telling.tell(tx, stored, REASON, message)
     return not pause.is_conflict(found)
 
 

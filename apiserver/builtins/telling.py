@@ -1,10 +1,10 @@
 """Events of the service's own: told in the transaction of what happened, so neither is without the
-other.
+other, and written at its end, however many, by a look at what is there and two writes.
 
-Of devices there are many, and some flap: what happens to one of them again within the hour raises
-the count of the event that is there, so that no device ever fills the store with its story. Its
-uid is made of what it is about, so the one that is there is found without looking for it. Of others
-there are few, and each thing that is told of them stands for itself.
+What is the same as what was told of the object within the hour raises the count of the event that
+is there, so that no device that flaps, and no program that writes without end, fills the store with
+its story. The uid of an event is made of what it tells, so the one that is there is found without
+looking for it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,12 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID, uuid4, uuid5
 
-from apiserver.auth.identity import Caller
 from apiserver.builtins.events import STORED
-from apiserver.operations import Operations
 from apiserver.store import Transaction, newsworthy, objects
 from apiserver.storing import DEFAULT_NAMESPACE
 from resources import event
-from resources.devicenews import News
 from resources.kind import Json
-from resources.registry import DEVICE
+from resources.news import News
 
 COMPONENT = "homeport-apiserver"
 # An event's name begins with that of what it is about, which may be as long as a name gets.
@@ -43,39 +40,19 @@ def system(part: str) -> Json:
 
 
 def tell(
-    operations: Operations,
-    tx: Transaction,
-    caller: Caller,
-    about: Json,
-    reason: str,
-    message: str,
-    *,
-    is_warning: bool = False,
+    tx: Transaction, about: Json, reason: str, message: str, details: Json | None = None
 ) -> None:
-    """Write one event about an object that is stored."""
-    metadata = about["metadata"]
-    said = event.told(
-        about, reason, message, is_warning=is_warning, component=COMPONENT, at=tx.timestamp
-    )
-    name = _name(metadata["name"], uuid4())
-    document = {"metadata": {"name": name}, "spec": said}
-    tx.draws(STORED, metadata["namespace"], name)
-    operations.insert_in(tx, caller, STORED, document, metadata["namespace"])
-
-
-def _name(about: str, uid: UUID) -> str:
-    return f"{about[:_PREFIX_MAX].rstrip('.-')}.{uid.hex[:16]}"
+    """Tell something of an object that is stored."""
+    tx.announce(newsworthy.about(about), [News(reason, message, details)])
 
 
 def announce(tx: Transaction, news: newsworthy.Announced) -> None:
-    """Write what is told of devices: a look at what is there, and two writes, for however many."""
+    """Write what is told."""
     told: dict[str, list[tuple[newsworthy.About, News]]] = {}
     for about, each in news:
-        story = f"{about.uid}/{each.reason}/{tx.now_s // _HOUR_S}"
-        if about.kind.kind != DEVICE.kind:
-            story += f"/{each.message}"
-        told.setdefault(str(uuid5(_NAMESPACE, story)), []).append((about, each))
-    known = objects.by_uids(tx.connection, STORED, told)
+        told.setdefault(_uid(tx, about, each), []).append((about, each))
+    asked = [uid for uid, times in told.items() if times[0][1].same_by != "none"]
+    known = objects.by_uids(tx.connection, STORED, asked) if asked else {}
     fresh, again = [], []
     for uid, times in told.items():
         if uid in known:
@@ -88,28 +65,26 @@ def announce(tx: Transaction, news: newsworthy.Announced) -> None:
         tx.update_all(STORED, again)
 
 
+def _uid(tx: Transaction, about: newsworthy.About, news: News) -> str:
+    if news.same_by == "none":
+        return str(uuid4())
+    of = about.uid or f"{about.kind}/{about.namespace}/{about.name}"
+    story = f"{of}/{news.reason}/{tx.now_s // _HOUR_S}"
+    return str(uuid5(_NAMESPACE, f"{story}/{news.message}" if news.same_by == "words" else story))
+
+
 def _first(tx: Transaction, uid: str, about: newsworthy.About, news: News) -> Json:
-    named = {"name": about.name, "namespace": about.namespace, "uid": about.uid}
-    said = event.told(
-        {
-            "apiVersion": about.kind.api_version,
-            "kind": about.kind.kind,
-            "metadata": named | {"resourceVersion": about.resource_version},
-        },
-        news.reason,
-        news.message,
-        is_warning=news.is_warning,
-        component=COMPONENT,
-        at=tx.timestamp,
-    )
+    of = about.reference()
+    said = event.told(of, news.reason, news.message, component=COMPONENT, at=tx.timestamp)
+    prefix = about.name[:_PREFIX_MAX].rstrip(".-") or about.kind.lower()
     metadata = {
-        "name": _name(about.name, UUID(uid)),
+        "name": f"{prefix}.{uid.replace('-', '')[:16]}",
         "namespace": about.namespace,
         "uid": uid,
         "generation": 1,
         "creationTimestamp": tx.timestamp,
     }
-    return {"metadata": metadata, "spec": said}
+    return {"metadata": metadata | event.noted(news.details), "spec": said}
 
 
 def _once_more(
@@ -117,9 +92,10 @@ def _once_more(
 ) -> Json:
     if not times:
         return stored
+    last = times[-1][1]
     said = stored["spec"] | {
         "count": (stored["spec"].get("count") or 1) + len(times),
-        "message": times[-1][1].message[: event.MESSAGE_MAX],
+        "message": last.message[: event.MESSAGE_MAX],
         "lastTimestamp": tx.timestamp,
     }
-    return stored | {"spec": said}
+    return stored | {"metadata": stored["metadata"] | event.noted(last.details), "spec": said}

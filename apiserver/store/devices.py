@@ -222,14 +222,24 @@ def _own_conditions(row: Row) -> list[Json]:
     had, is told by its device, but not written into each: it may be of ten thousand."""
     own: list[Json] = orjson.loads(row["conditions"])
     if row["candidates"]:
-        said = "True", "MultipleOwners", str(row["candidates"])
-        own = conditions.set_condition(own, "MultipleOwners", *said, row["created_at"])
+        said = conditions.TRUE, "MultipleOwners", str(row["candidates"])
+        own = conditions.set_condition(own, "MultipleOwners", *said, _several_since(row))
+    elif row["several_at"] is not None:
+        # In the reference's words, which are none.
+        said = conditions.FALSE, "", ""
+        own = conditions.set_condition(own, "MultipleOwners", *said, _several_since(row))
     if not (row["render_error"] and row["waits_for"]):
         return own
     since = timestamps.of_seconds(row["bound_at"] or 0)
     return conditions.set_condition(
         own, "SpecValid", conditions.FALSE, "Invalid", row["render_error"], since
     )
+
+
+def _several_since(row: Row) -> str:
+    """Not known where an earlier version of the service wrote it down."""
+    at = row["several_at"]
+    return str(row["created_at"]) if at is None else timestamps.of_seconds(at)
 
 
 def running(row: Row, version: int) -> str:
@@ -440,7 +450,7 @@ def _tell(
     _log(tx, old, row, is_selected=not _SELECTED.isdisjoint(moved))
     _count(tx, old, row)
     if news := newsworthy.of(old, row, moved, said):
-        tx.announce(newsworthy.device(row), news)
+        tx.announce(newsworthy.about_device(row, row["resource_version"]), news)
     if old is not None and (stir := stirring.of_row(old, row)):
         tx.rollout_moved(old["namespace"], old["rollout"], stir)
     if (None if old is None else _waits(old)) != _waits(row):

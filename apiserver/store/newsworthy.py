@@ -1,5 +1,6 @@
-"""Which writes of a device are told as events: those that Python draws a row at a time. What a set
-change makes of ten thousand devices is told once, of their fleet (ADR 38)."""
+"""What events are about, and which writes of a device are told as some: those that Python draws a
+row at a time. What a set change makes of ten thousand devices is told once, of their fleet
+(ADR 38)."""
 
 from __future__ import annotations
 
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from resources import conditions, devicenews, registry
-from resources.devicenews import News, State
-from resources.kind import Json, Kind
+from resources.devicenews import State
+from resources.kind import Json
+from resources.news import News
+from resources.ownernews import Claims
 
 if TYPE_CHECKING:
     from apiserver.store.snapshot import Transaction
@@ -18,14 +21,31 @@ if TYPE_CHECKING:
 Row = Mapping[Any, Any]
 
 
+# Of so many devices a set change is told to each: it was one person's change of some. Of more the
+# fleet tells it, by its own change and its condition OverlappingSelectors.
+TOLD_OF_EACH_MAX = 100
+
+
 class About(NamedTuple):
     """The object that something is told of."""
 
-    kind: Kind
+    api_version: str
+    kind: str
     namespace: str
     name: str
     uid: str
     resource_version: str
+
+    def reference(self) -> Json:
+        """As an ObjectReference."""
+        return {
+            "apiVersion": self.api_version,
+            "kind": self.kind,
+            "namespace": self.namespace,
+            "name": self.name,
+            "uid": self.uid,
+            "resourceVersion": self.resource_version,
+        }
 
 
 # What something is told of, each with what.
@@ -73,9 +93,26 @@ def _state(row: Row, said: Json | None, *, speaks: bool) -> State:
     )
 
 
-def device(row: Row) -> About:
-    version = str(row["resource_version"])
-    return About(registry.DEVICE, row["namespace"], row["name"], row["uid"], version)
+def about(document: Json) -> About:
+    metadata = document["metadata"]
+    return About(
+        document["apiVersion"],
+        document["kind"],
+        metadata.get("namespace", ""),
+        metadata["name"],
+        metadata["uid"],
+        metadata["resourceVersion"],
+    )
+
+
+def about_device(row: Row, version: int) -> About:
+    """The device of a row, as it is in `version`."""
+    where = row["namespace"], row["name"], row["uid"], str(version)
+    return About(registry.DEVICE.api_version, registry.DEVICE.kind, *where)
+
+
+def claims(owner: str | None, candidates: str | None) -> Claims:
+    return Claims(owner, tuple(candidates.split(",")) if candidates else ())
 
 
 def _why_invalid(row: Row) -> str:

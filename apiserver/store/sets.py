@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from apiserver.store import scratch
+from apiserver.store import newsworthy, scratch
 from apiserver.store.statements import run
 from apiserver.store.stirring import Stir
-from resources import summary
+from resources import ownernews, summary
 
 if TYPE_CHECKING:
     from apiserver.store.snapshot import Snapshot, Transaction
@@ -63,6 +63,7 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
         owner=owner,
         fleet=fleet,
         candidates=several,
+        old_candidates="d.candidates",
         updated_status=updated,
         render_needed=needs,
     )
@@ -87,7 +88,10 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
     run(
         tx.connection,
         "UPDATE device SET resource_version = :first + b.n - 1, owner = b.owner,"
-        " fleet = b.fleet, candidates = b.candidates, render_needed = b.render_needed,"
+        " fleet = b.fleet, candidates = b.candidates, several_at = CASE"
+        " WHEN b.candidates IS NULL AND b.old_candidates IS NOT NULL"
+        " OR b.candidates IS NOT NULL AND b.old_candidates IS NULL"
+        " THEN :now ELSE device.several_at END, render_needed = b.render_needed,"
         " updated_status = b.updated_status, updated_info = CASE WHEN"
         " b.updated_status <> device.updated_status THEN CASE b.updated_status"
         " WHEN 'UpToDate' THEN :up_to_date ELSE :info END ELSE device.updated_info END,"
@@ -95,12 +99,28 @@ def reown(tx: Transaction, namespace: str, uids_of: str, parameters: Mapping[str
         f" fleet_overrides = {wishes}, rendered_version = {version},"
         " inputs_version = device.inputs_version + 1"
         f" FROM bound b WHERE device.uid = b.uid AND {scratch.holds(tx.dialect)}",
-        {"first": first, "info": OUT_OF_DATE, "up_to_date": UP_TO_DATE},
+        {"first": first, "now": tx.now_s, "info": OUT_OF_DATE, "up_to_date": UP_TO_DATE},
     )
     scratch.count(tx)
     tx.backlog_moved(namespace)
+    if taken <= newsworthy.TOLD_OF_EACH_MAX:
+        _tell_each(tx, first)
     _stir_those_left(tx, namespace)
     return int(taken)
+
+
+def _tell_each(tx: Transaction, first: int) -> None:
+    """What this means to each of the devices that are in the scratch table."""
+    rows = run(
+        tx.connection,
+        "SELECT n, uid, namespace, name, owner, old_owner, candidates, old_candidates FROM bound"
+        " ORDER BY n",
+        {},
+    )
+    for row in rows:
+        about = newsworthy.about_device(row._mapping, first + row.n - 1)
+        was = newsworthy.claims(row.old_owner, row.old_candidates)
+        tx.announce(about, ownernews.of(was, newsworthy.claims(row.owner, row.candidates)))
 
 
 def fleets_of(snapshot: Snapshot, namespace: str, labels: str) -> list[tuple[str, str | None]]:

@@ -46,8 +46,8 @@ from apiserver.store.sealing import Keyring
 from apiserver.store.stirring import Witnesses
 from apiserver.store.tables import CHANGE, COUNTER, DEVICE, META, OBJECT
 from resources import digest, masking, timestamps
-from resources.devicenews import News
 from resources.kind import Json, Kind
+from resources.news import News
 from resources.registry import ORGANIZATION
 from resources.selectors import EVERYTHING, FieldSelector, LabelSelector
 
@@ -381,6 +381,8 @@ class Transaction(Snapshot):
         last = document | {"metadata": metadata | {"resourceVersion": str(version)}}
         if kind.kind == ORGANIZATION.kind:
             self._namespaces.discard(metadata["name"])
+            # With it goes who could read that.
+            self._news = [told for told in self._news if told[0].namespace != metadata["name"]]
         objects.remove(self.connection, metadata["uid"])
         if kind.kind == "TemplateVersion":
             contents.unrefer(self.connection, metadata["uid"])

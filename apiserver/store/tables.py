@@ -165,6 +165,8 @@ class DeviceRow(SQLModel, table=True):
     owner: str | None = _text(nullable=True)
     fleet: str = _text(default="")
     candidates: str | None = _text(nullable=True)
+    # Since when several match, or do no more; unix seconds. None: there never were several.
+    several_at: int | None = _big(nullable=True)
     # What it should be.
     inputs_version: int = _big(default=1)
     spec_digest: str = _text()
@@ -469,7 +471,8 @@ AUDIT = table(Audit)
 SCRATCH = {
     "bound": """n BIGINT, uid TEXT, namespace TEXT, name TEXT, labels TEXT,
     owner TEXT, alias TEXT, old_owner TEXT, fleet TEXT, old_fleet TEXT, candidates TEXT,
-    summary_status TEXT, updated_status TEXT, old_updated_status TEXT, updated_info TEXT,
+    old_candidates TEXT, summary_status TEXT, updated_status TEXT, old_updated_status TEXT,
+    updated_info TEXT,
     applications_status TEXT, lifecycle_status TEXT, os_mode TEXT, connected BIGINT,
     render_needed BIGINT, old_render_needed BIGINT, rendered_version BIGINT, overrides TEXT,
     rerendered BIGINT, retried BIGINT, respecified BIGINT""",

@@ -22,7 +22,6 @@ from apiserver import resealing as rounds
 from apiserver.__main__ import REFUSALS, said
 from apiserver.builtins.events import STORED
 from apiserver.config import settings_of
-from apiserver.operations import Operations
 from apiserver.store import BadKeys, KeyFile, Snapshot, Store, Transaction, keys, resealing
 from apiserver.store.sealing import Unopenable
 from cli import kubeconfig
@@ -269,7 +268,7 @@ async def test_a_change_of_keys_is_told_when_it_begins_and_when_it_is_done(
 
     async def events(store: Store) -> list[Json]:
         """After a round, as the service has them."""
-        operations = Operations(store)
+        operations = app.create_operations(store)
         await operations.prepare()
         keeping = asyncio.create_task(rounds.keep_sealed(operations))
         try:
@@ -280,7 +279,7 @@ async def test_a_change_of_keys_is_told_when_it_begins_and_when_it_is_done(
             keeping.cancel()
             await asyncio.wait([keeping])
         found = await store.read(lambda s: s.list(STORED, "default"))
-        return [each["spec"] for each in found]
+        return [each["spec"] for each in found if each["spec"]["reason"].startswith("Encryption")]
 
     async with opened(database_url, tmp_path, key_file(folder, "old")) as store:
         assert await events(store) == [], "a new database has nothing to encrypt again"

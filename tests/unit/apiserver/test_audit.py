@@ -54,7 +54,7 @@ async def test_each_write_is_told_once_and_a_rehearsal_never(rig: Rig) -> None:
     await rig.json("POST", path, json=fleet("b"), params={"dryRun": "All"}, code=201)
     labels = {"metadata": {"labels": {"x": "1"}}}
     headers = {"Content-Type": MERGE, "User-Agent": "me/1", "X-Request-Id": "r-1"}
-    await rig.json("PATCH", f"{path}/a", json=labels, role="operator", headers=headers)
+    changed = await rig.json("PATCH", f"{path}/a", json=labels, role="operator", headers=headers)
     await rig.json("PATCH", f"{path}/c", json=fleet("c"), params={"fieldManager": "me"}, code=201,
                    headers={"Content-Type": "application/apply-patch+yaml"})  # fmt: skip
     await rig.json("DELETE", f"{path}/a")
@@ -73,7 +73,8 @@ async def test_each_write_is_told_once_and_a_rehearsal_never(rig: Rig) -> None:
         "user": "test-operator", "roles": ["operator"], "authenticatedBy": "header",
         "sourceAddress": "127.0.0.1", "userAgent": "me/1", "requestId": "r-1", "verb": "patch",
         "object": {"apiVersion": "flightctl.io/v1beta1", "kind": "Fleet", "namespace": "default",
-                   "name": "a", "uid": made["metadata"]["uid"], "resourceVersion": "3"},
+                   "name": "a", "uid": made["metadata"]["uid"],
+                   "resourceVersion": changed["metadata"]["resourceVersion"]},
         "code": 200,
     }  # fmt: skip
     for event in events:

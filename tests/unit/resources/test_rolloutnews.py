@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
-from resources import conditions, devicenews, rolloutnews
-from resources.devicenews import News
+from resources import conditions, event, rolloutnews
 
 Json = dict[str, Any]
 BATCHES = {
     "deviceSelection": {"strategy": "BatchSequence", "sequence": [{"limit": 1}, {"limit": 2}]}
 }
-COUNTS = {"done": 9, "selected": 10}
+COUNTS = {"done": 9, "selected": 10, "failed": 1}
 
 
 def rollout(policy: Json | None = None, **status: Any) -> Json:
@@ -101,7 +101,45 @@ def test_what_is_told(old: Json | None, new: Json, told: list[str]) -> None:
     assert all(word.startswith(start) for word, start in zip(words, told, strict=True)), words
 
 
-def test_only_what_stopped_is_a_warning() -> None:
-    assert News("FleetRolloutFailed", "").is_warning
-    assert not News("FleetRolloutBatchCompleted", "").is_warning
-    assert "FleetRolloutCompleted" in devicenews.NORMAL
+@pytest.mark.parametrize(
+    ("old", "new", "details"),
+    [
+        (None, rollout(), [None, {"rolloutStrategy": "None"}]),
+        (None, rollout(BATCHES), [None, {"rolloutStrategy": "Batched"}]),
+        (
+            rollout(BATCHES, batches=records("Active", "Pending")),
+            rollout(BATCHES, batches=records("Completed", "Active")),
+            [
+                {
+                    "batch": "0",
+                    "total": 10,
+                    "successful": 9,
+                    "successPercentage": 90,
+                    "failed": 1,
+                    "timedOut": 0,
+                },
+                {"batch": "1"},
+            ],
+        ),
+        (rollout(), rollout(phase="Completed", counts=COUNTS), [{}]),
+        (rollout(), stopped("Aborted"), [{}]),
+    ],
+    ids=["at once", "in batches", "one after the other", "done", "stopped"],
+)
+def test_programs_are_told_which_version_and_what_became_of_it(
+    old: Json | None, new: Json, details: list[Json | None]
+) -> None:
+    told = rolloutnews.of(old, new)
+    for news, wanted in zip(told, details, strict=True):
+        assert (news.details is None) == (wanted is None)
+        if news.details is not None and wanted is not None:
+            head = {"detailType": news.reason, "templateVersion": "v3"}
+            assert news.details == head | wanted
+            TypeAdapter(event.Details).validate_python(news.details)
+
+
+def test_of_a_batch_of_nobody_all_have_succeeded() -> None:
+    empty = rollout(BATCHES, batches=[{"number": 0, "phase": "Completed"}])
+    [news] = rolloutnews.of(rollout(BATCHES), empty)
+    assert news.details is not None
+    assert (news.details["total"], news.details["successPercentage"]) == (0, 100)
