@@ -97,18 +97,14 @@ class Refusals:
         if self._left_out:
             log.warning("refusals left out of the audit", number=self._left_out)
             self._left_out = 0
-        if not self._waiting:
-            return
-        entries, failed = tuple(self._waiting), tuple(self._failed)
-
-        def write(tx: Transaction) -> None:
-            tx.audit(entries)
-            for each in failed:
-                each.announce(tx)
-
-        await self.store.write(write)
-        del self._waiting[: len(entries)]
-        del self._failed[: len(failed)]
+        if entries := tuple(self._waiting):
+            await self.store.write(lambda tx: tx.audit(entries))
+            del self._waiting[: len(entries)]
+        while self._failed:
+            # By itself, and given up where it fails too: what the service could not do once, it may
+            # not be able to look at, and the audit must not wait for that.
+            failure = self._failed.pop(0)
+            await self.store.write(failure.announce)
 
 
 @dataclass(frozen=True, slots=True)

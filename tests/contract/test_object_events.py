@@ -259,6 +259,30 @@ async def test_the_service_tells_what_it_failed_at_itself(site: Site) -> None:
     ]
 
 
+async def test_what_cannot_be_told_of_a_failure_holds_nothing_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the service failed at may be the very object that it cannot read."""
+    await site.create(DEVICE, "d")
+    store = site.operations.store
+    before, refusals = await store.read(lambda s: s.audit_version), Refusals(store)
+    for name in ("spoilt", "d"):
+        act = Act(PERSON, "patch", DEVICE, "default", name)
+        refusals.tell(PERSON, "patch", act.about(), 500, "InternalError")
+    get = Transaction.get
+
+    def spoilt(tx: Transaction, kind: Any, namespace: str, name: str) -> Any:
+        assert name != "spoilt"
+        return get(tx, kind, namespace, name)
+
+    monkeypatch.setattr(Transaction, "get", spoilt)
+    with pytest.raises(AssertionError):
+        await refusals.flush()
+    await refusals.flush()
+    assert await store.read(lambda s: s.audit_version) == before + 2
+    assert "ResourceUpdateFailed" in [e["spec"]["reason"] for e in await site.events()]
+
+
 async def test_a_namespace_goes_with_what_was_told_in_it_however_much(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
