@@ -20,7 +20,8 @@ from tests.fakes.sim_world import Node, SimWorld
 TOOLS = ("bootc", "rpm-ostree")
 RED = OsImage(digest("9"), is_called_good=False, red_s=45.0, etc=(NEW_ISSUE,))
 IMAGES = {**TAGS, "r/os:red": RED}
-A_WHILE_S = 300.0
+# Less than the agent asks again for what is not as its digest says.
+A_WHILE_S = 30.0
 TIMES = replace(sim_device.TIMES, boot_complete_s=120.0)
 EXACT = f"r/os:2@{NEW.digest}"
 
