@@ -20,7 +20,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -226,6 +226,17 @@ class Device:
 
     def stop_agent(self) -> None:
         self.exec("systemctl", "stop", UNIT, check=True)
+
+    @contextlib.contextmanager
+    def agent_held(self) -> Iterator[None]:
+        """It sees nothing meanwhile: what somebody does by hand in several steps it would otherwise
+        put back in the middle."""
+        signalled = ("systemctl", "kill", "--kill-whom=main", UNIT)
+        self.exec(*signalled, "--signal=STOP", check=True)
+        try:
+            yield
+        finally:
+            self.exec(*signalled, "--signal=CONT", check=True)
 
     def journal(self, lines: int = 200) -> str:
         return self.exec(

@@ -306,7 +306,8 @@ def test_what_somebody_does_to_a_quadlet_is_undone(
     yard: Yard, tamper: Callable[[Yard], None]
 ) -> None:
     yard.serves(8082, "tell v1\n")
-    tamper(yard)
+    with yard.device.agent_held():
+        tamper(yard)
     yard.serves(8082, "tell v1\n", timeout_s=60)
     yard.until_healthy()
 

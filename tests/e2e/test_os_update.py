@@ -81,8 +81,9 @@ def test_what_is_done_by_hand_while_the_service_is_away_is_put_back(harbour: Har
         _put_back(device, wanted, lambda: device.write(LAMP, "interval = never\n"))
         _put_back(device, wanted, lambda: _disable_quadlet(device))
         argv = ["switch", "--transport", "containers-storage", osimages.reference(other)]
-        device.exec("bootc", *argv, check=True)
-        assert _bootc(device)["staged"] is not None
+        with device.agent_held():
+            device.exec("bootc", *argv, check=True)
+            assert _bootc(device)["staged"] is not None
         processes.until(
             lambda: _bootc(device)["staged"] is None,
             "the system that nobody asked for is not staged any more",
@@ -131,8 +132,9 @@ def _settle(harbour: Harbour) -> Commit:
 
 
 def _put_back(device: Device, wanted: Commit, tamper: Callable[[], object]) -> None:
-    tamper()
-    assert not wanted.is_on(device), "nobody would notice"
+    with device.agent_held():
+        tamper()
+        assert not wanted.is_on(device), "nobody would notice"
     processes.until(
         lambda: wanted.is_on(device),
         "it is put back",
@@ -162,7 +164,7 @@ def _disable_quadlet(device: Device) -> None:
     for path in found:
         device.exec("mv", path, f"{path}.off", check=True)
     device.exec("systemctl", "daemon-reload", check=True)
-    argv = ["podman", "ps", "--quiet", "--filter", "name=horn"]
+    argv = ["podman", "ps", "--all", "--quiet", "--filter", "name=horn"]
     device.podman("rm", "--force", "--time", "0", *device.exec(*argv).out.split(), check=True)
 
 
