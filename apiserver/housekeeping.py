@@ -125,15 +125,16 @@ async def forget_events(operations: Operations, before: datetime) -> int:
     """Deletes core/v1 events that happened last before that moment; how many those were. What
     somebody still wants to see gone himself (a finalizer) stays."""
     border = timestamps.of(before)
-    after, gone = "", 0
+    after, gone = ("", ""), 0
 
-    def forget(tx: Transaction) -> tuple[int, str, bool]:
+    def forget(tx: Transaction) -> tuple[int, tuple[str, str], bool]:
         found = retiring.events(tx, EVENT, border, EVENTS_A_PAGE, after)
         old = [e for e in found if _last(e) < border and not e["metadata"].get("finalizers")]
         if old:
             tx.delete_all(EVENT, old)
-        last = found[-1]["metadata"]["uid"] if found else after
-        return len(old), last, len(found) == EVENTS_A_PAGE
+        last = found[-1]["metadata"] if found else None
+        place = (last["creationTimestamp"], last["uid"]) if last else after
+        return len(old), place, len(found) == EVENTS_A_PAGE
 
     while True:
         number, after, is_more = await operations.store.write(forget)

@@ -72,13 +72,23 @@ def rollouts(snapshot: Snapshot, before: str) -> list[Place]:
     ]
 
 
-def events(snapshot: Snapshot, kind: Kind, before: str, limit: int, after: str) -> list[Json]:
-    """Those that were told first before that moment, in RFC 3339, and after that uid, in order of
-    uid, so many at most: among them are all that happened last before it."""
+def events(
+    snapshot: Snapshot, kind: Kind, before: str, limit: int, after: tuple[str, str]
+) -> list[Json]:
+    """Those that were told first before that moment, in RFC 3339, and after the one that was told
+    at `after` with that uid, in the order of both, so many at most: among them are all that
+    happened last before it. The order is that of an index: in any other, each look would go through
+    all objects that there are."""
+    moment, uid = after
     query = (
         select(OBJECT)
-        .where(OBJECT.c.about.is_not(None), OBJECT.c.created_at < before, OBJECT.c.uid > after)
-        .order_by(OBJECT.c.uid)
+        .where(
+            OBJECT.c.about.is_not(None),
+            OBJECT.c.created_at < before,
+            OBJECT.c.created_at >= moment,
+            or_(OBJECT.c.created_at > moment, OBJECT.c.uid > uid),
+        )
+        .order_by(OBJECT.c.created_at, OBJECT.c.uid)
         .limit(limit)
     )
     return [objects.document_of(kind, row) for row in snapshot.connection.execute(query).mappings()]

@@ -3,6 +3,7 @@ transaction of what happened, in sets, and within a bound."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -21,7 +22,7 @@ from apiserver.builtins import telling
 from apiserver.builtins.events import STORED
 from apiserver.operations import Operations
 from apiserver.refusals import Refusals
-from apiserver.store import Store, Transaction, newsworthy
+from apiserver.store import Store, Transaction, newsworthy, retiring
 from apiserver.verbs import WriteOptions
 from resources import conditions, event, registry
 from resources.registry import DEVICE, FLEET, ORGANIZATION, REPOSITORY
@@ -307,3 +308,23 @@ async def test_what_happened_is_forgotten_after_a_week(site: Site) -> None:
     assert await housekeeping.forget_events(site.operations, site.now - kept) == 0
     site.now += timedelta(seconds=1)
     assert await housekeeping.forget_events(site.operations, site.now - kept) == 1
+
+
+async def test_a_look_for_what_is_old_does_not_go_through_what_is_not(tmp_path: Path) -> None:
+    """Counted in tens of steps of SQLite's machine: each minute, with nobody writing meanwhile."""
+    site = Site()
+    store = await Store.open(data_dir=tmp_path, clock=lambda: site.now)
+    site.operations = create_operations(store)
+    await site.operations.prepare()
+    await site.devices(300)
+
+    def steps(tx: Transaction) -> int:
+        taken = itertools.count()
+        raw: Any = tx.connection.connection.driver_connection
+        raw.set_progress_handler(lambda: next(taken) < 0, 10)
+        assert retiring.events(tx, STORED, "2026-11-20T00:00:00Z", 500, ("", "")) == []
+        raw.set_progress_handler(None, 10)
+        return next(taken)
+
+    assert await store.write(steps) < 20
+    await store.close()
