@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from agent import downloads, world
@@ -68,19 +69,9 @@ class Destination(Protocol):
 class Root:
     def __init__(self, where: world.World, own_dir: str) -> None:
         self._world = where
+        self.run = where.run
         self.own = own_dir
         self.folder = f"{own_dir}/{downloads.FOLDER}"
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout_s: float,
-        stdin: bytes = b"",
-        env: Mapping[str, str] | None = None,
-        cwd: str | None = None,
-    ) -> world.Completed:
-        return self._world.run(argv, timeout_s=timeout_s, stdin=stdin, env=env, cwd=cwd)
 
     def auth(self, brought: Mapping[str, bytes], *files: str) -> Auth:
         # NB a name relative to the folder: below a root of its own podman sees other paths than we.
@@ -122,25 +113,11 @@ class User:
     the home."""
 
     def __init__(self, accounts: Accounts, account: world.Account) -> None:
-        self._accounts = accounts
-        self._name = account.name
+        self.run = partial(accounts.run, account.name)
         self._auth_file = f"{account.home}/{USERS_AUTH_FILE}"
         self._auth_brought = f"{runtime_of(account)}/{USERS_PULL_AUTH}"
         self.own = account.home
         self.folder = f"{account.home}/{USERS_FOLDER}"
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout_s: float,
-        stdin: bytes = b"",
-        env: Mapping[str, str] | None = None,
-        cwd: str | None = None,
-    ) -> world.Completed:
-        return self._accounts.run(
-            self._name, argv, timeout_s=timeout_s, stdin=stdin, env=env, cwd=cwd
-        )
 
     def auth(self, brought: Mapping[str, bytes], *files: str) -> Auth:
         content = brought.get(self._auth_file)
