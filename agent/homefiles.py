@@ -42,15 +42,15 @@ def look(where: world.World, units: str, targets: str, folders: Iterable[str]) -
     file's digest, mode, owner and group. `texts`: the targets that can be read."""
     apps = {}
     paths = [f"{targets}/{n}" for n in where.listdir(targets) if n.endswith(TARGET_SUFFIX)]
+    found = {path: where.stat(path) for path in paths[:FILES_MAX]}
     for folder in dict.fromkeys([*(f"{units}/{n}" for n in where.listdir(units)), *folders]):
         names = where.listdir(folder)
         is_ours = any(name.endswith(TARGET_SUFFIX) for name in names)
         if folder in folders or is_ours:
             apps[folder] = names
-            paths += tree(where, folder)
+            found.update(tree(where, folder, names))
     marks, texts = {}, {}
-    for path in dict.fromkeys(paths[:FILES_MAX]):
-        stat = where.stat(path)
+    for path, stat in list(found.items())[:FILES_MAX]:
         if stat is None:
             continue
         data = where.read(path) if stat.kind == world.FILE else None
@@ -81,18 +81,18 @@ def times(where: world.World, places: Iterable[str]) -> dict[str, int] | None:
     return found
 
 
-def tree(where: world.World, folder: str) -> list[str]:
-    """Everything in it that is no folder."""
-    found: list[str] = []
-    waiting = [(folder, 0)]
+def tree(where: world.World, folder: str, names: Iterable[str]) -> dict[str, world.Stat]:
+    """Everything in it that is no folder. `names` are those that are right in it."""
+    found: dict[str, world.Stat] = {}
+    waiting = [(folder, names, 0)]
     while waiting and len(found) < FILES_MAX:
-        place, depth = waiting.pop()
-        for name in where.listdir(place):
-            stat = where.stat(f"{place}/{name}")
+        place, names, depth = waiting.pop()
+        for path in (f"{place}/{name}" for name in names):
+            stat = where.stat(path)
             if stat is not None and stat.kind == world.DIRECTORY and depth < DEPTH_MAX:
-                waiting.append((f"{place}/{name}", depth + 1))
+                waiting.append((path, where.listdir(path), depth + 1))
             elif stat is not None:
-                found.append(f"{place}/{name}")
+                found[path] = stat
     return found
 
 
@@ -101,7 +101,8 @@ def put(where: world.World, question: Json) -> None:
     it would become a service."""
     files = question["files"]
     folder = question["folder"]
-    there = {*question["gone"], *(tree(where, folder) if folder else ())}
+    inside = tree(where, folder, where.listdir(folder)) if folder else {}
+    there = {*question["gone"], *inside}
     take(where, sorted(there - set(files)), (), question["keep"])
     for path, (data, mode) in sorted(files.items()):
         found = where.stat(path)

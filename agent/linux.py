@@ -28,9 +28,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from agent import walking, world
+
+T = TypeVar("T")
 
 log = logging.getLogger("agent.linux")
 
@@ -50,6 +52,8 @@ class LinuxWorld:
         self._plays_root = str(self._root) != "/" and os.geteuid() != 0
         self._walk = walking.Walk(str(self._root), 0 if os.geteuid() == 0 else None)
         self._woken = threading.Event()
+        self._boot_id = ""
+        self._controllers: frozenset[str] | None = None
 
     def path(self, path: str) -> Path:
         """Where the device's `path` is for this process."""
@@ -73,54 +77,23 @@ class LinuxWorld:
         return random.random()  # noqa: S311 - jitter, not a secret
 
     def read(self, path: str) -> bytes | None:
-        try:
-            with self._walk.to(path, follow=True) as place:
-                # NB without NONBLOCK a pipe in place of a file would hold us for ever.
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                handle = os.open(place.name, flags, dir_fd=place.folder)
-                with os.fdopen(handle, "rb") as found:
-                    return found.read()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        return self._looked(path, _read, follow=True)
 
     def stat(self, path: str) -> world.Stat | None:
-        try:
-            with self._walk.to(path, follow=False) as place:
-                found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return _stat(found)
+        found = self._looked(path, os.fstat)
+        return _stat(found) if found is not None else None
 
     def touched_ns(self, path: str) -> int:
-        try:
-            with self._walk.to(path, follow=False) as place:
-                found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return 0
-        return found.st_ctime_ns
+        found = self._looked(path, os.fstat)
+        return found.st_ctime_ns if found is not None else 0
 
     def hold(self, path: str, *, bytes_max: int) -> world.Held | None:
-        try:
-            with self._held(path) as (_, handle):
-                found = _stat(os.fstat(handle))
-                if found.kind == world.LINK:
-                    return world.Held(found, target=os.readlink("", dir_fd=handle))
-                if found.kind != world.FILE or found.size > bytes_max:
-                    return world.Held(found)
-                with Path(f"/proc/self/fd/{handle}").open("rb") as opened:
-                    data = opened.read(bytes_max + 1)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return world.Held(found, data if len(data) <= bytes_max else None)
+        return self._looked(path, lambda handle: _hold(handle, bytes_max))
 
     def listdir(self, path: str) -> list[str]:
-        try:
-            with self._folder(path) as handle:
-                names = sorted(os.listdir(handle))  # noqa: PTH208 - a handle has no Path
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        names = self._looked(path, _names, follow=True) or []
         # What a crash left of an unfinished write is nobody's file.
-        return [name for name in names if not name.startswith(TEMPORARY_PREFIX)]
+        return [name for name in sorted(names) if not name.startswith(TEMPORARY_PREFIX)]
 
     def read_link(self, path: str) -> str:
         with self._walk.to(path, follow=False) as place:
@@ -177,7 +150,7 @@ class LinuxWorld:
             place, handle = held
             found = os.fstat(handle)
             if stat_bits.S_ISREG(found.st_mode) and not _is_anybodys(place, found):
-                with Path(f"/proc/self/fd/{handle}").open("r+b") as out:
+                with Path(walking.opened(handle)).open("r+b") as out:
                     out.write(os.urandom(min(found.st_size, SHRED_BYTES_MAX)))
                     out.flush()
                     os.fsync(out.fileno())
@@ -199,7 +172,7 @@ class LinuxWorld:
     def label(self, path: str) -> str:
         try:
             with self._held(path) as (_, handle):
-                found = os.getxattr(f"/proc/self/fd/{handle}", LABEL)
+                found = os.getxattr(walking.opened(handle), LABEL)
         except OSError:
             return ""
         return found.rstrip(b"\0").decode(errors="replace")
@@ -208,10 +181,13 @@ class LinuxWorld:
         with self._held(path) as (place, handle):
             if _is_anybodys(place, os.fstat(handle)):
                 raise OSError(errno.EMLINK, f"it has another name, and {place.others}")
-            os.setxattr(f"/proc/self/fd/{handle}", LABEL, label.encode())
+            os.setxattr(walking.opened(handle), LABEL, label.encode())
 
     def boot_id(self) -> str:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        if not self._boot_id:
+            # It is that of this process for as long as it lives.
+            self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return self._boot_id
 
     def is_whole_machine(self) -> bool:
         return str(self._root) == "/"
@@ -239,12 +215,10 @@ class LinuxWorld:
         return world.Account(found.pw_name, found.pw_uid, found.pw_gid, found.pw_dir)
 
     def cgroup_controllers(self) -> frozenset[str]:
-        names: set[str] = set()
-        with contextlib.suppress(OSError):
-            names.update(Path("/sys/fs/cgroup/cgroup.controllers").read_text().split())
-        # Version 1 and the hybrid mount one directory for each controller.
-        names.update(n for n in ("cpu", "memory", "pids") if Path("/sys/fs/cgroup", n).is_dir())
-        return frozenset(names)
+        if self._controllers is None:
+            # They are the kernel's, and mounted before anything runs.
+            self._controllers = _controllers()
+        return self._controllers
 
     def run(
         self,
@@ -313,14 +287,19 @@ class LinuxWorld:
             finally:
                 os.close(handle)
 
-    @contextlib.contextmanager
-    def _folder(self, path: str) -> Iterator[int]:
-        with self._walk.to(path, follow=True) as place:
-            handle = os.open(place.name, _OPEN_FOLDER, dir_fd=place.folder)
+    def _looked(self, path: str, look: Callable[[int], T], *, follow: bool = False) -> T | None:
+        """What `look` finds of a handle of what is there; None = nothing is."""
+        try:
+            handle = self._walk.look(path, follow=follow)
             try:
-                yield handle
+                return look(handle)
             finally:
                 os.close(handle)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            error.filename = path
+            raise
 
     def _is_folder(self, path: str) -> bool:
         """Raises NotADirectoryError for what is there and none."""
@@ -389,6 +368,37 @@ class LinuxWorld:
             return look_up(name)
         except KeyError:
             return None
+
+
+def _controllers() -> frozenset[str]:
+    names: set[str] = set()
+    with contextlib.suppress(OSError):
+        names.update(Path("/sys/fs/cgroup/cgroup.controllers").read_text().split())
+    # Version 1 and the hybrid mount one directory for each controller.
+    names.update(n for n in ("cpu", "memory", "pids") if Path("/sys/fs/cgroup", n).is_dir())
+    return frozenset(names)
+
+
+def _read(handle: int) -> bytes:
+    # NB without NONBLOCK a pipe in place of a file would hold us for ever.
+    opened = os.open(walking.opened(handle), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(opened, "rb", buffering=0) as found:
+        return found.readall()
+
+
+def _names(handle: int) -> list[str]:
+    return os.listdir(walking.opened(handle))  # noqa: PTH208 - a handle has no Path
+
+
+def _hold(handle: int, bytes_max: int) -> world.Held:
+    found = _stat(os.fstat(handle))
+    if found.kind == world.LINK:
+        return world.Held(found, target=os.readlink("", dir_fd=handle))
+    if found.kind != world.FILE or found.size > bytes_max:
+        return world.Held(found)
+    with Path(walking.opened(handle)).open("rb") as opened:
+        data = opened.read(bytes_max + 1)
+    return world.Held(found, data if len(data) <= bytes_max else None)
 
 
 def _stat(found: os.stat_result) -> world.Stat:

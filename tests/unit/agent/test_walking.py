@@ -106,6 +106,74 @@ def test_nobody_elses_link_does(where: LinuxWorld, path: str, follow: bool) -> N
     )
 
 
+LINKS = {
+    "etc/link": "../run",
+    "etc/file": "../run/a",
+    "etc/nowhere": "../gone",
+    "home/app/link": "../../run",
+    "home/app/file": "../../run/a",
+}
+# Paths of all kinds: plain, by links of root's and of others, that end at one, that are not there.
+WAYS = [
+    f"{folder}{name}"
+    for folder in ("/run", "/etc", "/etc/link", "/etc/nowhere", HOME, f"{HOME}/link", "/etc/../run")
+    for name in ("", "/", "/a", "/a/b", "/file", "/link", "/none", "//a", "/../run/a")
+]
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_look_is_what_a_walk_comes_to(where: LinuxWorld, *, follow: bool) -> None:
+    """Links are relative, so that the kernel would follow all of them."""
+    where.path("/run/a").write_text("a")
+    for name, target in LINKS.items():
+        where.path(f"/{name}").symlink_to(target)
+
+    def walked(path: str) -> object:
+        with where._walk.to(path, follow=follow) as place:
+            found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+        return found.st_ino
+
+    def looked(path: str) -> object:
+        handle = where._walk.look(path, follow=follow)
+        try:
+            return os.fstat(handle).st_ino
+        finally:
+            os.close(handle)
+
+    answers = []
+    for path in WAYS:
+        seen: list[object] = []
+        for way in (walked, looked):
+            try:
+                seen.append(way(path))
+            except OSError as error:
+                seen.append((type(error), error.errno))
+        assert seen[0] == seen[1], path
+        answers.append(seen[0])
+    kinds = {one[0] for one in answers if isinstance(one, tuple)}
+    assert kinds == {world.Astray, FileNotFoundError, NotADirectoryError}
+    assert sum(isinstance(one, int) for one in answers) > len(WAYS) / 4
+
+
+def test_a_look_without_links_on_the_way_is_no_walk(
+    where: LinuxWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where.path("/run/a").write_bytes(b"a")
+    opened: list[str] = []
+    real = os.open
+
+    def noted(path: str, *args: Any, **kwargs: Any) -> int:
+        opened.append(path)
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", noted)
+    assert where.read("/run/a") == b"a"
+    assert len(opened) == 2
+    del opened[:]
+    assert where.stat("/run/a") is not None
+    assert len(opened) == 1
+
+
 @pytest.mark.parametrize("mode", [0o1777, 0o775, 0o757])
 def test_a_folder_is_nobody_elses_only_if_nobody_else_may_write(
     where: LinuxWorld, mode: int
@@ -258,6 +326,12 @@ def prank(function: Callable[[Path], None]) -> Callable[[Path], None]:
 def a_link_in_place_of_the_folder(root: Path) -> None:
     (root / "home/app/conf").rename(root / "home/app/aside")
     (root / "home/app/conf").symlink_to("/victim")
+
+
+@prank
+def a_link_that_the_kernel_could_follow(root: Path) -> None:
+    (root / "home/app/conf").rename(root / "home/app/aside")
+    (root / "home/app/conf").symlink_to("../../victim")
 
 
 @prank
