@@ -90,14 +90,23 @@ DOUBT_PART = 0.25
 DOUBTS_MAX = 1
 
 
+# What counts within one state, and begins anew in the next.
+_OF_ONE_STATE = frozenset({"stumbles", "not_before", "deadline"})
+
+
+def _to(kind: type[Any], state: Any, **changes: Any) -> State:
+    """Goes on as `kind` with all that it and `state` both know, and `changes`."""
+    names = set(kind.__match_args__) & set(state.__match_args__) - _OF_ONE_STATE
+    made: State = kind(**{name: getattr(state, name) for name in names} | changes)
+    return made
+
+
 def _fetch(state: Any, event: Any) -> State:
     return Fetching(event.target)
 
 
 def _fetch_later(state: Any, event: Any) -> State:
-    has_begun = getattr(state, "has_begun", False)
-    doubts = state.doubts
-    return Fetching(state.target, state.attempt + 1, event.not_before, has_begun, doubts)
+    return _to(Fetching, state, attempt=state.attempt + 1, not_before=event.not_before)
 
 
 def _doubt(state: Any, event: Any) -> State:
@@ -109,19 +118,19 @@ def _admit(state: Any, event: Any) -> State:
 
 
 def _stage(state: Any, event: Any) -> State:
-    return Staging(state.target, state.attempt, state.doubts)
+    return _to(Staging, state)
 
 
 def _staged(state: Any, event: Any) -> State:
-    return Staged(state.target, state.attempt, doubts=state.doubts)
+    return _to(Staged, state)
 
 
 def _apply(state: Any, event: Any) -> State:
-    return Applying(state.target, event.was_reachable, state.attempt, doubts=state.doubts)
+    return _to(Applying, state, was_reachable=event.was_reachable)
 
 
 def _later(state: Any, event: Any) -> State:
-    return Staged(state.target, state.attempt, event.not_before, state.doubts)
+    return _to(Staged, state, not_before=event.not_before)
 
 
 def _stumble(state: Any, event: Any) -> State:
@@ -129,57 +138,20 @@ def _stumble(state: Any, event: Any) -> State:
 
 
 def _reboot(state: Any, event: Any) -> State:
-    return Rebooting(
-        state.target,
-        event.boot_id,
-        event.image,
-        was_reachable=state.was_reachable,
-        attempt=state.attempt,
-        reboots=state.reboots + 1,
-        rollback_before=event.rollback_before,
-        doubts=state.doubts,
-    )
+    return replace(_reboot_back(state, event), rollback_before=event.rollback_before)
 
 
 def _reboot_back(state: Any, event: Any) -> State:
-    return Rebooting(
-        state.target,
-        event.boot_id,
-        event.image,
-        attempt=state.attempt,
-        reboots=state.reboots + 1,
-        failure=state.failure,
-        doubts=state.doubts,
-    )
+    reboots = state.reboots + 1
+    return _to(Rebooting, state, boot_id=event.boot_id, image=event.image, reboots=reboots)
 
 
 def _go_on(state: Any, event: Any) -> State:
-    if state.failure is not None:
-        return RollingBack(
-            state.target,
-            state.failure,
-            state.attempt,
-            reboots=state.reboots,
-            doubts=state.doubts,
-        )
-    return Applying(
-        state.target,
-        state.was_reachable,
-        state.attempt,
-        reboots=state.reboots,
-        rollback_before=state.rollback_before,
-        doubts=state.doubts,
-    )
+    return _to(Applying if state.failure is None else RollingBack, state)
 
 
 def _verify(state: Any, event: Any) -> State:
-    return Verifying(
-        state.target,
-        state.was_reachable,
-        state.attempt,
-        has_rebooted=state.reboots > 0,
-        doubts=state.doubts,
-    )
+    return _to(Verifying, state, has_rebooted=state.reboots > 0)
 
 
 def _begin(state: Any, event: Any) -> State:
@@ -191,15 +163,16 @@ def _idle(state: Any, event: Any) -> State:
 
 
 def _roll_back(state: Any, event: Any) -> State:
-    return RollingBack(state.target, event.failure, state.attempt, doubts=state.doubts)
+    # The way back has as many reboots of its own.
+    return _to(RollingBack, state, failure=event.failure, reboots=0)
 
 
 def _refuse(state: Any, event: Any) -> State:
-    return Refused(state.target, event.failure)
+    return _to(Refused, state, failure=event.failure)
 
 
 def _give_up(state: Any, event: Any) -> State:
-    return Refused(state.target, state.failure)
+    return _to(Refused, state)
 
 
 def _leave(state: Any, event: Any) -> State:

@@ -130,6 +130,36 @@ def test_a_reboot_carries_on_in_the_direction_that_it_was_ordered_in() -> None:
     )
 
 
+CHANGES = [
+    pair
+    for pair in sorted(machine.TRANSITIONS, key=str)
+    if type(machine.follow(STATES[pair[0]], EVENTS[pair[1]])) is not pair[0]
+]
+COUNTED: dict[str, Any] = {"stumbles": 4, "not_before": 77.0, "deadline": 88.0}
+CARRIED: dict[str, Any] = {"target": T, "attempt": 2, "doubts": 1}
+
+
+@pytest.mark.parametrize("pair", CHANGES, ids=lambda p: f"{p[0].__name__}-{p[1].__name__}")
+def test_what_counts_in_one_state_begins_anew_in_the_next_and_the_rest_is_carried(
+    pair: tuple[type, type],
+) -> None:
+    before, event = STATES[pair[0]], EVENTS[pair[1]]
+    given = {**COUNTED, **CARRIED, "reboots": 1}
+    known = {name: value for name, value in given.items() if hasattr(before, name)}
+    after: Any = machine.follow(records.replace(before, **known), event)
+    for name, begun in {"stumbles": 0, "not_before": 0.0, "deadline": None}.items():
+        if hasattr(after, name):
+            assert getattr(after, name) == getattr(event, name, begun), name
+    is_new = isinstance(event, states.Arrived | states.Dismissed)
+    for name, value in CARRIED.items():
+        if hasattr(after, name) and hasattr(before, name) and not is_new:
+            more = isinstance(after, states.Fetching) and name == "attempt"
+            more = more or (isinstance(event, states.Doubtful) and name == "doubts")
+            assert getattr(after, name) == (value + 1 if more else value), name
+    if isinstance(after, states.RollingBack):
+        assert after.reboots == (0 if isinstance(event, states.Failed) else 1)
+
+
 def test_a_doubt_is_remembered_through_the_next_attempt_and_back() -> None:
     state: Any = machine.follow(states.RollingBack(T, AWAY, attempt=1), states.Doubtful(99.0))
     assert state == states.Fetching(T, attempt=2, not_before=99.0, doubts=1)
