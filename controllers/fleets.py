@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from controllers import freezing, pinning, recording, values, versions
 from controllers.client import FLIGHTCTL, HOMEPORT, ApiError, Client
 from controllers.freezing import Freezer, Unfrozen
-from resources import attempts, conditions, digest, references, render
+from resources import attempts, conditions, configproviders, digest, references, render
 from resources.errors import Invalid
 
 Json = dict[str, Any]
@@ -21,10 +21,11 @@ INPUTS_CURRENT = "InputsCurrent"
 # kstatus': a program that waits need not wait longer.
 STALLED = "Stalled"
 CHANGED = "DependencyChangeDetected"
+PROBE_FAILED = "DependencySyncProbeFailed"
 # Condition, and what its becoming true (again) and false are called.
 _EVENTS = (
     ("Valid", "FleetValid", "FleetInvalid"),
-    (INPUTS_CURRENT, "", "DependencySyncProbeFailed"),
+    (INPUTS_CURRENT, "", PROBE_FAILED),
 )
 # How soon it is seen, at the latest, that the devices of a rollout that failed have come round.
 MENDED_S = 30.0
@@ -75,6 +76,7 @@ async def reconcile(
     if version is not None and versions.is_same(template, inputs, version):
         moved = await values.moved(client, fleet, version, freezer=freezer)
     if version is None or moved.inputs or not versions.is_same(template, inputs, version):
+        before = versions.inputs_of(version)
         target = versions.next_name(fleet, template, [*inputs, *moved.inputs], version)
         frozen = {**template, "inputs": inputs} if inputs else template
         try:
@@ -85,8 +87,9 @@ async def reconcile(
                 freezer.forget()
             raise
         if attempts.follows_a_source(target):
-            message = f"What its sources give has changed; {target} holds it."
-            await recording.tell(client, fleet, CHANGED, message, now=now())
+            for whose, details in changes(template, inputs, before):
+                message = f"What {whose} has changed; {target} holds it."
+                await recording.tell(client, fleet, CHANGED, message, details, now=now())
     target = version["metadata"]["name"]
     rollout = attempts.current(rollouts, target)
     there = {str(head["name"]) for head in heads} | {target}
@@ -97,7 +100,16 @@ async def reconcile(
     follows = bool(render.outside(template))
     fresh = str(stale or moved.problem) if follows else None
     mended = await _mended(client, fleet, rollout)
-    await _tell(client, fleet, valid="", rollout=rollout, inputs=fresh, mended=mended, now=now())
+    await _tell(
+        client,
+        fleet,
+        valid="",
+        rollout=rollout,
+        inputs=fresh,
+        failed=failure(template, stale),
+        mended=mended,
+        now=now(),
+    )
     current = rollout["metadata"]["name"]
     behind = [r["metadata"]["name"] for r in rollouts if _is_left_behind(r, current)]
     may_lack = references.are_open(template) or attempts.brings(rollout) != target
@@ -234,6 +246,7 @@ async def _tell(
     passing: bool = False,
     rollout: Json | None,
     inputs: str | None = None,
+    failed: Json | None = None,
     mended: str = "",
     now: str,
 ) -> None:
@@ -255,7 +268,41 @@ async def _tell(
         return
     await client.patch_status(FLIGHTCTL, metadata["namespace"], "fleets", metadata["name"], new)
     for reason, message in worth_telling(known, said):
-        await recording.tell(client, fleet, reason, message, now=now)
+        details = failed if reason == PROBE_FAILED else None
+        await recording.tell(client, fleet, reason, message, details, now=now)
+
+
+def changes(
+    template: Json, inputs: Sequence[Json], before: Mapping[str, Json]
+) -> list[tuple[str, Json | None]]:
+    """Which sources give something else than `before`, in words, and an event's details of each;
+    where they give it to single devices only, one without."""
+    keys = _keys(template)
+    found: list[tuple[str, Json | None]] = [
+        (
+            f"{one['name']} gives",
+            {
+                "detailType": CHANGED,
+                "resourceKey": keys[one["name"]],
+                "fingerprint": one["revision"],
+            },
+        )
+        for one in inputs
+        if one["name"] in before and before[one["name"]]["manifest"] != one["manifest"]
+    ]
+    return found or [("its sources give", None)]
+
+
+def failure(template: Json, stale: Unfrozen | None) -> Json | None:
+    """The details of an event that a source could not be read."""
+    key = _keys(template).get(stale.first.provider) if stale is not None else None
+    if stale is None or key is None:
+        return None
+    return {"detailType": PROBE_FAILED, "resourceKey": key, "error": stale.first.cause}
+
+
+def _keys(template: Json) -> dict[str, str]:
+    return {one["name"]: configproviders.source_key(one) for _, one in render.outside(template)}
 
 
 def _batch(rollout: Json | None) -> Json | None:

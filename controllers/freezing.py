@@ -71,6 +71,7 @@ class Unfrozen(Exception):
             f"{'First error' if many else 'Error'}: {first.path}: {first.cause}"
         )
         self.is_passing = all(trouble.is_passing for trouble in troubles)
+        self.first = first
 
 
 @dataclass(frozen=True, slots=True)

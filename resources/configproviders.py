@@ -93,6 +93,22 @@ def source_of(provider: Any) -> str | None:
     return None
 
 
+def source_key(provider: Json) -> str:
+    """What it reads from, as flightctl names it in events; what it takes of it is not in it."""
+    match source_of(provider):
+        case "gitRef":
+            reference = provider["gitRef"]
+            return f"git:{reference['repository']}/{reference['targetRevision']}"
+        case "httpRef":
+            reference = provider["httpRef"]
+            return f"http:{reference['repository']}/{(reference.get('suffix') or '').lstrip('/')}"
+        case "secretRef":
+            reference = provider["secretRef"]
+            return f"secret:{reference['namespace']}/{reference['name']}"
+        case _:
+            return ""
+
+
 def _tag(provider: Any) -> str | None:
     source = source_of(provider)
     return f"<{source}>" if source else None

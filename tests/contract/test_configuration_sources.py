@@ -9,7 +9,6 @@ import contextlib
 import itertools
 import json
 import re
-from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +26,7 @@ from controllers.secretfiles import HostCluster
 from controllers.session import Endpoint
 from controllers.settings import Settings
 from resources import registry
+from resources.event import DETAILS
 from tests.fakes import sources_rig
 from tests.fakes.file_server import FileServer
 from tests.fakes.git_server import GitServer
@@ -65,6 +65,14 @@ def inline(path: str, content: str) -> Json:
     return {"name": "last", "inline": [{"path": path, "content": content, "mode": 0o600}]}
 
 
+async def told(rig: Rig, reason: str) -> tuple[str, Json]:
+    """Message and details of the one event of this reason."""
+    (found,) = [one for one in await rig.events() if one["spec"]["reason"] == reason]
+    details = json.loads(found["metadata"]["annotations"][DETAILS])
+    assert details.pop("detailType") == reason
+    return found["spec"]["message"], details
+
+
 # --- Git ----------------------------------------------------------------------------------------
 
 
@@ -97,8 +105,9 @@ async def test_a_tree_lands_on_the_device_and_follows_its_branch(rig: Rig, git: 
     assert re.fullmatch(r"web\.v1-[0-9a-f]{8}", second["metadata"]["name"])
     assert second["status"]["inputs"][0]["revision"] == two
     assert (await rig.contents())["/etc/app.conf"] == b"two"
-    told = Counter(event["spec"]["reason"] for event in await rig.events())
-    assert told["DependencyChangeDetected"] == 1
+    message, details = await told(rig, "DependencyChangeDetected")
+    assert message == f"What base gives has changed; {second['metadata']['name']} holds it."
+    assert details == {"resourceKey": "git:demo/main", "fingerprint": two}
 
     tree.git("reset", "--quiet", "--hard", one)
     tree.push()
@@ -203,6 +212,10 @@ async def test_while_a_source_does_not_answer_devices_keep_what_they_have(
     assert (current["status"], current["reason"]) == ("False", "NotAnswering")
     assert "web" in current["message"]
     assert "503" in current["message"]
+    message, details = await told(rig, "DependencySyncProbeFailed")
+    assert message == current["message"]
+    assert details["resourceKey"] == "http:files/motd"
+    assert "503" in details["error"]
     assert await rig.contents() == {"/a": b"a", "/etc/motd": b"hello"}
     # A changed template needs the source, and says so.
     await rig.fleet(from_git(), from_http(), inline("/b", "b"))

@@ -144,3 +144,40 @@ def test_a_template_is_compared_without_what_stands_beside_it() -> None:
     version = {"status": {"os": {"image": "x"}, "conditions": [], "updatedAt": NOW}}
     assert versions.is_same({"os": {"image": "x"}}, [], version)
     assert not versions.is_same({"os": {"image": "y"}}, [], version)
+
+
+GIT = {"name": "base", "gitRef": {"repository": "demo", "targetRevision": "main", "path": "/"}}
+HTTP = {"name": "web", "httpRef": {"repository": "files", "suffix": "/a/b", "filePath": "/b"}}
+PLAIN = {"name": "all", "httpRef": {"repository": "files", "filePath": "/all"}}
+SECRET = {"name": "key", "secretRef": {"namespace": "ns", "name": "creds", "mountPath": "/etc"}}
+INLINE = {"name": "motd", "inline": [{"path": "/etc/motd", "content": "x"}]}
+SOURCES = {"config": [GIT, HTTP, PLAIN, SECRET, INLINE]}
+
+
+def test_each_source_that_has_changed_is_told_as_flightctl_names_it() -> None:
+    names = ("base", "web", "all", "key")
+    before = {name: {"name": name, "manifest": "sha256:1", "revision": "1"} for name in names}
+    after = [one | {"manifest": "sha256:2", "revision": "2"} for one in before.values()]
+    found = fleets.changes(SOURCES, after, before)
+    assert [words for words, _ in found] == [f"{name} gives" for name in names]
+    assert [details["resourceKey"] for _, details in found if details] == [
+        "git:demo/main",
+        "http:files/a/b",
+        "http:files/",
+        "secret:ns/creds",
+    ]
+    assert {details["fingerprint"] for _, details in found if details} == {"2"}
+    one = [after[0], *list(before.values())[1:]]
+    assert [words for words, _ in fleets.changes(SOURCES, one, before)] == ["base gives"]
+    # What only single devices get is no input of all.
+    assert fleets.changes(SOURCES, [], {}) == [("its sources give", None)]
+
+
+def test_of_a_source_that_cannot_be_read_is_told_which_and_why() -> None:
+    trouble = freezing.Trouble("web", "spec.config[1].httpRef", "answered 503", is_passing=True)
+    assert fleets.failure(SOURCES, freezing.Unfrozen([trouble])) == {
+        "detailType": "DependencySyncProbeFailed",
+        "resourceKey": "http:files/a/b",
+        "error": "answered 503",
+    }
+    assert fleets.failure(SOURCES, None) is None
