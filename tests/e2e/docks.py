@@ -19,6 +19,10 @@ from tests.fakes.wire import Wire
 Json = dict[str, Any]
 
 MIB = 1 << 20
+# The layer of `push_heavy`, and after how much of it the wire breaks.
+HEAVY_MIB, BROKEN_MIB = 32, 24
+# All that comes besides: another layer, TLS, looks at the registry.
+EXTRA_MIB = 3
 PORT = 5443
 # The loopback's own name never goes through the rate limit; this one does.
 NAME = "registry.yard"
@@ -74,6 +78,18 @@ class Dock:
             state=state,
         )
         return self.has_begun(folder), self.wire.carried
+
+    def goes_on(self, kept: int, carried: int) -> None:
+        """A new agent, at a wire that is whole: `broken` has answered what was kept and what had
+        come, and that much less comes now. `web:v1` serves in the end."""
+        self.device.start_agent()
+        self.wire.up()
+        status = self.yard.settled(120)
+        assert condition(status)["reason"] == "Updated", condition(status)
+        self.yard.serves(8081, "web v1\n")
+        came = self.wire.carried - carried
+        print(f"of a layer of {HEAVY_MIB} MiB {kept / MIB:.1f} were kept: {came / MIB:.1f} came")
+        assert came < HEAVY_MIB * MIB - kept + EXTRA_MIB * MIB
 
     def free_mib(self) -> int:
         shown = self.device.exec("df", "--output=avail", "--block-size=1M", self.store).out
