@@ -8,8 +8,8 @@ came first, and if that one is cancelled the next in line runs it again.
 
 A fetch brings branches and tags and forgets those that are gone; a branch that was force-pushed or
 renamed is nothing special, since revisions are looked up at the remote and never trusted from the
-last time. A mirror is a cache: one that is damaged (a kill in the middle, a full disk) is removed
-and fetched anew. The directory belongs to one process.
+last time. A mirror is a cache: one that is damaged (a kill in the middle, a full disk) or lacks
+something is removed and fetched anew. The directory belongs to one process.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from collections.abc import (
     Callable,
     Collection,
     Iterable,
+    Iterator,
     Mapping,
     Sequence,
 )
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -100,6 +102,8 @@ class Mirrors:
         self._fetched: dict[Remote, _Attempt[None]] = {}
         # Two Remotes may share a mirror: same URL, other credentials.
         self._busy: dict[str, asyncio.Lock] = {}
+        # Mirrors that lack something.
+        self._torn: set[str] = set()
 
     async def refs(self, remote: Remote, *, together_s: float | None = None) -> Mapping[str, str]:
         """What the remote has: `HEAD`, `refs/heads/…`, `refs/tags/…` to commits. An annotated tag
@@ -114,6 +118,7 @@ class Mirrors:
     async def resolve(self, remote: Remote, revision: str = "") -> str:
         """The commit that a branch, a tag or a beginning of a commit's id is at the remote now;
         without a revision, of its default branch. The commit is in the mirror then."""
+        await self._mend(remote)
         if _COMMIT.fullmatch(revision) and await self._has(remote, revision):
             return revision
         # Answers that others just got may be older than what they are held against here.
@@ -130,9 +135,11 @@ class Mirrors:
         """Everything at or below `path`, in git's order; of a file, itself. Commit as `resolve`
         gave it. Raises PathNotFound, also for a path that leaves the repository."""
         inside = normalised(path)
-        folder = self._directory / remote.mirror
-        listed = await asyncio.to_thread(gitobjects.listing, folder, commit, inside)
-        found = [_entry(line) for line in listed.decode(errors="surrogateescape").split("\0")[:-1]]
+        with self._whole(remote):
+            folder = self._directory / remote.mirror
+            listed = await asyncio.to_thread(gitobjects.listing, folder, commit, inside)
+            lines = listed.decode(errors="surrogateescape").split("\0")[:-1]
+            found = [_entry(line) for line in lines]
         if not found and inside:
             raise PathNotFound(f'there is no "{inside}" in {remote.url} at {commit[:12]}')
         return found
@@ -148,8 +155,19 @@ class Mirrors:
         total = sum(wanted.values())
         if total > limit_bytes:
             raise TooMuch(limit_bytes)
-        folder = self._directory / remote.mirror
-        return await asyncio.to_thread(gitobjects.contents, folder, wanted)
+        with self._whole(remote):
+            folder = self._directory / remote.mirror
+            return await asyncio.to_thread(gitobjects.contents, folder, wanted)
+
+    @contextmanager
+    def _whole(self, remote: Remote) -> Iterator[None]:
+        """Of what the mirror was seen to have, a part is missing: whoever comes next begins anew,
+        for that the commit is there says nothing then."""
+        try:
+            yield
+        except RevisionNotFound:
+            self._torn.add(remote.mirror)
+            raise
 
     async def forget_others(self, kept: Collection[str]) -> None:
         """Remove mirrors, and what is remembered, of all but those with these names."""
@@ -251,6 +269,14 @@ class Mirrors:
                     ) from again
         log.info("repository fetched", url=remote.url, took_s=round(self._monotonic() - began, 2))
 
+    async def _mend(self, remote: Remote) -> None:
+        if remote.mirror in self._torn:
+            async with self._lock(remote.mirror):
+                self._torn.discard(remote.mirror)
+                folder = self._directory / remote.mirror
+                log.warning("mirror renewed", url=remote.url, error="something is missing in it")
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
     async def _fetch_into(self, folder: Path, remote: Remote, *what: str) -> None:
         if not (folder / "HEAD").exists():
             make = partial(self._directory.mkdir, mode=0o700, parents=True, exist_ok=True)
@@ -287,6 +313,9 @@ def normalised(path: str) -> str:
 def _entry(line: str) -> Entry:
     facts, _, path = line.partition("\t")
     mode, _, blob, size = facts.split()
+    if size == "BAD":
+        # git's word where the content is missing.
+        raise RevisionNotFound(f"the mirror no longer has the content {blob[:12]}")
     number = int(mode, 8)
     if number in (EntryKind.SYMLINK.value, EntryKind.SUBMODULE.value):
         kind = EntryKind(number)

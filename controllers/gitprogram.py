@@ -118,7 +118,9 @@ def _told(remote: Remote, git: Git) -> Iterator[dict[str, str]]:
         lines = [
             f'[remote "{SOURCE}"]', f"url = {_quoted(remote.url)}",
             "[gc]", "autoDetach = false",
-            "[fetch]", "recurseSubmodules = false",
+            # What came is there all at once, as a pack: of loose objects the commit is seen before
+            # its trees and files, and is all that there ever is after a kill.
+            "[fetch]", "recurseSubmodules = false", "unpackLimit = 1",
             "[http]", f"lowSpeedLimit = {SLOW_BYTES_S}", f"lowSpeedTime = {SLOW_S}",
         ]  # fmt: skip
         if remote.is_http:

@@ -141,9 +141,16 @@ async def note(server: Server) -> str:
 
 
 async def until(server: Server, commit: str) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while await seen(server) != (commit, commit):
-            await asyncio.sleep(0.05)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while await seen(server) != (commit, commit):
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        sync = await server.operations.get(
+            ADMIN, registry.by_kind("ResourceSync"), "default", "one"
+        )
+        words = [one["message"] for one in sync["status"]["conditions"]]
+        raise AssertionError(f"{commit}: {await seen(server)}, {words}") from None
 
 
 @pytest.mark.timeout(120)

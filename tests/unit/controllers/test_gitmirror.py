@@ -277,6 +277,45 @@ async def test_a_mirror_that_a_kill_has_damaged_is_fetched_anew(
     assert [e.path for e in await mirrors.entries(remote_of(source), commit)] == ["a"]
 
 
+async def test_a_commit_is_there_with_all_that_is_in_it_or_not_at_all(
+    source: WorkTree, mirrors: Mirrors, tmp_path: Path
+) -> None:
+    """Loose objects would come one by one, the commit first: whoever looked then found no tree."""
+    for content in ("1", "2"):
+        source.commit(a=content)
+        await mirrors.resolve(remote_of(source), "main")
+    objects = tmp_path / "mirrors" / remote_of(source).mirror / "objects"
+    assert {path.parent.name for path in objects.rglob("*") if path.is_file()} == {"pack"}
+
+
+@pytest.mark.parametrize("missing", ["HEAD^{tree}", "HEAD:a"])
+async def test_a_mirror_that_lacks_something_of_a_commit_is_fetched_anew(
+    source: WorkTree, mirrors: Mirrors, tmp_path: Path, missing: str
+) -> None:
+    commit = source.commit(a="1")
+    remote = remote_of(source)
+    await mirrors.resolve(remote, "main")
+    objects = tmp_path / "mirrors" / remote.mirror / "objects"
+    for pack in list(objects.glob("pack/*.pack")):
+        unpack = ["git", "-C", str(objects.parent), "unpack-objects", "-q"]
+        data = pack.read_bytes()
+        for file in objects.glob("pack/*"):
+            file.unlink()
+        subprocess.run(unpack, input=data, check=True)
+    gone = source.git("rev-parse", missing)
+    (objects / gone[:2] / gone[2:]).unlink()
+
+    async def read() -> list[bytes]:
+        resolved = await mirrors.resolve(remote, "main")
+        entries = await mirrors.entries(remote, resolved)
+        return list((await mirrors.read(remote, entries)).values())
+
+    with pytest.raises(RevisionNotFound):
+        await read()
+    assert await read() == [b"1"]
+    assert await mirrors.resolve(remote, commit) == commit
+
+
 async def test_mirrors_of_forgotten_repositories_go(
     source: WorkTree, mirrors: Mirrors, tmp_path: Path
 ) -> None:
