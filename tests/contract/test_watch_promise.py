@@ -37,7 +37,7 @@ from tests.fakes.postgres import Cluster
 from tests.fakes.watch_rig import OUTAGES, Broken, Client, Selection, judge
 
 SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
-RUN_S = 900.0 if SOAK else 60.0
+RUN_S = 900.0 if SOAK else 12.0
 SEED = int(os.environ.get("HOMEPORT_SEED", "7443"))
 SERVERS, WRITERS = 4, 8
 KILL_EVERY_S, KILLS_MIN = (2.0, 5.0), 3

@@ -9,7 +9,7 @@ import pytest
 
 from agent import states, world
 from tests.fakes import sim_device
-from tests.fakes.seeds import IS_SOAK, LIMIT_S, SEED
+from tests.fakes.seeds import IS_SOAK, LIMIT_S, SEED, cuts
 from tests.fakes.sim_device import Device, application, document, file
 from tests.fakes.sim_podman import Image
 from tests.fakes.sim_world import KINDS, Node, SimWorld
@@ -99,17 +99,16 @@ def test_an_update_that_is_cut_off_anywhere_ends_whole(
     check_end(whole, is_good=is_good)
     count = len(again_effects(base, image))
     passed: Counter[str] = Counter()
-    for k in range(count):
-        for kind in KINDS:
-            device = again(base, second(image), SEED * 1000 + k)
-            device.world.crash_at = {k: kind}
-            assert device.run_through_crashes(power=power) == 1, (k, kind)
-            check_end(device, is_good=is_good)
-            assert device.world.monotonic() < 400
-            passed[kind] += 1
+    for k, kind in cuts(count, KINDS):
+        device = again(base, second(image), SEED * 1000 + k)
+        device.world.crash_at = {k: kind}
+        assert device.run_through_crashes(power=power) == 1, (k, kind)
+        check_end(device, is_good=is_good)
+        assert device.world.monotonic() < 400
+        passed[kind] += 1
     with capsys.disabled():
         name = "power cut" if power else "kill"
-        print(f"\n[simulated] {image}: {name} at {count} effects, whole after {dict(passed)}")
+        print(f"\n[simulated] {image}: {name}, of {count} effects, whole after {dict(passed)}")
 
 
 def again_effects(base: Device, image: str) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from agent import loop, world
 from resources.records import replace
 from tests.fakes import sim_device
-from tests.fakes.seeds import IS_SOAK, LIMIT_S, SEED
+from tests.fakes.seeds import LIMIT_S, SEED, cuts
 from tests.fakes.sim_device import Device, application, document, file
 from tests.fakes.sim_podman import Image
 from tests.fakes.sim_world import KINDS, Crash, SimWorld
@@ -142,9 +142,7 @@ def test_applications_of_users_that_are_cut_off_anywhere_end_whole(
     base = settled(V1_OF_USERS)
     owned = {uid: len(own.podman.boxes) for uid, own in base.world.owned.items()}
     assert (len(base.world.podman.boxes), owned) == (1, {1001: 2, 1002: 0})
-    # What root does is cut off everywhere in the test above: here every second effect is enough.
-    stride = 1 if IS_SOAK else 2
-    cut_off_anywhere(base, SECOND_OF_USERS[kind_of_update], kind_of_update, power, capsys, stride)
+    cut_off_anywhere(base, SECOND_OF_USERS[kind_of_update], kind_of_update, power, capsys)
 
 
 def cut_off_anywhere(
@@ -153,7 +151,6 @@ def cut_off_anywhere(
     kind_of_update: str,
     power: bool,
     capsys: pytest.CaptureFixture[str],
-    stride: int = 1,
 ) -> None:
     whole = again(base, latest, SEED)
     whole.rights = {}
@@ -164,19 +161,17 @@ def cut_off_anywhere(
     assert rights["1"] == base.rights["1"], "the way back does not lead back"
     count = len(whole.world.effects)
     assert count > 40
-    for k in range(0, count, stride):
-        for kind in KINDS if IS_SOAK else [KINDS[k % len(KINDS)]]:
-            device = again(base, latest, SEED * 1000 + k)
-            device.rights = rights
-            device.world.crash_at = {k: kind}
-            assert device.run_through_crashes(power=power) == 1, (k, kind)
-            at = (k, kind, whole.world.effects[k])
-            assert device.picture() == rights[end], at
-            assert (device.version(), device.condition()["reason"]) == (end, reason), at
+    points = cuts(count, KINDS)
+    for k, kind in points:
+        device = again(base, latest, SEED * 1000 + k)
+        device.rights = rights
+        device.world.crash_at = {k: kind}
+        assert device.run_through_crashes(power=power) == 1, (k, kind)
+        at = (k, kind, whole.world.effects[k])
+        assert device.picture() == rights[end], at
+        assert (device.version(), device.condition()["reason"]) == (end, reason), at
     with capsys.disabled():
-        name = "power cut" if power else "kill"
-        each = len(KINDS) if IS_SOAK else 1
-        bound = f"{name} at {len(range(0, count, stride))} of {count} effects × {each}"
+        bound = f"{'power cut' if power else 'kill'} at {len(points)} points of {count} effects"
         print(f"\n[simulated] applications, {kind_of_update}: {bound}")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.fakes.seeds import IS_SOAK, LIMIT_S, SEED
+from tests.fakes.seeds import IS_SOAK, LIMIT_S, SEED, cuts
 from tests.fakes.sim_device import Device
 from tests.fakes.sim_image_device import ISSUE, OLD, next_version, settled_device
 from tests.fakes.sim_world import KINDS
@@ -99,16 +99,17 @@ def test_an_os_update_that_is_cut_off_anywhere_ends_whole(
     effects.run()
     passed: Counter[str] = Counter()
     kinds = KINDS if names_system or IS_SOAK else ("unsynced",)
-    for k in range(len(effects.world.effects)):
-        for kind in kinds:
-            device = again(base, scenario, SEED * 1000 + k)
-            device.world.crash_at = {k: kind}
-            # Every other time it is only the agent that dies.
-            assert device.run_through_crashes(power=(k + KINDS.index(kind)) % 2 == 0) == 1
-            check_end(device, scenario, cuts=1, lasts=IS_SOAK or kind == "unsynced")
-            passed[kind] += 1
+    count = len(effects.world.effects)
+    for k, kind in cuts(count, kinds):
+        device = again(base, scenario, SEED * 1000 + k)
+        device.world.crash_at = {k: kind}
+        # Every other time it is only the agent that dies.
+        assert device.run_through_crashes(power=(k + KINDS.index(kind)) % 2 == 0) == 1
+        check_end(device, scenario, cuts=1, lasts=IS_SOAK or kind == "unsynced")
+        passed[kind] += 1
     with capsys.disabled():
-        print(f"\n[simulated] OS update, {scenario.name}: {dict(passed)}, all whole")
+        name = scenario.name
+        print(f"\n[simulated] OS update, {name}: of {count} effects {dict(passed)}, all whole")
 
 
 @pytest.mark.timeout(LIMIT_S)

@@ -12,7 +12,7 @@ from collections import Counter
 
 import pytest
 
-from tests.fakes.seeds import IS_SOAK, LIMIT_S, SEED, naming
+from tests.fakes.seeds import IS_SOAK, LIMIT_S, SEED, cuts, naming
 from tests.fakes.sim_image_agent import (
     TOOLS,
     UPDATES,
@@ -41,14 +41,16 @@ def test_an_update_of_all_that_is_cut_off_anywhere_ends_as_it_would_have(
     effects = list(whole.world.effects)
     whole.check_lasts()
     passed: Counter[str] = Counter()
-    for k, effect in enumerate(effects):
-        for kind in kinds(k, effect, tool):
-            device = again(base, update, SEED * 1000 + k)
-            device.world.crash_at = {k: kind}
-            with naming(tool, k, kind, effect):
-                device.live_through_crashes(device.world.elapsed_s + DAY_S, power=k % 2 == 0)
-                check_end(device, update)
-            passed[kind] += 1
+    points = cuts(len(effects), KINDS)
+    # The loop alone is cut off in all ways by `test_os_crashes`, and what is the tool's own is the
+    # same under both: they take turns.
+    for k, kind in points if IS_SOAK else points[TOOLS.index(tool) :: len(TOOLS)]:
+        device = again(base, update, SEED * 1000 + k)
+        device.world.crash_at = {k: kind}
+        with naming(tool, k, kind, effects[k]):
+            device.live_through_crashes(device.world.elapsed_s + DAY_S, power=k % 2 == 0)
+            check_end(device, update)
+        passed[kind] += 1
     with capsys.disabled():
         count = len(effects)
         print(f"\n[simulated {tool}] {update.name}: {count} effects, cut off {dict(passed)}")
@@ -97,13 +99,3 @@ def test_a_network_that_goes_at_any_step_of_an_update_of_all_only_holds_it_up(
     with capsys.disabled():
         hours = seconds / HOUR_S
         print(f"\n[simulated {tool}] network gone for {hours:g} h at {len(steps)} steps: updated")
-
-
-def kinds(k: int, effect: str, tool: str) -> tuple[str, ...]:
-    """All in soak. Else one in turn: the loop alone is cut off in all ways by `test_os_crashes`,
-    and what is the tool's own is the same under both."""
-    if IS_SOAK:
-        return KINDS
-    if tool == "bootc":
-        return (KINDS[k // 2 % 3],)
-    return (KINDS[k // 3 % 3],) if k % 3 == 0 else ()

@@ -22,7 +22,7 @@ import pytest
 from agent import settings, world
 from resources.records import replace
 from tests.fakes import sim_device
-from tests.fakes.seeds import IS_SOAK, LIMIT_S, SEED, naming
+from tests.fakes.seeds import IS_SOAK, LIMIT_S, SEED, cuts, naming
 from tests.fakes.sim_agent import SimAgent
 from tests.fakes.sim_device import DATA, application, document, file
 from tests.fakes.sim_podman import Image
@@ -157,16 +157,15 @@ def test_a_life_that_is_cut_off_anywhere_ends_as_it_would_have(
     effects = list(whole.world.effects)
     whole.check_lasts()
     count, points = len(effects), 0
-    for k in range(count):
-        for kind in KINDS:
-            device = again(base, scenario, SEED * 1000 + k)
-            device.world.crash_at = {k: kind}
-            with naming(k, kind, effects[k]):
-                device.live_through_crashes(device.world.elapsed_s + DAY_S, power=k % 2 == 0)
-                check_end(device, scenario)
-            points += 1
+    for k, kind in cuts(count, KINDS):
+        device = again(base, scenario, SEED * 1000 + k)
+        device.world.crash_at = {k: kind}
+        with naming(k, kind, effects[k]):
+            device.live_through_crashes(device.world.elapsed_s + DAY_S, power=k % 2 == 0)
+            check_end(device, scenario)
+        points += 1
     with capsys.disabled():
-        print(f"\n[simulated] {scenario.name}: cut off at {count} effects, {points} points")
+        print(f"\n[simulated] {scenario.name}: {count} effects, cut off at {points} points")
 
 
 def test_two_cuts_anywhere_end_whole(capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,19 +189,19 @@ def test_the_first_life_ever_may_be_cut_off_from_its_key_to_its_first_applicatio
     whole = new_device()
     whole.live(DAY_S)
     count = len(whole.world.effects)
-    for k in range(count):
-        for kind in KINDS:
-            device = new_device()
-            device.world.rng.seed(SEED * 1000 + k)
-            device.world.crash_at = {k: kind}
-            with naming(k, kind, whole.world.effects[k]):
-                assert device.live_through_crashes(DAY_S, power=k % 2 == 0) == 1
-                assert device.picture(running=True) == device.expected("1", running=True)
-                assert device.service.statuses[-1][1]["config"]["renderedVersion"] == "1"
-                assert len(device.service.requests) == 1, "another key is another device"
-                device.check_secrets()
+    for k, kind in cuts(count, KINDS):
+        device = new_device()
+        device.world.rng.seed(SEED * 1000 + k)
+        device.world.crash_at = {k: kind}
+        with naming(k, kind, whole.world.effects[k]):
+            assert device.live_through_crashes(DAY_S, power=k % 2 == 0) == 1
+            assert device.picture(running=True) == device.expected("1", running=True)
+            assert device.service.statuses[-1][1]["config"]["renderedVersion"] == "1"
+            assert len(device.service.requests) == 1, "another key is another device"
+            device.check_secrets()
     with capsys.disabled():
-        print(f"\n[simulated] first life: cut off at {count} effects, {3 * count} points")
+        points = len(cuts(count, KINDS))
+        print(f"\n[simulated] first life: {count} effects, cut off at {points} points")
 
 
 def test_a_device_that_nobody_lets_in_for_days_asks_with_one_key_through_all_its_lives() -> None:
@@ -285,21 +284,21 @@ def test_a_device_that_is_dismissed_leaves_nothing_of_itself_wherever_it_is_cut_
     whole = leaving(SEED)
     live(whole)
     count = len(whole.world.effects)
-    for k in range(count):
-        for kind in KINDS:
-            device = leaving(SEED * 1000 + k)
-            device.world.crash_at = {k: kind}
-            with naming(k, kind, whole.world.effects[k]):
-                assert live(device) <= 1
-                said = device.service.statuses[-1][1]["conditions"]
-                reasons = {one["type"]: one["reason"] for one in said}
-                assert reasons["DeviceDecommissioning"] == "Completed"
-                motd = device.world.read("/etc/motd")
-                # As it was before there was a fleet: a link.
-                assert motd == (b"/run/motd" if target == "FactoryReset" else b"one")
-                assert bool(device.world.podman.boxes) == (target == "Unenroll")
+    for k, kind in cuts(count, KINDS):
+        device = leaving(SEED * 1000 + k)
+        device.world.crash_at = {k: kind}
+        with naming(k, kind, whole.world.effects[k]):
+            assert live(device) <= 1
+            said = device.service.statuses[-1][1]["conditions"]
+            reasons = {one["type"]: one["reason"] for one in said}
+            assert reasons["DeviceDecommissioning"] == "Completed"
+            motd = device.world.read("/etc/motd")
+            # As it was before there was a fleet: a link.
+            assert motd == (b"/run/motd" if target == "FactoryReset" else b"one")
+            assert bool(device.world.podman.boxes) == (target == "Unenroll")
     with capsys.disabled():
-        print(f"\n[simulated] {target}: cut off at {count} effects, {3 * count} points")
+        points = len(cuts(count, KINDS))
+        print(f"\n[simulated] {target}: {count} effects, cut off at {points} points")
 
 
 def serial(device: SimAgent) -> str:
@@ -336,23 +335,23 @@ def test_a_certificate_is_renewed_wherever_that_is_cut_off(
     whole.live(whole.world.elapsed_s + DAY_S, is_over(whole))
     count = len(whole.world.effects)
     assert count > 2
-    for k in range(count):
-        for kind in KINDS:
-            device = renewed(SEED * 1000 + k)
-            device.world.crash_at = {k: kind}
-            with naming(k, kind, whole.world.effects[k]):
-                try:
-                    device.live(device.world.elapsed_s + DAY_S, is_over(device))
-                except Crash:
-                    device.live(device.world.elapsed_s + DAY_S, is_over(device))
-                assert is_over(device)(), "not renewed within a day"
-                assert list(device.service.requests) == [device.name]
-                asked = [one for one in device.world.effects if "/enrollmentrequests" in one]
-                assert bool(asked) == is_away, "in time, nobody has to approve anything"
-                assert device.picture(running=True) == device.expected("1", running=True)
+    for k, kind in cuts(count, KINDS):
+        device = renewed(SEED * 1000 + k)
+        device.world.crash_at = {k: kind}
+        with naming(k, kind, whole.world.effects[k]):
+            try:
+                device.live(device.world.elapsed_s + DAY_S, is_over(device))
+            except Crash:
+                device.live(device.world.elapsed_s + DAY_S, is_over(device))
+            assert is_over(device)(), "not renewed within a day"
+            assert list(device.service.requests) == [device.name]
+            asked = [one for one in device.world.effects if "/enrollmentrequests" in one]
+            assert bool(asked) == is_away, "in time, nobody has to approve anything"
+            assert device.picture(running=True) == device.expected("1", running=True)
     with capsys.disabled():
         how = "after its end" if is_away else "in time"
-        print(f"\n[simulated] renewal {how}: cut off at {count} effects, {3 * count} points")
+        points = len(cuts(count, KINDS))
+        print(f"\n[simulated] renewal {how}: {count} effects, cut off at {points} points")
 
 
 def test_what_this_agent_does_not_know_of_a_specification_is_kept_as_it_came() -> None:
