@@ -15,8 +15,7 @@ from apiserver import metrics
 from apiserver.store import Store
 from apiserver.store.sealing import Unopenable
 from tests.contract.test_encryption import fill, key_file, opened, read
-from tests.e2e import processes
-from tests.fakes import apiserver_process
+from tests.fakes import apiserver_process, ports
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference/metrics.md"
 ENCRYPTION = "flightctl_encryption"
@@ -88,7 +87,7 @@ async def test_every_series_is_in_the_reference(tmp_path: Path) -> None:
 
 
 def test_the_service_serves_them_where_it_is_told_to(tmp_path: Path) -> None:
-    port = processes.free_port()
+    port = ports.free_port()
     url = f"http://127.0.0.1:{port}"
     place = ("--metrics-listen", f"127.0.0.1:{port}")
     with apiserver_process.running(tmp_path / "data", *place):

@@ -21,7 +21,7 @@ from controllers.gitmirror import Mirrors
 from controllers.gitprogram import Git
 from controllers.remotes import Known
 from tests.e2e import processes
-from tests.fakes import file_server
+from tests.fakes import file_server, ports
 from tests.fakes.file_server import FileServer
 from tests.fakes.service import Authority
 
@@ -83,7 +83,7 @@ async def test_an_http_server(
 @contextlib.contextmanager
 def registry(folder: Path, authority: Authority, auth: str) -> Iterator[str]:
     """A registry of the distribution over TLS; its host."""
-    port = processes.free_port()
+    port = ports.free_port()
     certificate, key = authority.pair("localhost")
     (folder / "r.crt").write_bytes(certificate)
     (folder / "r.key").write_bytes(key)

@@ -14,6 +14,7 @@ from typing import Any
 from tests.e2e import devices, images, lockedregistry, processes, rootfs
 from tests.e2e.registry import Registry
 from tests.e2e.yard import Yard, condition
+from tests.fakes import ports
 from tests.fakes.wire import Wire
 
 Json = dict[str, Any]
@@ -126,7 +127,7 @@ class Dock:
 def docked(
     folder: Path, store: str, store_mib: int, packages: rootfs.Packages = ()
 ) -> Iterator[Dock]:
-    port = processes.free_port()
+    port = ports.free_port()
     with ExitStack() as ends:
         wire = Wire(port)
         ends.callback(wire.close)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -79,13 +78,6 @@ def until(
             seen = f"; instead: {state()}" if state else ""
             raise Late(f"{what}: not within {limit_s:g} s{seen}")
         time.sleep(every_s)
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody has now: for programs that cannot say which they took."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def tail(log: Path, lines: int = 15) -> str:

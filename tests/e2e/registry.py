@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.e2e import images, processes
+from tests.fakes import ports
 
 ARGV = ("docker-registry", "serve")
 HELD = """version: 0.1
@@ -24,7 +25,7 @@ class Registry:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = processes.free_port()
+        self.port = ports.free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -17,6 +17,7 @@ from typing import Any
 from cli import kubeconfig
 from resources import registry
 from tests.e2e import processes, rootfs
+from tests.fakes import ports
 
 Json = dict[str, Any]
 KUBECTL_MINOR_MIN = 27
@@ -32,8 +33,8 @@ class Service:
     def __init__(self, folder: Path) -> None:
         self.data = folder
         self.log = folder.with_suffix(".log")
-        self.port = processes.free_port()
-        self.agent_port = processes.free_port()
+        self.port = ports.free_port()
+        self.agent_port = ports.free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -25,11 +25,13 @@ from apiserver.config import KEYS_FILE
 from apiserver.pki.authority import Authority
 from apiserver.store import KeyFile
 from tests.fakes import balancer
+from tests.fakes.waiting import PATIENCE_S
 
 # Others may need the machine too.
 READY_S = 120.0
 STOP_S = 45.0
 ANSWER_S = 30.0
+LENT = " is in use; stop what uses it, or give another"
 
 
 @dataclass(slots=True)
@@ -76,15 +78,24 @@ def start(data: Path, *more: str, module: str = "apiserver") -> subprocess.Popen
 def running(
     data: Path, *more: str, database: str = "", module: str = "apiserver"
 ) -> Iterator[Process]:
-    """A server over `data` until the end of the block."""
+    """A server over `data` until the end of the block. Where it shall listen on the port that it
+    had, the kernel may have lent that to somebody who went out meanwhile: it is waited for."""
     where = ("--database", database) if database else ()
-    process = start(data, *more, *where, module=module)
-    assert process.stdout is not None
-    try:
-        yield replace(_ready(data, process), database=database)
-    finally:
-        _end(process)
-        process.stdout.close()
+    log, deadline = data.with_name(data.name + ".log"), time.monotonic() + PATIENCE_S
+    while True:
+        said = log.stat().st_size if log.exists() else 0
+        process = start(data, *more, *where, module=module)
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            if not line and LENT in log.read_text()[said:] and time.monotonic() < deadline:
+                time.sleep(0.5)
+                continue
+            yield replace(_ready(data, process, line), database=database)
+            return
+        finally:
+            _end(process)
+            process.stdout.close()
 
 
 @dataclass(slots=True)
@@ -149,9 +160,9 @@ class Replicas:
                 process.stdout.close()
 
 
-def _ready(data: Path, process: subprocess.Popen[str]) -> Process:
+def _ready(data: Path, process: subprocess.Popen[str], line: str = "") -> Process:
     assert process.stdout is not None
-    line = process.stdout.readline()
+    line = line or process.stdout.readline()
     log = data.with_name(data.name + ".log")
     assert line.startswith("ready "), f"{line!r}; {log.read_text()[-2000:]}"
     words = line.split()

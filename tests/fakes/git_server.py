@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.fakes import ports
 from tests.fakes.git_worktree import ENVIRONMENT, WorkTree, git
 from tests.fakes.service import Authority
 from tests.fakes.tls_listener import Listener, answer, serving
@@ -199,7 +200,7 @@ def _ssh(server: GitServer) -> Iterator[None]:
     if not os.geteuid():
         # Where sshd of root shuts itself in before anybody is known.
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    server.ssh_port = _free_port()
+    server.ssh_port = ports.free_port()
     (home / "config").write_text(_CONFIG.format(home=home, port=server.ssh_port))
     with (home / "log").open("w") as log:
         process = subprocess.Popen(
@@ -234,14 +235,6 @@ PermitRootLogin prohibit-password
 def _keygen(path: Path, passphrase: str) -> None:
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", "", "-f", str(path)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-
-
-def _free_port() -> int:
-    """sshd takes no port 0; between this and its start nobody else is likely to take it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

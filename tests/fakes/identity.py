@@ -26,7 +26,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from tests.e2e import processes, rootfs
+from tests.e2e import rootfs
+from tests.fakes import ports
 
 SOURCE = Path(__file__).parent / "oidc"
 CLIENT, SECRET = "homeport", "only-the-service-knows-this"
@@ -211,7 +212,7 @@ def _form(page: str) -> tuple[str, dict[str, str]] | None:
 @contextlib.contextmanager
 def running(users: Users, *, ttl_s: int = 600, client: str = CLIENT) -> Iterator[Provider]:
     """One with its own port and key, until the end of the block."""
-    provider = Provider(users, processes.free_port(), ttl_s, client)
+    provider = Provider(users, ports.free_port(), ttl_s, client)
     provider.add_key()
     provider.start()
     try:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e import processes, rootfs
-from tests.fakes import identity
+from tests.fakes import identity, ports
 
 VERSION = "26.5.6"
 ADMIN = "admin"
@@ -261,7 +261,7 @@ def _direct() -> urllib.request.OpenerDirector:
 @contextlib.contextmanager
 def running(directory: Path) -> Iterator[Server]:
     """With its own port, until the end of the block."""
-    server = Server(processes.free_port(), directory / "keycloak.log")
+    server = Server(ports.free_port(), directory / "keycloak.log")
     server.start()
     try:
         yield server

@@ -11,7 +11,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +22,8 @@ from typing import Any
 from urllib.parse import quote
 
 import psycopg
+
+from tests.fakes import ports
 
 READY_S = 30.0
 STOP_S = 30.0
@@ -171,7 +172,7 @@ def _cluster(*, fsync: bool = False) -> Iterator[Cluster]:
     directory = Path(tempfile.mkdtemp(prefix="homeport-postgres-"))
     if not os.geteuid():
         shutil.chown(directory, "postgres", "postgres")
-    cluster = Cluster(directory, _free_port(), fsync)
+    cluster = Cluster(directory, ports.free_port(), fsync)
     try:
         yield cluster
     finally:
@@ -193,8 +194,3 @@ def _initialise(directory: Path) -> None:
         cwd=directory,
         **_identity(),
     )
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
