@@ -117,7 +117,8 @@ def _told(remote: Remote, git: Git) -> Iterator[dict[str, str]]:
 
         lines = [
             f'[remote "{SOURCE}"]', f"url = {_quoted(remote.url)}",
-            "[gc]", "autoDetach = false",
+            # Each fetch leaves a pack. They are made one from time to time, but for the big ones.
+            "[gc]", "autoDetach = false", "bigPackThreshold = 64m",
             # What came is there all at once, as a pack: of loose objects the commit is seen before
             # its trees and files, and is all that there ever is after a kill.
             "[fetch]", "recurseSubmodules = false", "unpackLimit = 1",
