@@ -97,6 +97,10 @@ class Renewing:
                 self._pending = ""
             self._again(certificate, str(error))
             return metrics.FAILURE
+        except OSError as error:
+            # It is signed, and fetched again when there is room for it.
+            self._again(certificate, f"not kept: {error}")
+            return metrics.FAILURE
         self._pending, self._delay_s, self._next_at = "", 0.0, 0.0
         self._hurried_at = None
         self._identity.learn(authorities_in(document["status"]))

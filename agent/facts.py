@@ -253,13 +253,18 @@ class Gathering:
             verdict = self._verifier.verdict(goal, observed, names)
             facts = replace(facts, verdict=verdict)
             is_asked = facts.verdict.is_well is True and state.deadline is not None
-            if state.has_rebooted:
+            if state.has_rebooted or self._is_new_system(goal):
                 facts = replace(facts, is_boot_complete=greenboot.is_boot_complete(self._world))
         else:
             is_asked = not facts.plan
         if is_asked and machine.wants_probe(state):
             return self._probed(facts)
         return facts
+
+    def _is_new_system(self, goal: specs.Spec) -> bool:
+        """It may run already: an earlier version brought it, and the boot loader may still take it
+        away. For the committed one that is over, whatever a later boot is called."""
+        return goal.os_image not in ("", self._course.current.os_image)
 
     def _repair(
         self,

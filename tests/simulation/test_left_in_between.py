@@ -82,6 +82,44 @@ def test_what_a_later_version_gave_back_is_given_back_in_the_system_that_is_gone
     assert_settled(device, "1")
 
 
+@pytest.mark.parametrize("is_good", [True, False])
+def test_a_system_that_was_left_is_not_committed_before_its_boot_is_called_good(
+    is_good: bool,
+) -> None:
+    """The third version needs no reboot, for the second has brought its system; but the boot loader
+    may still take that away."""
+    device, system = left_in_the_second_system()
+    system.has_greenboot = True
+    contents = system.contents
+    system.contents = {**contents, NEW.digest: replace(NEW, is_called_good=False)}
+    device.offer(third("r/os:2", "r/web:2"))
+    until(device, states.Verifying)
+    agent, since = device.loop, device.world.monotonic()
+    assert agent is not None
+    while device.world.monotonic() < since + device.times.boot_complete_s / 2:
+        assert isinstance(agent.state, states.Verifying)
+        device.world.sleep(agent.run_once())
+    system.complaints = []
+    system.contents = contents if is_good else system.contents
+    device.run(settle_s=600)
+    if is_good:
+        assert_settled(device, "3")
+    else:
+        assert refused(device, 3)
+        assert "do not call its boot good" in device.condition()["message"]
+        assert system.booted.digest == OLD.digest
+        assert_settled(device, "1")
+
+
+def test_what_greenboot_says_of_the_committed_system_holds_up_no_other_files() -> None:
+    device, system = settled_device(SEED, has_greenboot=True)
+    system.contents = {**system.contents, OLD.digest: replace(OLD, is_called_good=False)}
+    device.systems |= {"3": OLD.digest}
+    device.offer(third("r/os:1", "r/web:2"))
+    device.run(settle_s=600)
+    assert_settled(device, "3")
+
+
 def test_a_later_version_that_is_well_leaves_nothing_to_give_back() -> None:
     device, system = left_in_the_second_system()
     device.offer(third("r/os:2", "r/web:2"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -178,6 +180,27 @@ def test_the_old_certificate_stays_until_a_request_with_the_new_one_was_answered
     assert renewal.subject.step()
     assert renewal.serial != before
     assert renewal.asked() == 1, "the one that was signed is proved again"
+
+
+def test_a_certificate_for_which_there_is_no_room_is_fetched_again(
+    renewal: Renewal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent does not end over it, for that would leave nobody to look after the device."""
+    before = renewal.serial
+    renewal.rig.world.elapsed_s = 245 * DAY_S
+    renewal.rig.service.lifetime = timedelta(days=730)
+
+    def full(path: str, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(renewal.rig.world, "write", full)
+        assert not renewal.subject.step()
+    assert renewal.serial == before
+    renewal.rig.world.elapsed_s += certificates.RETRY_S * 1.2
+    assert renewal.subject.step()
+    assert renewal.serial != before
+    assert renewal.asked() == 1, "it was signed already"
 
 
 @pytest.mark.parametrize(("chance", "seconds"), [(0.0, 0.0), (0.5, 1800.0)])
