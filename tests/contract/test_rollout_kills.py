@@ -22,7 +22,7 @@ import pytest
 
 from bench.simulator import Behaviour, SimulatedDevice, Simulator, simulated
 from cli import kubeconfig
-from tests.fakes import apiserver_process
+from tests.fakes import apiserver_process, ports
 
 Json = dict[str, Any]
 SOAK = bool(os.environ.get("HOMEPORT_SOAK"))
@@ -66,7 +66,10 @@ class Service:
     def __init__(self, directory: Path, database: str) -> None:
         self.data, self.database = directory / "data", database
         self._stack = ExitStack()
-        self._where: tuple[str, ...] = ()
+        # Where it comes back to. Not a port that the kernel lends: a thousand devices that try one
+        # without a listener connect to themselves in the end, and keep it.
+        user, agents = (f"127.0.0.1:{ports.free_port()}" for _ in range(2))
+        self._where = ("--listen", user, "--agent-listen", agents)
         self.process = self.start()
         self.controllers = self.control()
 
@@ -84,10 +87,7 @@ class Service:
         running = apiserver_process.running(
             self.data, *self._where, database=self.database, module="tests.fakes.dying_apiserver"
         )
-        process = self._stack.enter_context(running)
-        user, agents = (url.rpartition("/")[2] for url in (process.url, process.agent_url))
-        self._where = ("--listen", user, "--agent-listen", agents)
-        return process
+        return self._stack.enter_context(running)
 
     async def die(self, how: str) -> None:
         """And rise again."""
