@@ -171,11 +171,10 @@ class LinuxWorld:
 
     def label(self, path: str) -> str:
         try:
-            with self._held(path) as (_, handle):
-                found = os.getxattr(walking.opened(handle), LABEL)
+            found = self._looked(path, _label)
         except OSError:
             return ""
-        return found.rstrip(b"\0").decode(errors="replace")
+        return (found or b"").rstrip(b"\0").decode(errors="replace")
 
     def put_label(self, path: str, label: str) -> None:
         with self._held(path) as (place, handle):
@@ -388,6 +387,10 @@ def _read(handle: int) -> bytes:
 
 def _names(handle: int) -> list[str]:
     return os.listdir(walking.opened(handle))  # noqa: PTH208 - a handle has no Path
+
+
+def _label(handle: int) -> bytes:
+    return os.getxattr(walking.opened(handle), LABEL)
 
 
 def _hold(handle: int, bytes_max: int) -> world.Held:

@@ -259,8 +259,7 @@ class Mirrors:
             try:
                 await self._fetch_into(folder, remote, *what)
             except Failed as problem:
-                log.warning("mirror renewed", url=remote.url, error=problem.said[:300])
-                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+                await self._drop(remote, problem.said[:300])
                 try:
                     await self._fetch_into(folder, remote, *what)
                 except Failed as again:
@@ -270,12 +269,19 @@ class Mirrors:
         log.info("repository fetched", url=remote.url, took_s=round(self._monotonic() - began, 2))
 
     async def _mend(self, remote: Remote) -> None:
-        if remote.mirror in self._torn:
-            async with self._lock(remote.mirror):
+        if remote.mirror not in self._torn:
+            return
+        async with self._lock(remote.mirror):
+            # Who waited finds that another has done it, and may have fetched already.
+            if remote.mirror in self._torn:
                 self._torn.discard(remote.mirror)
-                folder = self._directory / remote.mirror
-                log.warning("mirror renewed", url=remote.url, error="something is missing in it")
-                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+                await self._drop(remote, "something is missing in it")
+
+    async def _drop(self, remote: Remote, why: str) -> None:
+        """Remove a mirror, with its lock held: the next fetch makes it anew."""
+        log.warning("mirror renewed", url=remote.url, error=why)
+        folder = self._directory / remote.mirror
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _fetch_into(self, folder: Path, remote: Remote, *what: str) -> None:
         if not (folder / "HEAD").exists():
